@@ -1,0 +1,1 @@
+"""Stories: the flows, each readable aloud."""

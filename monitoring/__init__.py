@@ -1,0 +1,1 @@
+"""Watches: reads the prediction stream, archives it, judges windows and decides."""

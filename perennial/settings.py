@@ -1,0 +1,81 @@
+"""Settings: what differs between machines, from the environment only, built once by an entry point.
+
+`PERENNIAL_*` variables are ours, and a misspelt one is an error; the tools' own variables keep their names.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+
+from perennial.errors import SettingsError
+from perennial.values import Value
+
+PREFIX = "PERENNIAL_"
+FOREIGN = {
+    "redis_url": "REDIS_URL",
+    "prefect_api_url": "PREFECT_API_URL",
+    "prefect_ui_url": "PREFECT_UI_URL",
+    "wandb_api_key": "WANDB_API_KEY",
+    "sentry_dsn": "SENTRY_DSN",
+}
+"""Fields that are read from a tool's own variable."""
+
+
+class Settings(Value):
+    """One machine's settings; every field has a safe default."""
+
+    home: Path = Field(Path("var"), description="directory for state: stack, logs, datasets, archive, reports")
+    registry: str = Field("", description="fsspec URL of the model registry (default: `registry` in the home directory)")
+    environment: str = Field("local", description="name of the environment, for Sentry and W&B")
+    host: str = Field("127.0.0.1", description="address the service listens on")
+    port: int = Field(8000, ge=0, le=65_535, description="port of the service; `perennial up` takes the next free one")
+    workers: int = Field(1, ge=1, le=256, description="inference workers of the service")
+    api_servers: int = Field(1, ge=1, le=256, description="HTTP processes of the service")
+    timeout: float = Field(30.0, gt=0, description="seconds after which a request is given up")
+    max_rows: int = Field(10_000, ge=1, description="most rows in one request")
+    max_body_mb: float = Field(16.0, gt=0, description="largest request body in MB")
+    watch_interval: float = Field(0.25, gt=0, description="seconds between looks at the champion alias")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
+    wandb_project: str = Field("perennial", description="W&B project")
+    wandb_init_timeout: float = Field(20.0, gt=0, description="seconds W&B may take to start a run")
+    redis_url: str | None = Field(None, description="Redis or Valkey to use instead of the embedded one")
+    prefect_api_url: str | None = Field(None, description="Prefect API to use instead of the embedded server")
+    prefect_ui_url: str | None = Field(None, description="Prefect UI that links point at (default: derived from the API)")
+    wandb_api_key: SecretStr | None = Field(None, description="W&B key; without it runs are kept offline")
+    sentry_dsn: SecretStr | None = Field(None, description="Sentry DSN; without it errors are only logged")
+
+    @property
+    def registry_url(self) -> str:
+        """Where model versions live."""
+        return self.registry or str(self.home.absolute() / "registry")
+
+    def model_home(self, model: str) -> Path:
+        """Directory of one model's state: predictions, labels, windows, reports, datasets."""
+        return self.home.absolute() / model
+
+
+def variable(field: str) -> str:
+    """The environment variable of a settings field."""
+    return FOREIGN.get(field, PREFIX + field.upper())
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Build the settings; raises SettingsError naming the variable, its value and the fix."""
+    names = {variable(field): field for field in Settings.model_fields}
+    _refuse_unknown(environ, names)
+    given = {field: environ[name] for name, field in names.items() if environ.get(name)}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        lines = [f"  {variable(str(one['loc'][0]))}={one['input']!r}: {one['msg']}" for one in error.errors()]
+        raise SettingsError("settings in the environment are malformed:\n" + "\n".join(lines)) from error
+
+
+def _refuse_unknown(environ: Mapping[str, str], names: Mapping[str, str]) -> None:
+    for name in environ:
+        if name.startswith(PREFIX) and name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(names))}"
+            raise SettingsError(f"{name} is not a setting of Perennial{hint}")

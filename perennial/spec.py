@@ -1,0 +1,330 @@
+"""The model spec: everything a person says about one model, read from one TOML file.
+
+Only declarations live here; what a declaration means is defined by the module that uses it.
+"""
+
+import tomllib
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from perennial.durations import Duration
+from perennial.errors import SpecError
+from perennial.values import Value
+
+Task = Literal["binary", "multiclass", "regression"]
+Kind = Literal["numeric", "categorical"]
+DatePart = Literal["minute_of_day", "hour", "weekday", "day", "week", "month", "year"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+META_PREFIX = "_"
+"""Columns the prediction log adds start with this, so no column of a spec may."""
+
+OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "function")
+
+
+class SourceSpec(Value):
+    """One table: a file or URL, a query on a database, or a Python loader. Exactly one of the three."""
+
+    path: str | None = Field(None, description="CSV or Parquet file, glob or URL (s3://, gs://, https://); relative to the spec")
+    query: str | None = Field(None, description="SQL to run on the database that `connection` names")
+    connection: str | None = Field(None, description="environment variable that holds the SQLAlchemy URL of the database")
+    loader: str | None = Field(None, description="`file.py:function` beside the spec, returning a polars frame")
+    nulls: tuple[str, ...] = Field(("", "NA", "NULL"), description="texts that mean null in a CSV file")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [name for name in ("path", "query", "loader") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a source needs exactly one of path, query or loader; got {given or 'none'}")
+        if self.query is not None and self.connection is None:
+            raise ValueError("a query needs `connection`: the name of the environment variable with the database URL")
+        return self
+
+
+class JoinSpec(Value):
+    """Joins one more source to the first one. Left joins keep every row of the first source."""
+
+    source: str = Field(description="the source to join to the rows so far")
+    on: tuple[str, ...] = Field(min_length=1, description="columns with the same name on both sides")
+    how: Literal["left", "inner"] = "left"
+
+
+class FeatureSpec(Value):
+    """One model input: a column as it is, or at most one operation on columns."""
+
+    kind: Kind | None = Field(None, description="inferred from the data where left out")
+    of: str | tuple[str, ...] | None = Field(None, description="column(s) the operation reads")
+    date_part: DatePart | None = Field(None, description="a part of the time in `of` (default: the event time)")
+    time_zone: str | None = Field(None, description="zone in which a date part is read (default: as stored)")
+    difference: tuple[str, str] | None = Field(None, description="first column minus second")
+    ratio: tuple[str, str] | None = Field(None, description="first column over second; null where the second is 0")
+    bins: tuple[float, ...] | None = Field(None, description="ascending edges; the feature is the index of the bin of `of`")
+    log: str | None = Field(None, description="log(1 + column); null below -1")
+    cross: tuple[str, ...] | None = Field(None, description="categorical columns combined into one")
+    function: str | None = Field(None, description="`file.py:function` beside the spec, given `of` as polars expressions")
+
+    @property
+    def operation(self) -> str:
+        """The one operation asked for, `column` where there is none."""
+        return next((name for name in OPERATIONS if getattr(self, name) is not None), "column")
+
+    @property
+    def of_columns(self) -> tuple[str, ...]:
+        """`of` as a tuple, empty where it is left out."""
+        return (self.of,) if isinstance(self.of, str) else tuple(self.of or ())
+
+    @model_validator(mode="after")
+    def _one_operation(self) -> Self:
+        given = [name for name in OPERATIONS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"a feature has at most one operation; got {', '.join(given)}")
+        if self.bins is not None and list(self.bins) != sorted(set(self.bins)):
+            raise ValueError(f"bins must ascend without repeats; got {list(self.bins)}")
+        if self.operation in ("bins", "function") and not self.of_columns:
+            raise ValueError(f"{self.operation} needs `of`: the column(s) it reads")
+        return self
+
+
+class ColumnCheck(Value):
+    """What must hold for one column of the source table."""
+
+    min: float | None = None
+    max: float | None = None
+    max_null_rate: Fraction = Field(1.0, description="largest share of nulls let through")
+    allowed: tuple[str, ...] | None = Field(None, description="the only values let through; null is judged by max_null_rate")
+
+
+class ChecksSpec(Value):
+    """Data checks before training; rows that fail go to quarantine."""
+
+    columns: dict[str, ColumnCheck] = Field(default_factory=dict)
+    max_bad_rows: Fraction = Field(0.01, description="share of rows that may be quarantined before training stops")
+    min_rows: int = Field(100, ge=1, description="fewest good rows worth training on")
+
+
+class SplitSpec(Value):
+    """The split by time: the newest part is the test, never touched by fitting or tuning."""
+
+    test: Duration = Field(timedelta(days=7), description="length of the newest part, held out for evaluation")
+    folds: int = Field(3, ge=1, le=20, description="forward-chaining folds for tuning")
+
+
+class Range(Value):
+    """A search range for one LightGBM parameter, uniform or log-uniform."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"needs low < high, and low > 0 on a log scale; got {self.low} and {self.high}")
+        return self
+
+
+def _default_space() -> dict[str, Range]:
+    return {
+        "learning_rate": Range(low=0.03, high=0.2, log=True),
+        "num_leaves": Range(low=8, high=96, log=True, integer=True),
+        "min_child_samples": Range(low=10, high=300, log=True, integer=True),
+        "colsample_bytree": Range(low=0.5, high=1.0),
+        "reg_lambda": Range(low=0.001, high=30.0, log=True),
+    }
+
+
+class SearchSpec(Value):
+    """The hyperparameter search: TPE over `space`, time-ordered cross-validation, early stopping."""
+
+    trials: int = Field(20, ge=1, description="trials for a first training")
+    retrain_trials: int = Field(0, ge=0, description="trials for a retraining; 0 keeps the champion's parameters")
+    seed: int = 0
+    max_rounds: int = Field(600, ge=1, description="most boosting rounds")
+    patience: int = Field(30, ge=1, description="rounds without improvement before early stopping")
+    space: dict[str, Range] = Field(default_factory=_default_space)
+    params: dict[str, float | int | str | bool] = Field(default_factory=dict, description="LightGBM parameters held fixed")
+
+
+class GateSpec(Value):
+    """When a challenger may replace the champion."""
+
+    holdout: Duration = Field(timedelta(days=3), description="newest labelled rows on which both are compared")
+    min_rows: int = Field(200, ge=2, description="fewest rows to judge on; with fewer the gate says hold")
+    min_gain: float = Field(0.0, ge=0, description="least relative improvement of the metric")
+
+
+class WindowSpec(Value):
+    """Monitoring windows in event time: half-open, aligned to `origin`, closed by the watermark."""
+
+    length: Duration = timedelta(days=7)
+    lateness: Duration = Field(timedelta(days=1), description="how far the watermark must pass a window's end to close it")
+    min_rows: int = Field(200, ge=1, description="fewer rows than this are reported but not judged")
+    label_share: Fraction = Field(0.5, description="least labelled share to judge performance")
+
+
+class SignalsSpec(Value):
+    """Which signals may ask for a retraining, and their bounds; a bound left out is calibrated."""
+
+    drift: bool = True
+    loss: bool = True
+    auc: bool = Field(True, description="binary models only")
+    drift_bound: float | None = Field(None, gt=0)
+    loss_bound: float | None = None
+    auc_bound: Fraction | None = None
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided calibrated bounds")
+    blocks: int = Field(8, ge=3, description="newest training windows used for calibration")
+    max_null_increase: Fraction = Field(0.3, description="rise of a column's null share that counts as broken data")
+    cooldown: Duration | None = Field(None, description="quiet time after a request to retrain (default: one window)")
+    max_age: Duration | None = Field(None, description="retrain when the champion's newest training row is older")
+
+
+class RetrainSpec(Value):
+    """Which rows a retraining uses: all so far, the trailing windows, or all weighted by recency."""
+
+    data: Literal["all", "trailing", "weighted"] = "all"
+    windows: int = Field(8, ge=1, description="how many windows `trailing` keeps")
+    half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
+
+
+class ModelSpec(Value):
+    """Everything a person says about one model."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")
+    task: Task
+    target: str
+    event_time: str = Field(description="column with the time at which the prediction is asked")
+    id: str | None = Field(None, description="column that names a row; checked for duplicates")
+    label_threshold: Fraction = Field(0.5, description="binary models: score from which the label is true")
+    metric: Literal["log_loss", "auc", "brier", "rmse", "mae"] | None = Field(None, description="default: log_loss, or rmse")
+    sources: dict[str, SourceSpec] = Field(min_length=1, description="the first one is the base that others join")
+    joins: tuple[JoinSpec, ...] = ()
+    derive: dict[str, str] = Field(default_factory=dict, description="column = polars SQL expression, after the joins")
+    features: dict[str, FeatureSpec] = Field(min_length=1)
+    slices: tuple[str, ...] = Field((), description="columns by which the evaluation is broken down")
+    checks: ChecksSpec = Field(default_factory=ChecksSpec)
+    split: SplitSpec = Field(default_factory=SplitSpec)
+    search: SearchSpec = Field(default_factory=SearchSpec)
+    gate: GateSpec = Field(default_factory=GateSpec)
+    window: WindowSpec = Field(default_factory=WindowSpec)
+    signals: SignalsSpec = Field(default_factory=SignalsSpec)
+    retrain: RetrainSpec = Field(default_factory=RetrainSpec)
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _kind_alone(cls, features: Any) -> Any:
+        """`carrier = "categorical"` is short for `carrier = {kind = "categorical"}`."""
+        if not isinstance(features, dict):
+            return features
+        return {name: {"kind": value} if isinstance(value, str) else value for name, value in features.items()}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        _refuse_meta_names((*self.features, *self.inputs, self.target, self.event_time))
+        _refuse_unknown_joins(self.sources, self.joins)
+        if self.target in self.inputs:
+            raise ValueError(f"target {self.target!r} is also an input of a feature: it would leak the answer")
+        _refuse_foreign_metric(self.task, self.metric)
+        return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns a client sends, in order of first use; the event time travels apart from them."""
+        used = (column for name, feature in self.features.items() for column in feature_columns(name, feature, self.event_time))
+        return tuple(dict.fromkeys(column for column in used if column != self.event_time))
+
+    @property
+    def objective_metric(self) -> str:
+        """The metric that tuning and the gate use."""
+        return self.metric or ("rmse" if self.task == "regression" else "log_loss")
+
+    @property
+    def cooldown(self) -> timedelta:
+        """Quiet time after a request to retrain."""
+        return self.signals.cooldown if self.signals.cooldown is not None else self.window.length
+
+
+def feature_columns(name: str, feature: FeatureSpec, event_time: str) -> tuple[str, ...]:
+    """The source columns a feature reads."""
+    match feature.operation:
+        case "column":
+            return feature.of_columns or (name,)
+        case "date_part":
+            return feature.of_columns or (event_time,)
+        case "bins" | "function":
+            return feature.of_columns
+        case "log":
+            return (str(feature.log),)
+        case operation:
+            return tuple(getattr(feature, operation))
+
+
+def load_spec(path: Path) -> ModelSpec:
+    """Read a spec file; raises SpecError naming the file, the key and, for a typo, the nearest known key."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"no spec at {path}: give the path of a model spec such as examples/flights.toml") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path} cannot be read as TOML: {error}") from error
+    return parse_spec(raw, str(path))
+
+
+def parse_spec(raw: dict[str, Any], origin: str) -> ModelSpec:
+    """Check a decoded spec; `origin` is what messages call it."""
+    try:
+        # TOML has arrays, not tuples: lax mode turns one into the other and still refuses unknown keys.
+        return ModelSpec.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise SpecError(f"{origin} is not a model spec:\n" + "\n".join(lines)) from error
+
+
+def _explain(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "spec"
+    if detail["type"] == "extra_forbidden":
+        return f"  {where}: unknown key{_suggest(detail['loc'])}"
+    if detail["type"] == "missing":
+        return f"  {where}: required, but left out"
+    return f"  {where}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r:.80})"
+
+
+def _suggest(location: tuple[Any, ...]) -> str:
+    near = get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    model: Any = ModelSpec
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        model = _inner(fields[part].annotation) if part in fields else model
+    return list(getattr(model, "model_fields", {}))
+
+
+def _inner(annotation: Any) -> Any:
+    """The value class inside `dict[str, X]`, `tuple[X, ...]` or X itself."""
+    inner = [part for part in getattr(annotation, "__args__", ()) if hasattr(part, "model_fields")]
+    return inner[0] if inner else annotation
+
+
+def _refuse_meta_names(names: tuple[str, ...]) -> None:
+    for name in names:
+        if name.startswith(META_PREFIX):
+            raise ValueError(f"column {name!r} starts with {META_PREFIX!r}, which the prediction log keeps for itself; rename it")
+
+
+def _refuse_unknown_joins(sources: dict[str, SourceSpec], joins: tuple[JoinSpec, ...]) -> None:
+    for join in joins:
+        if join.source not in sources:
+            raise ValueError(f"join names source {join.source!r}, but the sources are {', '.join(sources)}")
+
+
+def _refuse_foreign_metric(task: Task, metric: str | None) -> None:
+    known = {"binary": ("log_loss", "auc", "brier"), "multiclass": ("log_loss",), "regression": ("rmse", "mae")}[task]
+    if metric is not None and metric not in known:
+        raise ValueError(f"metric {metric!r} does not suit a {task} model; choose from {', '.join(known)}")

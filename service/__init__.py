@@ -1,0 +1,1 @@
+"""Answers HTTP: the LitServe service, its champion watcher and its prediction log."""
