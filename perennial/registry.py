@@ -1,0 +1,222 @@
+"""The model registry: immutable versions and movable aliases on any fsspec path.
+
+    models/{name}/versions/{n}/     files of one version, with manifest.json: their SHA-256 digests
+    models/{name}/moves/{g}.json    the g-th move of an alias; creating it is the compare-and-set
+    models/{name}/aliases.json      where the aliases stand after the newest move
+
+Nothing here is ever overwritten but `aliases.json`, which only repeats what the moves say.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import fsspec
+import orjson
+from pydantic import AwareDatetime, Field, ValidationError
+
+from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound
+from perennial.exclusive import create_exclusively, replace
+from perennial.values import Value
+
+MANIFEST = "manifest.json"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+_ATTEMPTS = 64
+"""Publishers that may race for a version number before one gives up."""
+
+
+class Move(Value):
+    """One move of an alias; `version` None means the alias was taken away."""
+
+    generation: int
+    alias: str
+    version: int | None
+    previous: int | None
+    at: AwareDatetime
+    reason: str
+    positions: dict[str, int]
+
+
+class Aliases(Value):
+    """Where the aliases stand; generation 0 is an empty registry."""
+
+    generation: int = 0
+    positions: dict[str, int] = Field(default_factory=dict)
+    moved_at: AwareDatetime | None = None
+
+    @property
+    def champion(self) -> int | None:
+        """The version that serves."""
+        return self.positions.get(CHAMPION)
+
+    @property
+    def challenger(self) -> int | None:
+        """The version that asks to serve."""
+        return self.positions.get(CHALLENGER)
+
+
+class Registry:
+    """Versions and aliases of all models below one fsspec URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._fs, root = fsspec.core.url_to_fs(url)
+        self._root = str(root).rstrip("/")
+
+    def publish(self, name: str, make_files: Callable[[int], Mapping[str, bytes]]) -> int:
+        """Write the next version and return its number; `make_files` gets the number and gives the files.
+
+        The manifest is written last, exclusively: a version without one does not exist, and two
+        publishers of the same number cannot both win.
+        """
+        first = self._next(name)
+        for number in range(first, first + _ATTEMPTS):
+            if self._claim(name, number):
+                self._write(name, number, make_files(number))
+                return number
+        raise RegistryError(f"no free version of {name!r} in {self.url} after {_ATTEMPTS} tries: too many publishers at once")
+
+    def read(self, name: str, version: int) -> dict[str, bytes]:
+        """The files of a version; raises VersionNotFound, or CorruptVersion when a digest does not match."""
+        folder = self._version(name, version)
+        digests = self._manifest(name, version)
+        files = {file: self._bytes(f"{folder}/{file}", name, version) for file in digests}
+        for file, content in files.items():
+            if (found := _digest(content)) != digests[file]:
+                raise CorruptVersion(
+                    f"{folder}/{file} does not match its manifest (recorded {digests[file][:12]}, found {found[:12]}): "
+                    f"restore the file or promote another version of {name!r}"
+                )
+        return files
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Numbers of all complete versions, ascending."""
+        return tuple(number for number in self._numbers(name) if self._exists(name, number))
+
+    def aliases(self, name: str) -> Aliases:
+        """Where the aliases stand now."""
+        aliases = self._pointer(name)
+        # A promoter may have died between its move and the pointer: follow the moves that are there.
+        while (move := self._move(name, aliases.generation + 1)) is not None:
+            aliases = _after(move)
+        return aliases
+
+    def promote(self, name: str, alias: str, version: int, *, expect: int | None, reason: str, now: datetime) -> Aliases:
+        """Move an alias from `expect` to `version`; raises AliasConflict when it does not stand there any more."""
+        if not self._exists(name, version):
+            raise self._no_such(name, version)
+        current = self.aliases(name)
+        standing = current.positions.get(alias)
+        if standing != expect:
+            raise AliasConflict(
+                f"{alias} of {name!r} is at version {standing}, not {expect}: it was moved; read it, decide again"
+            )
+        move = Move(
+            generation=current.generation + 1,
+            alias=alias,
+            version=version,
+            previous=expect,
+            at=now,
+            reason=reason,
+            positions={**current.positions, alias: version},
+        )
+        return self._commit(name, move)
+
+    def history(self, name: str) -> tuple[Move, ...]:
+        """Every move of every alias, oldest first."""
+        moves = (self._move(name, generation) for generation in range(1, self.aliases(name).generation + 1))
+        return tuple(move for move in moves if move is not None)
+
+    def _commit(self, name: str, move: Move) -> Aliases:
+        path = f"{self._model(name)}/moves/{move.generation:08d}.json"
+        if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
+            raise AliasConflict(f"{move.alias} of {name!r} was moved by another promoter just now; read it, decide again")
+        aliases = _after(move)
+        replace(self._fs, f"{self._model(name)}/aliases.json", _pointer_json(aliases))
+        return aliases
+
+    def _pointer(self, name: str) -> Aliases:
+        path = f"{self._model(name)}/aliases.json"
+        try:
+            raw = orjson.loads(self._fs.cat_file(path))
+            generation, moved_at = raw.pop("generation"), raw.pop("moved_at")
+            return Aliases(generation=generation, positions=raw, moved_at=moved_at)
+        except FileNotFoundError:
+            return Aliases()
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValidationError) as error:
+            raise RegistryError(f"{path} cannot be read ({error}); delete it, it is rebuilt from the moves beside it") from error
+
+    def _move(self, name: str, generation: int) -> Move | None:
+        try:
+            return Move.model_validate_json(self._fs.cat_file(f"{self._model(name)}/moves/{generation:08d}.json"))
+        except FileNotFoundError:
+            return None
+
+    def _claim(self, name: str, number: int) -> bool:
+        return create_exclusively(self._fs, f"{self._version(name, number)}/claim", b"")
+
+    def _write(self, name: str, number: int, files: Mapping[str, bytes]) -> None:
+        folder = self._version(name, number)
+        for file, content in files.items():
+            self._fs.pipe_file(f"{folder}/{file}", content)
+        manifest = orjson.dumps({file: _digest(content) for file, content in files.items()}, option=orjson.OPT_SORT_KEYS)
+        if not create_exclusively(self._fs, f"{folder}/{MANIFEST}", manifest):
+            raise RegistryError(f"{folder} is complete already; a version never changes")
+
+    def _manifest(self, name: str, version: int) -> dict[str, str]:
+        path = f"{self._version(name, version)}/{MANIFEST}"
+        try:
+            digests: dict[str, str] = orjson.loads(self._fs.cat_file(path))
+        except FileNotFoundError:
+            raise self._no_such(name, version) from None
+        except orjson.JSONDecodeError as error:
+            raise CorruptVersion(f"{path} is not JSON ({error}): promote another version of {name!r}") from error
+        return digests
+
+    def _bytes(self, path: str, name: str, version: int) -> bytes:
+        try:
+            content: bytes = self._fs.cat_file(path)
+        except FileNotFoundError:
+            raise CorruptVersion(f"{path} of {name!r} version {version} is missing: restore it or promote another") from None
+        return content
+
+    def _no_such(self, name: str, version: int) -> VersionNotFound:
+        known = list(self.versions(name)) or "none"
+        return VersionNotFound(f"{name!r} has no version {version} in {self.url}; it has {known}")
+
+    def _next(self, name: str) -> int:
+        return max(self._numbers(name), default=0) + 1
+
+    def _numbers(self, name: str) -> list[int]:
+        folder = f"{self._model(name)}/versions"
+        self._fs.invalidate_cache(folder)
+        try:
+            entries: list[Any] = self._fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+        return sorted(int(entry) for entry in names if entry.isdigit())
+
+    def _exists(self, name: str, version: int) -> bool:
+        return bool(self._fs.exists(f"{self._version(name, version)}/{MANIFEST}"))
+
+    def _model(self, name: str) -> str:
+        return f"{self._root}/models/{name}"
+
+    def _version(self, name: str, version: int) -> str:
+        return f"{self._model(name)}/versions/{version}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _after(move: Move) -> Aliases:
+    return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at)
+
+
+def _pointer_json(aliases: Aliases) -> bytes:
+    moved_at = aliases.moved_at.isoformat() if aliases.moved_at else None
+    return orjson.dumps({**aliases.positions, "generation": aliases.generation, "moved_at": moved_at})

@@ -1,0 +1,95 @@
+"""The wire form of predictions and labels: what goes in comes out, and nonsense is named."""
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perennial.errors import RecordError
+from perennial.record import (
+    LabelBatch,
+    PredictionBatch,
+    decode_labels,
+    decode_predictions,
+    encode_labels,
+    encode_predictions,
+)
+
+times = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))
+floats = st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+integers = st.integers(-(2**53), 2**53)
+scalars = st.none() | st.booleans() | integers | floats | texts
+
+
+@st.composite
+def prediction_batches(draw: st.DrawFn) -> PredictionBatch:
+    rows = draw(st.integers(0, 8))
+
+    def column(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object, ...]]:
+        return st.lists(values, min_size=rows, max_size=rows).map(tuple)
+
+    return PredictionBatch(
+        model=draw(texts),
+        version=draw(st.integers(1, 10_000)),
+        served_at=draw(times),
+        ids=draw(column(texts)),
+        event_times=draw(column(times)),
+        columns=draw(st.dictionaries(texts, column(scalars), max_size=4)),
+        scores=draw(column(floats) | column(st.tuples(floats, floats, floats))),
+    )
+
+
+@given(prediction_batches())
+def test_a_prediction_batch_survives_the_wire(batch: PredictionBatch) -> None:
+    assert decode_predictions(encode_predictions(batch)) == batch
+
+
+@given(st.lists(st.tuples(texts, st.booleans() | integers | floats | texts, st.none() | times), max_size=8), times)
+def test_a_label_batch_survives_the_wire(rows: list[tuple[str, object, datetime | None]], now: datetime) -> None:
+    ids, labels, known = (tuple(column) for column in zip(*rows, strict=True)) if rows else ((), (), ())
+    batch = LabelBatch(model="m", received_at=now, ids=ids, labels=labels, event_times=known)
+    decoded = decode_labels(encode_labels(batch))
+    assert decoded == batch
+    # True == 1 in Python, so the types are compared as well.
+    assert list(map(type, decoded.labels)) == list(map(type, batch.labels))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_record_or_a_record_error(payload: bytes) -> None:
+    for decode in (decode_predictions, decode_labels):
+        with pytest.raises(RecordError):
+            decode(payload)
+
+
+GOOD = {"c": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times": [0], "columns": {"x": [1]}, "scores": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"c": 2}, "codec 2 is unknown"),
+        ({"ids": ["a", "b"]}, "1 values for 2 ids"),
+        ({"ids": [7]}, "ids holds int"),
+        ({"ids": None}, "ids should be a list, not NoneType"),
+        ({"times": [0.5]}, "times holds float"),
+        ({"scores": [["high"]]}, r"scores\[\] holds str"),
+        ({"times": [10**18]}, "years 1 to 9999"),
+        ({"columns": {"x": [[1]]}}, "columns.x holds list"),
+        ({"columns": []}, "columns should be dict, not list"),
+        ({"version": "1"}, "version should be int, not str"),
+        ({"version": True}, "version should be int, not bool"),
+        ({"scores": ["high"]}, "scores holds str"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        decode_predictions(orjson.dumps({**GOOD, **change}))
+
+
+def test_the_error_never_repeats_a_value() -> None:
+    with pytest.raises(RecordError) as caught:
+        decode_predictions(orjson.dumps({**GOOD, "columns": {"x": [{"secret": "4711"}]}}))
+    assert "4711" not in str(caught.value)
