@@ -1,0 +1,54 @@
+# The chores of Perennial: one word each, the same for people, hooks and CI.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+SPEC ?= examples/flights.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test lint format bench docs lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# The lock is whole, so --no-deps installs exactly it; the stamp is written last, so a broken install is done again.
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 11) else f"Perennial needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/.installed  ## a year of real flights through the whole loop (ARGS="--quick", "--until 2013-06-30", "--keep")
+	$(BIN)/perennial demo $(ARGS)
+
+up: .venv/.installed  ## start the stack and leave it running (SPEC=examples/flights.toml)
+	$(BIN)/perennial up $(SPEC)
+
+down: .venv/.installed  ## end the stack
+	$(BIN)/perennial down
+
+test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry")
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.installed  ## style, types, direction of imports, Dockerfile
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: .venv/.installed  ## put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.installed  ## measure the paths where speed counts
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: .venv/.installed  ## generate the reference in docs/
+	$(BIN)/python docs/generate.py
+
+lock: .venv/.installed  ## resolve the dependencies anew for every platform
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment and all state
+	rm -rf .venv var
