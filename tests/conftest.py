@@ -1,0 +1,70 @@
+"""Fixtures of all tests: real servers, started only when a test asks for one."""
+
+from tests.support.isolation import isolate
+
+isolate()  # before anything below is imported: tools read the environment at import
+
+import shutil  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+
+import psutil  # noqa: E402
+import pytest  # noqa: E402
+import redis  # noqa: E402
+
+from tests.support.isolation import leftovers, private_home  # noqa: E402
+from tests.support.prefect_server import pointed_at, prefect_server  # noqa: E402
+from tests.support.sentry_receiver import SentryReceiver, sentry_receiver  # noqa: E402
+from tests.support.store import store_server  # noqa: E402
+from tests.support.waiting import wait_until  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leaks() -> Iterator[None]:
+    """After the last test no process that this one started is left; set up first, so torn down last."""
+    yield
+    shutil.rmtree(private_home(), ignore_errors=True)
+    try:
+        wait_until(lambda: not leftovers(), 10, "started processes to end")
+    except AssertionError:
+        leaked = leftovers()
+        names = [" ".join(process.cmdline())[:200] for process in leaked]
+        for process in leaked:
+            process.kill()
+        psutil.wait_procs(leaked, 5)
+        pytest.fail(f"tests left processes behind: {names}")
+
+
+@pytest.fixture(scope="session")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of this test process's store, kept for the whole session; see `store` for an empty one."""
+    with store_server(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[redis.Redis]:
+    """A client of an empty store."""
+    client = redis.Redis.from_url(store_url, socket_timeout=None)
+    client.flushdb()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def _prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
+
+
+@pytest.fixture
+def prefect_api(_prefect_server: str) -> Iterator[str]:
+    """The URL of this session's Prefect server; this process and its children use it during the test."""
+    with pointed_at(_prefect_server) as url:
+        yield url
+
+
+@pytest.fixture
+def sentry() -> Iterator[SentryReceiver]:
+    """A receiver of Sentry envelopes: `.dsn`, `.events()`, `.wait_for(n)`, `.bodies`."""
+    with sentry_receiver() as receiver:
+        yield receiver

@@ -1,0 +1,63 @@
+"""A real Prefect server for tests: its own process, home and SQLite file, and no telemetry."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.support.processes import free_port, python, running, wait_ready
+
+START_TIMEOUT = 120.0
+"""Seconds; 9-20 on two busy cores, much longer when several servers start at once."""
+
+
+@contextmanager
+def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
+    """Run a Prefect server with its state in `home`; yields the API's URL once it is healthy."""
+    port, log = port or free_port(), home / "server.log"
+    url = f"http://127.0.0.1:{port}/api"
+    command = python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    with running(command, log, server_environment(home, port)) as process:
+        wait_ready(process, lambda: healthy(url), log, START_TIMEOUT, "prefect server")
+        yield url
+
+
+def server_environment(home: Path, port: int) -> dict[str, str]:
+    """Variables of the server's process; the UI calls the API where PREFECT_API_URL says."""
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def healthy(url: str) -> bool:
+    """Whether a Prefect API answers at `url`."""
+    try:
+        return httpx.get(f"{url}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def pointed_at(url: str) -> Iterator[str]:
+    """Make this process, its threads and the processes it starts use the API at `url`."""
+    from prefect import context
+    from prefect.settings import temporary_settings
+
+    everywhere = context.GLOBAL_SETTINGS_CONTEXT
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        with temporary_settings(updates={"api.url": url}):
+            # A context variable does not reach threads that others start: they read the global context.
+            context.GLOBAL_SETTINGS_CONTEXT = context.SettingsContext.get() or everywhere
+            yield url
+    finally:
+        context.GLOBAL_SETTINGS_CONTEXT = everywhere
+        os.environ.pop("PREFECT_API_URL", None)

@@ -1,0 +1,82 @@
+"""Starting a real server for a test and ending it with everything it started."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The directory of the checkout."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def python(*args: str) -> list[str]:
+    """A command of this interpreter."""
+    return [sys.executable, *args]
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in its own process group, its output in `log`; the group is ended when the block is left."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            cwd=cwd or ROOT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def end_group(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+    """Ask the process group to end, insist after `patience` seconds, and reap the leader."""
+    _signal_group(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+    _signal_group(process, signal.SIGKILL)
+    process.wait(patience)
+
+
+def wait_ready(process: subprocess.Popen[bytes], ready: Callable[[], object], log: Path, timeout: float, name: str) -> None:
+    """Wait until `ready()` holds; fails at once, with the log's end, when the process has died."""
+
+    def ready_or_dead() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"{name} ended with code {process.returncode}:\n{tail(log)}")
+        return bool(ready())
+
+    try:
+        wait_until(ready_or_dead, timeout, f"{name} to be ready")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{tail(log)}") from None
+
+
+def tail(log: Path, size: int = 4_000) -> str:
+    """The last characters of a log."""
+    return log.read_text(errors="replace")[-size:]
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return  # the whole group has gone

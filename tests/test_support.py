@@ -1,0 +1,78 @@
+"""The tools of the tests do what the tests rely on."""
+
+import os
+import subprocess
+import threading
+import urllib.request
+
+import pytest
+import redis
+
+from tests.support.isolation import MARKER, leftovers
+from tests.support.processes import ROOT, python
+from tests.support.sentry_receiver import SentryReceiver, envelope_items
+from tests.support.store import own_database
+from tests.support.waiting import wait_until
+
+
+def test_wait_until_gives_what_the_predicate_gave_or_names_what_it_waited_for():
+    assert wait_until(lambda: "here", description="nothing") == "here"
+    with pytest.raises(AssertionError, match="in vain for rain"):
+        wait_until(lambda: 0, timeout=0.05, description="rain")
+
+
+def test_the_environment_of_the_person_is_out_of_reach():
+    assert "REDIS_URL" not in os.environ
+    assert "PREFECT_API_URL" not in os.environ
+    assert os.environ["WANDB_MODE"] == "offline"
+
+
+def test_a_store_is_empty_and_speaks_streams(store: redis.Redis):
+    assert store.dbsize() == 0
+    store.xadd("perennial:small:predictions", {"v": b"1"})
+    assert store.xlen("perennial:small:predictions") == 1
+
+
+def test_each_worker_has_its_own_database(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
+    assert own_database("redis://:secret@example.org:6380/0") == "redis://:secret@example.org:6380/14"
+
+
+def test_prefect_is_reached_from_this_thread_and_from_others(prefect_api: str):
+    from prefect.client.orchestration import SyncPrefectClient, get_client
+
+    seen: list[str] = []
+
+    def look() -> None:
+        with get_client(sync_client=True) as client:
+            assert isinstance(client, SyncPrefectClient)
+            assert client.hello().status_code == 200
+            seen.append(str(client.api_url).rstrip("/"))
+
+    look()
+    other = threading.Thread(target=look)
+    other.start()
+    other.join()
+    assert seen == [prefect_api, prefect_api]
+
+
+def test_an_envelope_is_split_into_its_items(sentry: SentryReceiver):
+    body = b'{"event_id":"1"}\n{"type":"event","length":13}\n{"level":"x"}\n{"type":"attachment","length":3}\na\nb\n'
+    assert list(envelope_items(body)) == [("event", {"level": "x"}), ("attachment", b"a\nb")]
+    urllib.request.urlopen(sentry.dsn.split("/1")[0].replace("0123456789abcdef@", "") + "/api/1/envelope/", body).close()
+    assert sentry.wait_for(1) == [{"level": "x"}]
+
+
+DAEMON = """
+import subprocess, sys
+sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+print(subprocess.Popen(sleeper, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
+"""
+
+
+def test_a_daemon_that_left_its_parent_is_still_found():
+    daemon = int(subprocess.run(python("-c", DAEMON), check=True, capture_output=True, cwd=ROOT).stdout)
+    (found,) = [process for process in leftovers() if process.pid == daemon]
+    assert found.environ()[MARKER] == os.environ[MARKER]
+    found.kill()
+    wait_until(lambda: daemon not in {process.pid for process in leftovers()}, description="the daemon to end")
