@@ -1,0 +1,134 @@
+"""What the demo shows while it runs: a live panel on a terminal, one plain line per window anywhere else.
+
+It draws what it is handed and knows no part of the stack.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of the replay at one moment."""
+
+    clock: datetime
+    requests: int = 0
+    failed: int = 0
+    rows: int = 0
+    rows_per_second: float = 0.0
+    drift: float | None = None
+    drift_bound: float | None = None
+    windows: int = 0
+    events: int = 0
+    retrainings: int = 0
+    version: int | None = None
+    quality: str = "AUC"
+    loop: float | None = None
+    static: float | None = None
+    holding: str = ""
+
+
+class Display(Protocol):
+    """Where a demo tells its story."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """The state now; may be dropped."""
+        ...
+
+
+class PlainDisplay:
+    """Lines only, for logs and continuous integration; snapshots are dropped."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """Print the line, unwrapped, so that a log can be searched."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Nothing: a log has no place for what changes every moment."""
+
+
+class LiveDisplay(PlainDisplay):
+    """A panel that is redrawn in place, below the lines that stay."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.stop()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Hand the panel over; it is drawn four times a second at most."""
+        self._live.update(panel(snapshot))
+
+
+def display_on(console: Console) -> Display:
+    """The live display on a terminal, the plain one elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def panel(snapshot: Snapshot) -> Panel:
+    """One snapshot as people read it."""
+    grid = Table.grid(padding=(0, 3))
+    for _ in range(4):
+        grid.add_column()
+    for row in _cells(snapshot):
+        grid.add_row(*row)
+    state = Text(snapshot.holding or "replaying", style="yellow" if snapshot.holding else "green")
+    return Panel(Group(grid, state), title=f"{snapshot.clock:%A %d %B %Y, %H:%M}", title_align="left", expand=False)
+
+
+def _cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
+    failed = f" ({snapshot.failed} failed)" if snapshot.failed else ""
+    return [
+        ("requests", f"{snapshot.requests:,}{failed}", "rows", f"{snapshot.rows:,} at {snapshot.rows_per_second:,.0f}/s"),
+        ("drift", _against(snapshot.drift, snapshot.drift_bound), "windows", f"{snapshot.windows}"),
+        ("events", f"{snapshot.events}", "retrainings", f"{snapshot.retrainings}"),
+        ("serving", f"version {snapshot.version or '-'}", snapshot.quality, _loop_and_static(snapshot)),
+    ]
+
+
+def _against(value: float | None, bound: float | None) -> str:
+    return f"{number(value)} of at most {number(bound)}"
+
+
+def _loop_and_static(snapshot: Snapshot) -> str:
+    return f"{number(snapshot.loop)} loop, {number(snapshot.static)} frozen first model"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"

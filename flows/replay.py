@@ -1,0 +1,13 @@
+"""Replay: ask the service for a stretch of the past, in event time, and tell it the labels when they fell due."""
+
+from prefect import flow
+
+from tasks.job import begin
+from tasks.replay import Sent
+from tasks.replay import replay as live_through
+
+
+@flow(name="replay", flow_run_name="replay-{start}")
+def replay(spec: str, start: str, until: str | None = None, url: str = "http://127.0.0.1:8000", label_delay: str = "1d") -> Sent:
+    """Rows from `start` to `until` of the spec's own table, at full speed; fails when a request failed."""
+    return live_through(begin(spec), start, until, url, label_delay)
