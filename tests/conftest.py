@@ -13,7 +13,7 @@ import redis  # noqa: E402
 
 from tests.support.isolation import leftovers, private_home  # noqa: E402
 from tests.support.prefect_server import pointed_at, prefect_server  # noqa: E402
-from tests.support.sentry_receiver import SentryReceiver, sentry_receiver  # noqa: E402
+from tests.support.sentry_receiver import SentryReceiver, forget_sentry, sentry_receiver  # noqa: E402
 from tests.support.store import store_server  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
 
@@ -68,3 +68,4 @@ def sentry() -> Iterator[SentryReceiver]:
     """A receiver of Sentry envelopes: `.dsn`, `.events()`, `.wait_for(n)`, `.bodies`."""
     with sentry_receiver() as receiver:
         yield receiver
+        forget_sentry()

@@ -58,6 +58,17 @@ def sentry_receiver() -> Iterator[SentryReceiver]:
         thread.join()
 
 
+def forget_sentry() -> None:
+    """Make this process's SDK as if it had never been initialised."""
+    import sentry_sdk
+
+    sentry_sdk.get_client().close(timeout=0)
+    sentry_sdk.get_global_scope().clear()
+    sentry_sdk.get_global_scope().set_client(None)
+    sentry_sdk.get_isolation_scope().clear()
+    sentry_sdk.get_current_scope().clear()
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: SentryReceiver
     protocol_version = "HTTP/1.1"

@@ -1,0 +1,146 @@
+"""Error triage: sends errors, and nothing else, to the Sentry of the settings.
+
+What leaves the machine is where an error happened and in which model, version and run; never a value of a row. So
+messages are withheld unless their class is known to speak of the machinery only, and the integrations of the SDK that
+gather requests, log lines or local variables stay off.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import sentry_sdk
+from sentry_sdk.integrations.atexit import AtexitIntegration
+from sentry_sdk.integrations.dedupe import DedupeIntegration
+from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+from sentry_sdk.integrations.threading import ThreadingIntegration
+from sentry_sdk.scrubber import EventScrubber
+from sentry_sdk.utils import BadDsn
+
+from perennial import __version__
+from perennial.errors import (
+    PrefectUnreachable,
+    RegistryError,
+    SettingsError,
+    SpecError,
+    StackError,
+    StoreUnreachable,
+)
+from perennial.logs import without_credentials
+from perennial.settings import Settings
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
+
+Tag = str | int | float | None
+
+_OURS = ["perennial", "service", "monitoring", "tasks", "flows", "deployments"]
+_KEPT = {
+    *("exception", "fingerprint", "tags", "level", "contexts", "transaction"),
+    *("event_id", "timestamp", "platform", "release", "environment", "server_name", "sdk"),
+}
+_KEPT_CONTEXTS = {"runtime", "trace"}
+_SPOKEN = (
+    *(SpecError, RegistryError, StoreUnreachable, PrefectUnreachable, StackError),
+    *(OSError, AttributeError, NameError, ImportError, TypeError, NotImplementedError, MemoryError, RecursionError),
+)
+"""Classes whose messages speak of files, addresses, names and types. Others (a ValueError, a KeyError, an error of polars
+or pydantic, our DataError, RequestError and RecordError) quote the value that was wrong."""
+_SPOKEN_LIBRARIES = ("httpx", "httpcore")
+"""Not redis: its server quotes the arguments of a command it refuses."""
+
+
+def init_triage(settings: Settings, component: str, **tags: Tag) -> None:
+    """Send this process's errors to `settings.sentry_dsn`; does nothing without one. SettingsError when it is malformed."""
+    if settings.sentry_dsn is None:
+        return
+    try:
+        sentry_sdk.init(dsn=settings.sentry_dsn.get_secret_value(), **_options(settings))
+    except BadDsn as error:
+        raise SettingsError(f"SENTRY_DSN is not a DSN ({error}); copy it from the project's settings in Sentry") from None
+    tag(component=component, **tags)
+
+
+def tag(**tags: Tag) -> None:
+    """Mark every later error of this process, in whichever thread; None takes a mark away."""
+    _mark(sentry_sdk.get_global_scope(), tags)
+
+
+def report(error: BaseException, *, group: tuple[str, ...], **tags: Tag) -> None:
+    """Send one error; errors of the same `group` and class become one issue. Returns at once, whether or not it arrives."""
+    with sentry_sdk.new_scope() as scope:
+        scope.fingerprint = [*group, type(error).__name__]
+        _mark(scope, {"column": getattr(error, "column", None), **tags})
+        scope.capture_exception(error)
+
+
+def flush(timeout: float = 2.0) -> None:
+    """Wait up to `timeout` seconds for what is still to be sent; for the end of a short process."""
+    sentry_sdk.flush(timeout)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    return {
+        "release": f"perennial@{__version__}",
+        "environment": settings.environment,
+        "default_integrations": False,
+        "auto_enabling_integrations": False,
+        "integrations": [
+            AtexitIntegration(callback=_say_nothing),
+            DedupeIntegration(),
+            ExcepthookIntegration(),
+            ThreadingIntegration(),
+        ],
+        "in_app_include": _OURS,
+        "include_local_variables": False,
+        "max_request_body_size": "never",
+        "max_breadcrumbs": 0,
+        "event_scrubber": EventScrubber(recursive=True),
+        "before_send": scrub,
+        "auto_session_tracking": False,
+        "send_client_reports": False,
+        "propagate_traces": False,
+        "spotlight": False,
+    }
+
+
+def scrub(event: "Event", _hint: "Hint") -> "Event | None":
+    """Keep of an event what cannot hold a value of a row; an event without an exception is not sent."""
+    kept: Any = {key: value for key, value in event.items() if key in _KEPT}
+    kept["contexts"] = {key: value for key, value in kept.get("contexts", {}).items() if key in _KEPT_CONTEXTS}
+    exceptions = (kept.get("exception") or {}).get("values") or []
+    for exception in exceptions:
+        exception["value"] = _message(exception)
+        exception.get("mechanism", {}).pop("data", None)
+    return kept if exceptions else None
+
+
+def _say_nothing(_pending: int, _timeout: float) -> None:
+    """In place of the SDK's notice on standard error at the end of a process that still has events to send."""
+
+
+def _message(exception: dict[str, Any]) -> str:
+    if _speaks_of_machinery(exception.get("module"), exception.get("type")):
+        return without_credentials(str(exception.get("value") or ""))
+    return f"message withheld: it may quote a row; raised {_location(exception)}"
+
+
+def _speaks_of_machinery(module: str | None, name: str | None) -> bool:
+    found = getattr(sys.modules.get(module or "builtins"), name or "", None)
+    known = isinstance(found, type) and issubclass(found, _SPOKEN)
+    return known or (module or "").partition(".")[0] in _SPOKEN_LIBRARIES
+
+
+def _location(exception: dict[str, Any]) -> str:
+    frames = (exception.get("stacktrace") or {}).get("frames") or []
+    ours = [frame for frame in frames if frame.get("in_app")] or frames
+    if not ours:
+        return "outside any frame"
+    return f"in {ours[-1].get('filename')} line {ours[-1].get('lineno')}, {ours[-1].get('function')}"
+
+
+def _mark(scope: sentry_sdk.Scope, tags: dict[str, Tag]) -> None:
+    for name, value in tags.items():
+        if value is None:
+            scope.remove_tag(name)
+        else:
+            scope.set_tag(name, str(value))
