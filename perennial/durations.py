@@ -18,7 +18,10 @@ def parse_duration(text: object) -> timedelta:
     if not isinstance(text, str) or not _WHOLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration; write a number and a unit, such as 30m, 12h, 7d or 8w")
     parts = (timedelta(**{_UNITS[unit]: int(number)}) for number, unit in _TOKEN.findall(text))
-    return sum(parts, timedelta())
+    try:
+        return sum(parts, timedelta())
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any duration can be; write a shorter one, such as 8w") from None
 
 
 def format_duration(duration: timedelta) -> str:

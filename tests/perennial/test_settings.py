@@ -1,0 +1,84 @@
+"""Settings: from the environment only, and a misspelt variable is an error."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from perennial.errors import SettingsError
+from perennial.settings import FOREIGN, PREFIX, Settings, load_settings, variable
+
+
+def test_every_setting_has_a_default_and_needs_no_server():
+    settings = load_settings({})
+    assert settings == Settings()
+    assert (settings.redis_url, settings.prefect_api_url, settings.wandb_api_key, settings.sentry_dsn) == (None, None, None, None)
+
+
+def test_our_variables_have_our_prefix_and_tools_keep_their_names():
+    settings = load_settings(
+        {"PERENNIAL_PORT": "9000", "PERENNIAL_HOME": "state", "REDIS_URL": "redis://example.org", "WANDB_API_KEY": "k"}
+    )
+    assert (settings.port, settings.home, settings.redis_url) == (9000, Path("state"), "redis://example.org")
+    assert settings.wandb_api_key is not None
+    assert settings.wandb_api_key.get_secret_value() == "k"
+
+
+def test_every_field_has_exactly_one_variable():
+    variables = [variable(field) for field in Settings.model_fields]
+    assert len(set(variables)) == len(variables)
+    assert all(name.startswith(PREFIX) for name in set(variables) - set(FOREIGN.values()))
+    assert set(FOREIGN) <= set(Settings.model_fields)
+
+
+def test_variables_of_others_are_none_of_our_business():
+    assert load_settings({"PATH": "/bin", "PERENNIALS": "1", "REDIS_PASSWORD": "x"}) == Settings()
+
+
+def test_an_empty_variable_is_as_good_as_none():
+    assert load_settings({"PERENNIAL_PORT": "", "REDIS_URL": ""}) == Settings()
+
+
+def test_a_misspelt_variable_is_an_error_that_suggests_the_right_one():
+    with pytest.raises(SettingsError, match="PERENNIAL_PROT is not a setting of Perennial; did you mean PERENNIAL_PORT"):
+        load_settings({"PERENNIAL_PROT": "9000"})
+
+
+def test_an_unrecognisable_variable_lists_the_known_ones():
+    with pytest.raises(SettingsError, match=r"known: .*PERENNIAL_HOME.*REDIS_URL"):
+        load_settings({"PERENNIAL_XYZZYXYZZY": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PERENNIAL_PORT", "70000"), ("PERENNIAL_WORKERS", "0"), ("PERENNIAL_LOG_LEVEL", "LOUD"), ("PERENNIAL_TIMEOUT", "soon")],
+)
+def test_a_malformed_value_names_variable_and_value(name: str, value: str):
+    with pytest.raises(SettingsError, match=f"{name}='{value}'"):
+        load_settings({name: value})
+
+
+def test_several_malformed_values_are_told_at_once():
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"PERENNIAL_PORT": "x", "PERENNIAL_WORKERS": "y"})
+    assert str(refused.value).count("PERENNIAL_") == 2
+
+
+def test_secrets_do_not_show():
+    settings = load_settings({"WANDB_API_KEY": "hunter2", "SENTRY_DSN": "https://hunter2@example.org/1"})
+    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+def test_the_registry_is_in_the_home_unless_told_otherwise(tmp_path: Path):
+    assert Settings(home=tmp_path).registry_url == str(tmp_path / "registry")
+    assert Settings(registry="s3://bucket/models").registry_url == "s3://bucket/models"
+
+
+def test_a_model_has_its_home_and_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert Settings().model_home("small") == tmp_path / "var" / "small"
