@@ -1,0 +1,75 @@
+"""The card: everything about one trained model that is not its trees; the file `model.json`."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from perennial.features import FeatureSet
+from perennial.metrics import Metrics
+from perennial.schema import Schema
+from perennial.spec import ModelSpec, Task
+from perennial.values import Value
+
+
+class Bounds(Value):
+    """From where on a window's signal asks for retraining: drift and loss above, AUC below; None where not judged."""
+
+    drift: float | None = None
+    loss: float | None = None
+    auc: float | None = None
+
+
+class DataRef(Value):
+    """The rows a model was trained on: their content's fingerprint, number, and first and last event time."""
+
+    fingerprint: str
+    rows: int
+    since: datetime
+    until: datetime
+
+
+class Cause(Value):
+    """Why a model was trained; `event_id` names the event that asked for it."""
+
+    kind: Literal["initial", "drift", "performance", "age", "manual"]
+    event_id: str | None = None
+    detail: str = ""
+
+
+class Slice(Value):
+    """Metrics of the test rows where `column` is `value`."""
+
+    column: str
+    value: str
+    metrics: Metrics
+
+
+class Card(Value):
+    """One version of a model, described. `classes` are multiclass labels in the order of the scores, else ()."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    name: str
+    version: int
+    task: Task
+    spec: ModelSpec
+    schema_: Schema = Field(alias="schema")
+    features: FeatureSet
+    classes: tuple[str, ...] = ()
+    params: dict[str, float | int | str | bool]
+    rounds: int = Field(ge=1, description="boosting rounds that predictions use")
+    metrics: Metrics
+    slices: tuple[Slice, ...] = ()
+    bounds: Bounds = Bounds()
+    data: DataRef
+    trained_at: datetime
+    git_commit: str | None = None
+    wandb_run: str | None = None
+    parent: int | None = None
+    cause: Cause
+
+    @property
+    def until(self) -> datetime:
+        """Event time of the newest training row."""
+        return self.data.until

@@ -1,0 +1,207 @@
+"""The encoder: features of a single row in plain Python, the scalar twin of `CompiledFeatures.matrix`.
+
+A polars call costs more than a whole row costs here. User functions, which exist only as polars
+expressions, are the exception: they are computed from a table of one row.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from perennial.errors import RequestError
+from perennial.features import CROSS_SEPARATOR, MICROSECONDS, FeatureSet, compile_features, single_column
+from perennial.schema import POLARS, parse_time
+from perennial.spec import FeatureSpec, feature_columns
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+NAN = math.nan
+
+Row = Mapping[str, Any]
+Number = Callable[[Row], float | None]
+Text = Callable[[Row], str | None]
+
+
+class Encoder:
+    """Encodes one row; built once per model, safe to share between threads."""
+
+    def __init__(self, features: FeatureSet, base: Path) -> None:
+        self._event_time = features.event_time
+        self._reads_time = features.event_time in features.reads
+        self._steps = tuple(_step(name, features, base) for name in features.names)
+
+    def encode(self, row: Mapping[str, object], event_time: datetime) -> list[float]:
+        """The row of `CompiledFeatures.matrix`: k floats, NaN for null and unknown.
+
+        `row` is as `perennial.schema.check_row` returns it. Raises RequestError when an input column is missing.
+        """
+        values = {**row, self._event_time: parse_time(event_time)} if self._reads_time else row
+        try:
+            return [step(values) for step in self._steps]
+        except KeyError as error:
+            name = str(error.args[0])
+            raise RequestError(f"column {name!r} is missing; send null where it is not known", column=name) from None
+
+
+def _step(name: str, features: FeatureSet, base: Path) -> Callable[[Row], float]:
+    spec = features.specs[name]
+    if spec.operation == "function":
+        return _through_polars(name, features, base)
+    if features.kinds[name] == "numeric":
+        return _finite(_NUMBERS[spec.operation](name, spec, features))
+    return _coded(_category(name, spec, features), features.categories[name])
+
+
+def _finite(number: Number) -> Callable[[Row], float]:
+    def step(row: Row) -> float:
+        value = _finite_or_none(number(row))
+        return NAN if value is None else value
+
+    return step
+
+
+def _coded(text: Text, categories: tuple[str, ...]) -> Callable[[Row], float]:
+    codes = {category: float(code) for code, category in enumerate(categories)}
+
+    def step(row: Row) -> float:
+        value = text(row)
+        return NAN if value is None else codes.get(value, NAN)
+
+    return step
+
+
+def _category(name: str, spec: FeatureSpec, features: FeatureSet) -> Text:
+    if spec.operation == "cross":
+        return _cross(spec, features)
+    if spec.operation == "column":
+        return _text(single_column(name, spec, features.event_time), features)
+    number = _NUMBERS[spec.operation](name, spec, features)
+    return lambda row: _number_text(_finite_or_none(number(row)))
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _number(column: str, features: FeatureSet) -> Number:
+    if features.dtype(column) == "datetime":
+        return lambda row: None if row[column] is None else (parse_time(row[column]) - EPOCH) // MICROSECOND / MICROSECONDS
+    return lambda row: None if row[column] is None else float(row[column])
+
+
+def _text(column: str, features: FeatureSet) -> Text:
+    match features.dtype(column):
+        case "string":
+            return lambda row: row[column]
+        case "bool":
+            return lambda row: None if row[column] is None else "true" if row[column] else "false"
+        case "int":
+            return lambda row: None if row[column] is None else str(int(row[column]))
+        case _:
+            return lambda row: _number_text(row[column])
+
+
+def _number_text(value: float | None) -> str | None:
+    if value is None:
+        return None
+    if value == math.floor(value) and abs(value) < 2.0**53:
+        return str(int(value))
+    return str(pl.Series([float(value)]).cast(pl.String)[0])  # rare; only polars writes exponents as polars does
+
+
+def _column(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    return _number(single_column(name, spec, features.event_time), features)
+
+
+def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    column = single_column(name, spec, features.event_time)
+    zone = ZoneInfo(spec.time_zone) if spec.time_zone else UTC
+    part = _PARTS[str(spec.date_part)]
+    return lambda row: None if row[column] is None else float(part(parse_time(row[column]).astimezone(zone)))
+
+
+def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    first, second = (_number(column, features) for column in spec.difference or ())
+    return _both(first, second, lambda a, b: a - b)
+
+
+def _ratio(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    first, second = (_number(column, features) for column in spec.ratio or ())
+    return _both(first, second, lambda a, b: a / b if b else NAN)
+
+
+def _both(first: Number, second: Number, combine: Callable[[float, float], float]) -> Number:
+    def number(row: Row) -> float | None:
+        a, b = first(row), second(row)
+        return None if a is None or b is None else combine(a, b)
+
+    return number
+
+
+def _bins(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    number, edges = _number(single_column(name, spec, features.event_time), features), spec.bins or ()
+    return _mapped(number, lambda value: float(bisect_right(edges, value)))
+
+
+def _log(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    return _mapped(_number(str(spec.log), features), lambda value: math.log1p(value) if value > -1 else NAN)
+
+
+def _mapped(number: Number, function: Callable[[float], float]) -> Number:
+    def mapped(row: Row) -> float | None:
+        value = number(row)
+        return None if value is None else function(value)
+
+    return mapped
+
+
+def _cross(spec: FeatureSpec, features: FeatureSet) -> Text:
+    texts = [_text(column, features) for column in spec.cross or ()]
+
+    def text(row: Row) -> str | None:
+        parts = [part(row) for part in texts]
+        return None if None in parts else CROSS_SEPARATOR.join(_escape(str(part)) for part in parts)
+
+    return text
+
+
+def _escape(part: str) -> str:
+    return part.replace("\\", "\\\\").replace(CROSS_SEPARATOR, "\\" + CROSS_SEPARATOR)
+
+
+def _through_polars(name: str, features: FeatureSet, base: Path) -> Callable[[Row], float]:
+    alone = compile_features(features.model_copy(update={"names": (name,)}), base)
+    columns = feature_columns(name, features.specs[name], features.event_time)
+    schema = {column: POLARS[features.dtype(column)] for column in columns}
+
+    def step(row: Row) -> float:
+        frame = pl.DataFrame({column: [row[column]] for column in columns}, schema=schema)
+        return float(alone.matrix(frame)[0, 0])
+
+    return step
+
+
+_NUMBERS: dict[str, Callable[[str, FeatureSpec, FeatureSet], Number]] = {
+    "column": _column,
+    "date_part": _date_part,
+    "difference": _difference,
+    "ratio": _ratio,
+    "bins": _bins,
+    "log": _log,
+}
+
+_PARTS: dict[str, Callable[[datetime], int]] = {
+    "minute_of_day": lambda time: time.hour * 60 + time.minute,
+    "hour": lambda time: time.hour,
+    "weekday": lambda time: time.isoweekday(),
+    "day": lambda time: time.day,
+    "week": lambda time: time.isocalendar().week,
+    "month": lambda time: time.month,
+    "year": lambda time: time.year,
+}

@@ -1,0 +1,287 @@
+"""Features: the only definition of what each operation of a spec means for a table, as polars expressions.
+
+`perennial.encoder` is the same definition for a single row; property tests hold the two equal.
+
+Numbers are Float64 and finite: what is not a finite number is null. Categories are texts. A time used as a
+number is seconds since 1970. The readable values (`table`) become the model's matrix by the frozen dictionary
+of categories: code = place in the dictionary, NaN for null and for a category the dictionary does not have.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from perennial.errors import FunctionError, SpecError
+from perennial.functions import load_function
+from perennial.schema import Dtype, cast_series, float_text, infer_kind, infer_schema, refuse_missing
+from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
+from perennial.values import Value
+
+MAX_CATEGORIES = 4_096
+"""Categories a dictionary holds; rarer ones count as unknown. Keeps `model.json` below a few hundred kB per column."""
+
+CROSS_SEPARATOR = "|"
+"""Joins the parts of a cross; a part's own `|` and `\\` are escaped by `\\`, so two crosses cannot be confused."""
+
+MICROSECONDS = 1_000_000
+"""In a second."""
+
+META_EVENT_TIME = "_event_time"
+"""Column of the event time in the prediction log and in reference samples; read where the spec's own is absent."""
+
+Dtypes = Mapping[str, Dtype]
+
+
+class FeatureSet(Value):
+    """Everything that must be frozen with a model to compute its inputs again.
+
+    `kinds`, `specs` are by feature; `categories` by categorical feature, in the order of their codes;
+    `dtypes` by raw input column (the event time, always a datetime, is not among them).
+    """
+
+    names: tuple[str, ...]
+    kinds: dict[str, Kind]
+    specs: dict[str, FeatureSpec]
+    categories: dict[str, tuple[str, ...]]
+    event_time: str
+    dtypes: dict[str, Dtype]
+
+    @property
+    def categorical_indices(self) -> list[int]:
+        """Columns of the matrix that hold codes: what LightGBM calls `categorical_feature`."""
+        return [index for index, name in enumerate(self.names) if self.kinds[name] == "categorical"]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Source columns that the features read, in order of first use."""
+        columns = (column for name in self.names for column in feature_columns(name, self.specs[name], self.event_time))
+        return tuple(dict.fromkeys(columns))
+
+    def dtype(self, column: str) -> Dtype:
+        """Contract type of a source column."""
+        return "datetime" if column == self.event_time else self.dtypes[column]
+
+
+@dataclass(frozen=True)
+class CompiledFeatures:
+    """Features ready to compute: one polars expression each, named as the feature."""
+
+    features: FeatureSet
+    expressions: tuple[pl.Expr, ...]
+
+    def table(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+        """Readable values, (n, k): numeric Float64, categorical String. Other columns of `frame` are ignored."""
+        inputs = self._inputs(frame)
+        try:
+            return inputs.with_columns(self.expressions).select(self.features.names)
+        except pl.exceptions.PolarsError as error:
+            raise FunctionError(f"the features cannot be computed from this table: {error}") from error
+
+    def matrix(self, frame: pl.DataFrame | pl.LazyFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The model's input, float64 (n, k): numbers, and codes of categories; NaN for null and unknown."""
+        return self.codes(self.table(frame))
+
+    def codes(self, table: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The model's input from readable values, for who needs both."""
+        columns = [_codes(table[name], self.features.categories.get(name)) for name in self.features.names]
+        return np.column_stack(columns) if columns else np.empty((table.height, 0))
+
+    def unknown(self, frame: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
+        """By categorical feature: rows whose category is not in the dictionary (nulls not counted)."""
+        table = self.table(frame)
+        known = self.features.categories
+        return {name: int((table[name].is_not_null() & ~table[name].is_in(list(known[name]))).sum()) for name in known}
+
+    def nulls(self, frame: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
+        """By feature: rows without a value."""
+        table = self.table(frame)
+        return {name: table[name].null_count() for name in table.columns}
+
+    def _inputs(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+        lazy, event_time = frame.lazy(), self.features.event_time
+        columns = lazy.collect_schema().names()
+        if event_time not in columns and META_EVENT_TIME in columns:
+            lazy, columns = lazy.with_columns(pl.col(META_EVENT_TIME).alias(event_time)), [*columns, event_time]
+        refuse_missing(columns, self.features.reads)
+        inputs = lazy.select(self.features.reads).collect()
+        return inputs.with_columns(cast_series(inputs[name], self.features.dtype(name)) for name in self.features.reads)
+
+
+def fit_features(spec: ModelSpec, frame: pl.DataFrame, base: Path = Path()) -> FeatureSet:
+    """Infer the kinds and freeze the dictionaries from a training table; `base` is the spec's directory.
+
+    Raises DataError for a table that lacks a column, SpecError or FunctionError for a feature that makes no sense.
+    """
+    schema = infer_schema(spec, frame)
+    kinds = {name: _kind(name, feature, frame, schema.dtypes, base) for name, feature in spec.features.items()}
+    draft = FeatureSet(
+        names=tuple(spec.features),
+        kinds=kinds,
+        specs=spec.features,
+        categories={},
+        event_time=spec.event_time,
+        dtypes=schema.dtypes,
+    )
+    compiled = compile_features(draft, base)
+    table = compiled.table(frame)
+    _refuse_neighbours(compiled, frame, table)
+    categories = {name: _categories(table[name]) for name in draft.names if kinds[name] == "categorical"}
+    return draft.model_copy(update={"categories": categories})
+
+
+def compile_features(features: FeatureSet, base: Path) -> CompiledFeatures:
+    """Compile to polars; `base` is the directory that holds the user functions. Raises SpecError or FunctionError."""
+    expressions = [compile_feature(name, features, base) for name in features.names]
+    return CompiledFeatures(features, tuple(expressions))
+
+
+def compile_feature(name: str, features: FeatureSet, base: Path) -> pl.Expr:
+    """One feature as an expression: Float64 without NaN or infinity, or String."""
+    spec, kind = features.specs[name], features.kinds[name]
+    value = call_function(name, spec, base) if spec.operation == "function" else _VALUES[spec.operation](name, spec, features)
+    if spec.operation in ("cross", "function", "column") and kind == "categorical":
+        return value.cast(pl.String).alias(name)
+    number = value.cast(pl.Float64)
+    finite = pl.when(number.is_finite()).then(number).otherwise(None)
+    return (finite if kind == "numeric" else float_text(finite)).alias(name)
+
+
+def call_function(name: str, spec: FeatureSpec, base: Path) -> pl.Expr:
+    """The expression a user function makes of its columns; raises FunctionError when it is none."""
+    function = load_function(str(spec.function), base)
+    try:
+        value = function(*(pl.col(column) for column in spec.of_columns))
+    except Exception as error:
+        raise FunctionError(f"feature {name!r}: {spec.function} fails: {type(error).__name__}: {error}") from error
+    if not isinstance(value, pl.Expr):
+        raise FunctionError(f"feature {name!r}: {spec.function} must return a polars expression, got {value!r:.80}")
+    return value
+
+
+def numeric(column: str, features: FeatureSet) -> pl.Expr:
+    """A source column as Float64; a time as seconds since 1970."""
+    dtype = features.dtype(column)
+    if dtype == "string":
+        raise SpecError(f"column {column!r} holds texts and is used as a number; give the feature another column")
+    number = pl.col(column).cast(pl.Int64 if dtype == "datetime" else pl.Float64).cast(pl.Float64)
+    return number / MICROSECONDS if dtype == "datetime" else number
+
+
+def text(column: str, features: FeatureSet) -> pl.Expr:
+    """A source column as a category: 1 and 1.0 are "1", a bool is "true" or "false"."""
+    dtype = features.dtype(column)
+    if dtype == "datetime":
+        raise SpecError(f"column {column!r} holds times and is used as a category; use date_part")
+    return float_text(pl.col(column)) if dtype == "float" else pl.col(column).cast(pl.String)
+
+
+def single_column(name: str, spec: FeatureSpec, event_time: str) -> str:
+    """The one column that a date part or bins read; raises SpecError when `of` names several."""
+    columns = feature_columns(name, spec, event_time)
+    if len(columns) != 1:
+        raise SpecError(f"feature {name!r}: {spec.operation} reads one column; `of` names {', '.join(columns)}")
+    return columns[0]
+
+
+def _column(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    column = single_column(name, spec, features.event_time)
+    return text(column, features) if features.kinds[name] == "categorical" else numeric(column, features)
+
+
+def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    column = single_column(name, spec, features.event_time)
+    if features.dtype(column) != "datetime":
+        raise SpecError(f"feature {name!r}: column {column!r} holds no times")
+    time = pl.col(column).dt.convert_time_zone(spec.time_zone) if spec.time_zone else pl.col(column)
+    return _PARTS[str(spec.date_part)](time).cast(pl.Float64)
+
+
+def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    first, second = (numeric(column, features) for column in spec.difference or ())
+    return first - second
+
+
+def _ratio(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    first, second = (numeric(column, features) for column in spec.ratio or ())
+    return first / second  # by zero is infinite or NaN, hence null
+
+
+def _bins(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    number = numeric(single_column(name, spec, features.event_time), features)
+    reached = [(number >= edge).cast(pl.Float64) for edge in spec.bins or ()]
+    return reduce(lambda total, one: total + one, reached, number * 0.0)
+
+
+def _log(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    return numeric(str(spec.log), features).log1p()
+
+
+def _cross(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    parts = [_escape(text(column, features)) for column in spec.cross or ()]
+    return pl.concat_str(parts, separator=CROSS_SEPARATOR, ignore_nulls=False)
+
+
+def _escape(part: pl.Expr) -> pl.Expr:
+    doubled = part.str.replace_all("\\", "\\\\", literal=True)
+    return doubled.str.replace_all(CROSS_SEPARATOR, "\\" + CROSS_SEPARATOR, literal=True)
+
+
+_VALUES: dict[str, Callable[[str, FeatureSpec, FeatureSet], pl.Expr]] = {
+    "column": _column,
+    "date_part": _date_part,
+    "difference": _difference,
+    "ratio": _ratio,
+    "bins": _bins,
+    "log": _log,
+    "cross": _cross,
+}
+
+_PARTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+    "minute_of_day": lambda time: time.dt.hour().cast(pl.Int64) * 60 + time.dt.minute().cast(pl.Int64),
+    "hour": lambda time: time.dt.hour(),
+    "weekday": lambda time: time.dt.weekday(),
+    "day": lambda time: time.dt.day(),
+    "week": lambda time: time.dt.week(),
+    "month": lambda time: time.dt.month(),
+    "year": lambda time: time.dt.year(),
+}
+"""Monday is 1; weeks are those of ISO 8601."""
+
+
+def _kind(name: str, spec: FeatureSpec, frame: pl.DataFrame, dtypes: Dtypes, base: Path) -> Kind:
+    if spec.operation == "cross":
+        if spec.kind == "numeric":
+            raise SpecError(f"feature {name!r}: a cross is categorical; leave its kind out")
+        return "categorical"
+    if spec.operation == "column":
+        return infer_kind(spec, frame.schema[feature_columns(name, spec, "")[0] or name])
+    if spec.operation == "function":
+        inputs = [cast_series(frame[column].head(0), dtypes.get(column, "datetime")) for column in spec.of_columns]
+        return infer_kind(spec, pl.DataFrame(inputs).select(call_function(name, spec, base)).dtypes[0])
+    return spec.kind or "numeric"
+
+
+def _refuse_neighbours(compiled: CompiledFeatures, frame: pl.DataFrame, table: pl.DataFrame) -> None:
+    """A feature that depends on other rows would mean something else for a single request."""
+    for row in range(0, frame.height, max(1, frame.height // 5)):
+        alone = compiled.table(frame[row : row + 1])
+        for name in compiled.features.names:
+            if not alone[name].equals(table[name][row : row + 1]):
+                raise FunctionError(f"feature {name!r} gives another value for row {row} alone; it may not look at other rows")
+
+
+def _categories(values: pl.Series) -> tuple[str, ...]:
+    """The dictionary: sorted by name; the most frequent ones when there are too many."""
+    counts = values.drop_nulls().value_counts(name="n").sort(["n", values.name], descending=[True, False])
+    return tuple(sorted(counts[values.name].head(MAX_CATEGORIES).to_list()))
+
+
+def _codes(values: pl.Series, categories: tuple[str, ...] | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if categories is not None:
+        values = values.cast(pl.Enum(list(categories)), strict=False).to_physical()
+    return values.cast(pl.Float64).to_numpy()

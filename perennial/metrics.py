@@ -1,0 +1,112 @@
+"""Metrics: how good predictions were, from coded labels (see `perennial.labels`) and predictions.
+
+Pure functions of arrays. Rows whose label is NaN (absent or unknown) are left out everywhere.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from perennial.errors import DataError
+from perennial.spec import Task
+from perennial.values import Value
+
+EPSILON = 1e-15
+"""Probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity."""
+
+HIGHER_IS_BETTER = frozenset({"auc", "accuracy"})
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Metrics(Value):
+    """Metrics by name over `rows` labelled rows; a metric that cannot be computed is absent.
+
+    binary: log_loss, brier, auc (absent with a single class). multiclass: log_loss, accuracy. regression: rmse, mae.
+    """
+
+    rows: int
+    values: dict[str, float]
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of the metric is better."""
+    return metric in HIGHER_IS_BETTER
+
+
+def score(task: Task, labels: Floats, predictions: Floats, weights: Floats | None = None) -> Metrics:
+    """All metrics of a task. labels (n,); predictions (n,) or, multiclass, (n, classes); weights (n,) or None."""
+    labels, predictions, weights = _labelled(task, labels, predictions, weights)
+    if labels.size == 0 or weights.sum() <= 0:
+        return Metrics(rows=int(labels.size), values={})
+    values = {name: _mean(row_losses(task, labels, predictions, name), weights) for name in _MEANS[task]}
+    if task == "regression":
+        values["rmse"] = float(np.sqrt(values["rmse"]))
+    if task == "multiclass":
+        values["accuracy"] = _mean((predictions.argmax(axis=1) == labels).astype(np.float64), weights)
+    if task == "binary" and (area := auc(labels, predictions, weights)) is not None:
+        values["auc"] = area
+    return Metrics(rows=int(labels.size), values=values)
+
+
+def row_losses(task: Task, labels: Floats, predictions: Floats, metric: str) -> Floats:
+    """Loss of each row, (n,), whose mean is the metric; for rmse the squared error, whose mean's root is the metric.
+
+    Raises DataError for a metric that is no mean over rows (auc). A NaN label gives a NaN loss.
+    """
+    if metric == "log_loss":
+        return _log_losses(task, labels, predictions)
+    if metric in ("brier", "rmse"):
+        return np.square(predictions - labels)
+    if metric == "mae":
+        return np.abs(predictions - labels)
+    raise DataError(f"{metric} is not a mean of losses of single rows; use log_loss, brier, rmse or mae")
+
+
+def auc(labels: Floats, predictions: Floats, weights: Floats | None = None) -> float | None:
+    """Area under the ROC curve, ties counted half; None with a single class.
+
+    The share of (positive, negative) pairs in the right order: Hanley & McNeil 1982, weighted.
+    """
+    weights = np.ones_like(labels) if weights is None else weights
+    _, places = np.unique(predictions, return_inverse=True)
+    positive = np.bincount(places, weights=weights * (labels == 1))
+    negative = np.bincount(places, weights=weights * (labels == 0))
+    pairs = positive.sum() * negative.sum()
+    if pairs <= 0:
+        return None
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / pairs)
+
+
+_MEANS: dict[Task, tuple[str, ...]] = {
+    "binary": ("log_loss", "brier"),
+    "multiclass": ("log_loss",),
+    "regression": ("rmse", "mae"),
+}
+
+
+def _labelled(task: Task, labels: Floats, predictions: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
+    labels, predictions = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    weights = np.ones_like(labels) if weights is None else np.asarray(weights, dtype=np.float64)
+    dimensions = 2 if task == "multiclass" else 1
+    if len(labels) != len(predictions) or len(labels) != len(weights) or predictions.ndim != dimensions:
+        shapes = f"labels {labels.shape}, predictions {predictions.shape}, weights {weights.shape}"
+        raise DataError(f"{shapes} do not go together for a {task} model")
+    known = ~np.isnan(labels)
+    return labels[known], predictions[known], weights[known]
+
+
+def _log_losses(task: Task, labels: Floats, predictions: Floats) -> Floats:
+    known = ~np.isnan(labels)
+    if task == "multiclass":
+        places = np.where(known, labels, 0).astype(np.int64)
+        likelihood = predictions[np.arange(len(labels)), places]
+    else:
+        likelihood = np.where(labels == 1, predictions, 1 - predictions)
+    losses = -np.log(np.clip(likelihood, EPSILON, 1 - EPSILON))
+    return np.where(known, losses, np.nan)
+
+
+def _mean(losses: Floats, weights: Floats) -> float:
+    return float((losses * weights).sum() / weights.sum())

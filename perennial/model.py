@@ -1,0 +1,172 @@
+"""The model: trees, card, reference profile and reference sample as one value, and as files.
+
+The files hold text, JSON and Parquet only; loading them runs nothing. LightGBM is imported where it is used.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from perennial.card import Card
+from perennial.encoder import Encoder
+from perennial.errors import CorruptVersion
+from perennial.features import META_EVENT_TIME, CompiledFeatures, compile_features
+from perennial.labels import code_labels, label_of
+from perennial.profile import Profile
+from perennial.schema import Schema, cast_frame
+from perennial.values import Value
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
+
+BOOSTER_FILE, CARD_FILE, PROFILE_FILE, REFERENCE_FILE = "model.txt", "model.json", "profile.json", "reference.parquet"
+
+REFERENCE_ROWS = 5_000
+"""Rows of the reference sample: enough for Evidently's report, under a MB for flights."""
+
+META_SCORE = "_score"
+
+V = TypeVar("V", bound=Value)
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can answer. `reference` holds raw inputs and `_event_time`, `_score` (a list for multiclass)."""
+
+    card: Card
+    booster: "lgb.Booster"
+    profile: Profile
+    reference: pl.DataFrame
+    compiled: CompiledFeatures
+    encoder: Encoder
+
+    def predict_frame(self, frame: pl.DataFrame) -> Floats:
+        """Scores of raw input rows with their event time: (n,), or (n, classes) for multiclass.
+
+        Raises DataError when a column is missing or holds a foreign value.
+        """
+        return self.predict_matrix(self.compiled.matrix(frame))
+
+    def predict_matrix(self, matrix: Floats) -> Floats:
+        """Scores of encoded rows, (n, k) as `Encoder.encode` and `CompiledFeatures.matrix` make them."""
+        if len(matrix) == 0:
+            return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
+        return np.asarray(self.booster.predict(matrix, num_iteration=self.card.rounds))
+
+    def explain_frame(self, frame: pl.DataFrame) -> Floats:
+        """What each feature adds to the raw score, and last the base value: (n, k + 1), or (n, classes, k + 1).
+
+        Shapley values of trees (Lundberg et al. 2018) as LightGBM computes them; they sum to the raw score.
+        """
+        return self.explain_matrix(self.compiled.matrix(frame))
+
+    def explain_matrix(self, matrix: Floats) -> Floats:
+        """`explain_frame` of encoded rows."""
+        shape = (len(matrix), len(self.card.classes), matrix.shape[1] + 1) if self.card.classes else (len(matrix), -1)
+        if len(matrix) == 0:
+            return np.empty((*shape[:-1], matrix.shape[1] + 1))
+        contributions = self.booster.predict(matrix, num_iteration=self.card.rounds, pred_contrib=True)
+        return np.asarray(contributions).reshape(shape)
+
+    def label_of(self, score: float | Sequence[float]) -> bool | str | float:
+        """The answer a score stands for."""
+        return label_of(self.card.task, self.card.classes, self.card.spec.label_threshold, score)
+
+    def code_labels(self, labels: pl.Series) -> Floats:
+        """Labels as `perennial.metrics` takes them; NaN for one that is absent or unknown."""
+        return code_labels(self.card.task, self.card.classes, labels)
+
+    def with_version(self, version: int) -> "Model":
+        """The same model under another version: what `Registry.publish` asks for."""
+        return replace(self, card=self.card.model_copy(update={"version": version}))
+
+
+def build_model(card: Card, booster: "lgb.Booster", profile: Profile, reference: pl.DataFrame, base: Path) -> Model:
+    """Put a model together; `base` is the spec's directory, for user functions."""
+    compiled = compile_features(card.features, base)
+    return Model(card, booster, profile, reference, compiled, Encoder(card.features, base))
+
+
+def gain_importance(booster: "lgb.Booster", names: Sequence[str]) -> dict[str, float]:
+    """Total gain by feature, as `fit_profile` takes it."""
+    gains = booster.feature_importance(importance_type="gain")
+    return {name: float(gain) for name, gain in zip(names, gains, strict=True)}
+
+
+def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: int) -> pl.DataFrame:
+    """At most 5,000 rows of `frame` in order of time: raw inputs, `_event_time` and `_score`."""
+    sample = cast_frame(frame, schema).select(*schema.names, pl.col(schema.event_time).alias(META_EVENT_TIME))
+    sample = sample.with_columns(pl.Series(META_SCORE, scores.tolist(), dtype=_score_dtype(scores)))
+    if sample.height > REFERENCE_ROWS:
+        sample = sample.sample(REFERENCE_ROWS, seed=seed)
+    return sample.sort(META_EVENT_TIME, maintain_order=True)
+
+
+def to_files(model: Model) -> dict[str, bytes]:
+    """The files of a version; the same model gives the same bytes."""
+    return {
+        BOOSTER_FILE: model.booster.model_to_string(num_iteration=model.card.rounds).encode(),
+        CARD_FILE: _to_json(model.card),
+        PROFILE_FILE: _to_json(model.profile),
+        REFERENCE_FILE: _to_parquet(model.reference),
+    }
+
+
+def from_files(files: Mapping[str, bytes], base: Path) -> Model:
+    """A model from its files; `base` is the spec's directory, for user functions.
+
+    Raises CorruptVersion naming the file that is missing or cannot be read.
+    """
+    for name in (BOOSTER_FILE, CARD_FILE, PROFILE_FILE, REFERENCE_FILE):
+        if name not in files:
+            raise CorruptVersion(f"the version has no {name}; publish it again")
+    card = _from_json(Card, CARD_FILE, files[CARD_FILE])
+    profile = _from_json(Profile, PROFILE_FILE, files[PROFILE_FILE])
+    return build_model(card, _read_booster(files[BOOSTER_FILE]), profile, _from_parquet(files[REFERENCE_FILE]), base)
+
+
+def _score_dtype(scores: Floats) -> pl.DataType:
+    return pl.Float64() if scores.ndim == 1 else pl.List(pl.Float64())
+
+
+def _read_booster(data: bytes) -> "lgb.Booster":
+    import lightgbm as lgb
+
+    try:
+        return lgb.Booster(model_str=data.decode())
+    except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise CorruptVersion(f"{BOOSTER_FILE} is not a LightGBM model: {error}") from error
+
+
+def _to_json(value: Value) -> bytes:
+    # Keys keep their order: the order of features and sources has a meaning, and it is the same every time.
+    return (json.dumps(value.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _from_json(kind: type[V], name: str, data: bytes) -> V:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise CorruptVersion(f"{name} is not a {kind.__name__.lower()} this release can read: {error}") from error
+
+
+def _to_parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _from_parquet(data: bytes) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise CorruptVersion(f"{REFERENCE_FILE} is not a Parquet file: {error}") from error

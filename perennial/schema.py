@@ -1,0 +1,335 @@
+"""The schema: which raw columns a model reads, and how a table or a client's rows are cast to it.
+
+Every value enters through `cast_frame` (tables) or `cast_rows`/`check_row` (clients) and is trusted afterwards.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from operator import itemgetter
+from typing import Any, Literal
+
+import polars as pl
+
+from perennial.errors import DataError, RequestError
+from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
+from perennial.values import Value
+
+Dtype = Literal["float", "int", "bool", "string", "datetime"]
+Use = Literal["number", "text", "time", "raw"]
+
+POLARS: dict[Dtype, pl.DataType] = {
+    "float": pl.Float64(),
+    "int": pl.Int64(),
+    "bool": pl.Boolean(),
+    "string": pl.String(),
+    "datetime": pl.Datetime("us", "UTC"),
+}
+"""What each contract type is in a table."""
+
+EXPECTED: dict[Dtype, str] = {
+    "float": "a finite number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "a text",
+    "datetime": "a time in ISO 8601, such as 2013-03-01T08:15:00Z",
+}
+"""How messages name what a column takes; null is always taken."""
+
+_USES: dict[str, Use] = {
+    "date_part": "time",
+    "difference": "number",
+    "ratio": "number",
+    "bins": "number",
+    "log": "number",
+    "cross": "text",
+    "function": "raw",
+}
+_FAST_TYPES: dict[Dtype, set[type]] = {
+    "float": {float, int, type(None)},
+    "int": {int, type(None)},
+    "bool": {bool, type(None)},
+    "string": {str, type(None)},
+    "datetime": set(),
+}
+"""Types that need no look at single values; a column with any other goes through `check_value`."""
+
+
+class Column(Value):
+    """A raw input column that a client sends."""
+
+    name: str
+    kind: Kind
+    dtype: Dtype
+
+
+class Schema(Value):
+    """The raw inputs of a model in order, and the names of the columns that travel beside them."""
+
+    columns: tuple[Column, ...]
+    target: str
+    event_time: str
+    id: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def dtypes(self) -> dict[str, Dtype]:
+        """Contract type of each input."""
+        return {column.name: column.dtype for column in self.columns}
+
+
+def infer_kind(feature: FeatureSpec, dtype: pl.DataType) -> Kind:
+    """Kind of a feature that is a column of this type: as the spec says, else texts are categorical.
+
+    A bool is numeric (0 and 1): it splits alike, and a distance between shares is a distance between means.
+    """
+    texts = (pl.String, pl.Categorical, pl.Enum)
+    return feature.kind or ("categorical" if isinstance(dtype, texts) else "numeric")
+
+
+def infer_schema(spec: ModelSpec, frame: pl.DataFrame) -> Schema:
+    """The schema of the inputs of `spec` as `frame` has them.
+
+    A number is a `float`, except whole numbers that stand for categories: those stay `int`, so that 1 is "1".
+    Raises DataError naming a column that is missing or has a type no feature can use.
+    """
+    refuse_missing(frame.columns, (*spec.inputs, spec.event_time))
+    uses = _column_uses(spec, frame)
+    columns = [_column(name, frame.schema[name], uses[name]) for name in spec.inputs]
+    return Schema(columns=tuple(columns), target=spec.target, event_time=spec.event_time, id=spec.id)
+
+
+def cast_frame(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """`frame` with its inputs, and its event time where it has one, cast to the contract types; the rest is untouched.
+
+    NaN becomes null, a naive time is read as UTC. Raises DataError naming column, row and value.
+    """
+    refuse_missing(frame.columns, schema.names)
+    wanted = schema.dtypes
+    if schema.event_time in frame.columns:
+        wanted[schema.event_time] = "datetime"
+    return frame.with_columns(cast_series(frame[name], dtype) for name, dtype in wanted.items())
+
+
+def cast_series(series: pl.Series, dtype: Dtype) -> pl.Series:
+    """One column in its contract type; raises DataError naming column, row and value."""
+    if series.dtype == POLARS[dtype] and dtype != "float":
+        return series
+    cast, lost = _convert(series, dtype)
+    if lost.any():
+        row = lost.arg_true()[0]
+        raise DataError(f"column {series.name!r}, row {row}: {series[row]!r:.80} is not {EXPECTED[dtype]}")
+    return cast
+
+
+def cast_rows(rows: Sequence[Mapping[str, object]], schema: Schema) -> pl.DataFrame:
+    """A client's rows as a table of the inputs; raises RequestError naming row, column, value and what was expected.
+
+    Each row must have every input and nothing else; null is a value. `check_row` is the law: whole columns are
+    taken where their types leave no doubt, else row by row.
+    """
+    try:
+        return _cast_columns(rows, schema)
+    except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+        checked = [check_row(row, schema, index) for index, row in enumerate(rows)]
+        return pl.DataFrame(checked, schema={name: POLARS[dtype] for name, dtype in schema.dtypes.items()}, orient="row")
+
+
+def check_row(row: Mapping[str, object], schema: Schema, index: int = 0) -> dict[str, Any]:
+    """One client row with its values in contract types: what `Encoder.encode` takes. Raises RequestError."""
+    if not isinstance(row, Mapping):
+        raise RequestError(f"row {index}: expected an object with the columns of the model, got {row!r:.80}", row=index)
+    for name in row:
+        if name not in schema.names:
+            raise RequestError(f"row {index}: unknown column {name!r:.80}{_hint(str(name), schema)}", row=index, column=str(name))
+    return {column.name: _check_cell(row, column, index) for column in schema.columns}
+
+
+def parse_time(value: object) -> datetime:
+    """A time in UTC from ISO 8601 text or a datetime; a naive one is read as UTC. Raises ValueError."""
+    time = value if isinstance(value, datetime) else datetime.fromisoformat(value) if isinstance(value, str) else None
+    if time is None:
+        raise ValueError(f"{value!r:.80} is not {EXPECTED['datetime']}")
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value!r:.80} is out of range") from None
+
+
+def refuse_missing(columns: Iterable[str], wanted: Iterable[str]) -> None:
+    """Raise DataError when a wanted column is not there, naming the nearest one that is."""
+    present = list(columns)
+    for name in wanted:
+        if name not in present:
+            near = get_close_matches(name, present, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the table has {', '.join(present[:20]) or 'no columns'}"
+            raise DataError(f"the table has no column {name!r}{hint}")
+
+
+def _column_uses(spec: ModelSpec, frame: pl.DataFrame) -> dict[str, set[Use]]:
+    uses: dict[str, set[Use]] = {}
+    for name, feature in spec.features.items():
+        for column in feature_columns(name, feature, spec.event_time):
+            uses.setdefault(column, set()).add(_use(name, feature, frame.schema.get(column, pl.Null())))
+    return uses
+
+
+def _use(name: str, feature: FeatureSpec, dtype: pl.DataType) -> Use:
+    if feature.operation != "column":
+        return _USES[feature.operation]
+    if dtype.is_temporal():
+        raise DataError(f"feature {name!r} is a time as it is, which no later time resembles; use date_part or difference")
+    return "text" if infer_kind(feature, dtype) == "categorical" else "number"
+
+
+def _column(name: str, dtype: pl.DataType, uses: set[Use]) -> Column:
+    contract = _contract(name, dtype, uses)
+    text = "text" in uses or (uses == {"raw"} and contract == "string")
+    return Column(name=name, kind="categorical" if text else "numeric", dtype=contract)
+
+
+def _contract(name: str, dtype: pl.DataType, uses: set[Use]) -> Dtype:
+    """The contract type of a column of this type, given what features use it for."""
+    texts = isinstance(dtype, (pl.String, pl.Categorical, pl.Enum))
+    if isinstance(dtype, (pl.Date, pl.Datetime)) or ("time" in uses and (texts or dtype == pl.Null)):
+        contract: Dtype = "datetime"
+    elif dtype == pl.Boolean:
+        contract = "bool"
+    elif dtype.is_numeric():
+        contract = "int" if "text" in uses and dtype.is_integer() else "float"
+    elif texts or dtype == pl.Null:
+        contract = "float" if "number" in uses else "string"
+    else:
+        raise DataError(f"column {name!r} is {dtype}, which no feature can read; derive a number, text or time from it")
+    if ("time" in uses and contract != "datetime") or (contract in ("float", "datetime") and texts and "text" in uses):
+        raise DataError(f"column {name!r} is {dtype} and is used as {' and '.join(sorted(uses))}; derive a column for each use")
+    return contract
+
+
+def _convert(series: pl.Series, dtype: Dtype) -> tuple[pl.Series, pl.Series]:
+    """The cast column, and a mask of the rows whose value was lost or changed by the cast."""
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
+    if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
+        series = series.cast(pl.String)
+    cast = _CONVERT[dtype](series)
+    lost = cast.is_null() & series.is_not_null()
+    if dtype == "float":
+        lost |= cast.is_infinite().fill_null(value=False)
+    elif series.dtype.is_numeric() and dtype in ("int", "bool"):
+        lost |= (cast.cast(pl.Float64) != series.cast(pl.Float64)).fill_null(value=False)
+    return cast, lost
+
+
+def _to_float(series: pl.Series) -> pl.Series:
+    known = series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)
+    return (series.cast(pl.Float64, strict=False) if known else _all_null(series, "float")).fill_nan(None)
+
+
+def _to_int(series: pl.Series) -> pl.Series:
+    known = series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)
+    return series.cast(pl.Int64, strict=False) if known else _all_null(series, "int")
+
+
+def _to_bool(series: pl.Series) -> pl.Series:
+    if series.dtype == pl.String:
+        return series.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    return series.cast(pl.Boolean) if series.dtype.is_numeric() else _all_null(series, "bool")
+
+
+def _to_string(series: pl.Series) -> pl.Series:
+    if series.dtype.is_float():
+        return series.to_frame("x").select(float_text(pl.col("x").cast(pl.Float64)))["x"].alias(series.name)
+    known = series.dtype.is_integer() or series.dtype in (pl.Boolean, pl.String)
+    return series.cast(pl.String) if known else _all_null(series, "string")
+
+
+def _to_time(series: pl.Series) -> pl.Series:
+    if series.dtype == pl.String:
+        return series.str.to_datetime(time_unit="us", time_zone="UTC", strict=False, ambiguous="earliest")
+    if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None:
+        return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
+    if isinstance(series.dtype, (pl.Date, pl.Datetime)):
+        return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return _all_null(series, "datetime")
+
+
+_CONVERT: dict[Dtype, Callable[[pl.Series], pl.Series]] = {
+    "float": _to_float,
+    "int": _to_int,
+    "bool": _to_bool,
+    "string": _to_string,
+    "datetime": _to_time,
+}
+
+
+def _all_null(series: pl.Series, dtype: Dtype) -> pl.Series:
+    """What is left of a column of a foreign type: nothing, so that each of its values counts as lost."""
+    return pl.Series(series.name, [None] * len(series), dtype=POLARS[dtype])
+
+
+def float_text(number: pl.Expr) -> pl.Expr:
+    """A Float64 as a category: 1.0 is "1", as the same category is written when it comes as a whole number."""
+    whole = (number == number.floor()) & (number.abs() < 2.0**53)
+    return pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(number.cast(pl.String))
+
+
+def _cast_columns(rows: Sequence[Mapping[str, object]], schema: Schema) -> pl.DataFrame:
+    """Whole columns at once; raises whatever it raises where a value needs a closer look."""
+    names = schema.names
+    if not names or not rows or any(len(row) != len(names) for row in rows):
+        raise ValueError("the rows need a closer look")
+    pick = itemgetter(*names)
+    columns = list(zip(*map(pick, rows), strict=True)) if len(names) > 1 else [tuple(map(pick, rows))]
+    return pl.DataFrame([_cast_cells(cells, column) for cells, column in zip(columns, schema.columns, strict=True)])
+
+
+def _cast_cells(cells: tuple[Any, ...], column: Column) -> pl.Series:
+    types = set(map(type, cells))
+    if not types <= _FAST_TYPES[column.dtype]:
+        cells = tuple(check_value(cell, column.dtype) for cell in cells)
+    elif column.dtype == "float" and int in types:
+        cells = tuple(None if cell is None else float(cell) for cell in cells)
+    series = pl.Series(column.name, cells, dtype=POLARS[column.dtype])
+    if column.dtype == "float" and not series.is_finite().all():
+        raise ValueError("a number is not finite")
+    return series
+
+
+def _check_cell(row: Mapping[str, object], column: Column, index: int) -> Any:
+    name = column.name
+    if name not in row:
+        raise RequestError(f"row {index}: column {name!r} is missing; send null where it is not known", row=index, column=name)
+    try:
+        return check_value(row[name], column.dtype)
+    except (ValueError, OverflowError):
+        expected = f"expected {EXPECTED[column.dtype]} or null, got {row[name]!r:.80}"
+        raise RequestError(f"row {index}, column {name!r}: {expected}", row=index, column=name) from None
+
+
+def check_value(value: object, dtype: Dtype) -> Any:
+    """A client's value in its contract type: nothing is guessed, a number in quotes is a text. Raises ValueError."""
+    if value is None or (dtype == "string" and isinstance(value, str)) or (dtype == "bool" and isinstance(value, bool)):
+        return value
+    if dtype == "datetime":
+        return parse_time(value)
+    if dtype == "float" and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if dtype == "int" and _is_whole(value):
+        return int(value)  # type: ignore[call-overload]
+    raise ValueError(f"{value!r:.80} is not {EXPECTED[dtype]}")
+
+
+def _is_whole(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -(2**63) <= value < 2**63 and int(value) == value  # type: ignore[operator, call-overload, no-any-return]
+
+
+def _hint(name: str, schema: Schema) -> str:
+    near = get_close_matches(name, schema.names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; the model takes {', '.join(schema.names)}"
