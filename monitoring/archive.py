@@ -1,0 +1,247 @@
+"""The prediction log: every prediction once, every label as told, joined by id.
+
+    {home}/predictions/date=YYYY-MM-DD/   by event time: _id, _event_time, _served_at, _version, _score, raw inputs
+    {home}/labels/date=YYYY-MM-DD/        by receipt: _id, _label, _received_at, _event_time
+
+A prediction told twice (a client's retry, a replayed spool, a crash between write and
+acknowledgement) is one row: the first. A label told twice counts once per telling, the latest wins.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from monitoring.partitions import Partitions
+from monitoring.window import ORIGIN
+from perennial.errors import ArchiveError, DataError
+from perennial.record import LabelBatch, PredictionBatch
+from perennial.schema import EXPECTED, POLARS, Column, Schema, cast_series
+from perennial.spec import Task
+from perennial.values import Value
+
+TIME = POLARS["datetime"]
+
+LABEL_TYPES: dict[Task, pl.DataType] = {"binary": pl.Boolean(), "multiclass": pl.String(), "regression": pl.Float64()}
+
+TRUE, FALSE = {True, "1", "true", "True"}, {False, "0", "false", "False"}
+"""What a client may call a binary label; 1 and 1.0 are equal to True."""
+
+FUTURE = timedelta(days=1)
+"""How far ahead of the clock an event may lie; a stray time beyond it must not close every window."""
+
+_DAY = timedelta(days=1)
+
+
+class Counts(Value):
+    """How much the log holds: rows, distinct labelled ids, and ids that have both."""
+
+    predictions: int
+    labels: int
+    joined: int
+
+
+class Archive:
+    """One model's prediction log. One writer (the monitor), any number of readers."""
+
+    def __init__(self, home: Path, task: Task, schema: Schema) -> None:
+        self.home = home
+        self._task = task
+        self._schema = schema
+        self._predictions = Partitions(home / "predictions", _prediction_schema(task, schema), ("_id",), reach=1)
+        self._labels = Partitions(home / "labels", _label_schema(task), ("_id", "_received_at"), reach=0)
+
+    def add_predictions(self, batches: Sequence[PredictionBatch]) -> int:
+        """Store what is new; returns how many rows were. Raises DataError (a batch does not fit), ArchiveError."""
+        return self._predictions.append(self.prediction_rows(batches), "_event_time") if batches else 0
+
+    def add_labels(self, batches: Sequence[LabelBatch]) -> int:
+        """Store what is new; returns how many rows were. Raises DataError (a label is none), ArchiveError."""
+        return self._labels.append(self.label_rows(batches), "_received_at") if batches else 0
+
+    def prediction_rows(self, batches: Sequence[PredictionBatch]) -> pl.DataFrame:
+        """The batches as typed rows; raises DataError naming the column that does not fit."""
+        frames = [_prediction_frame(alike, self._predictions.schema, self._schema) for alike in _alike(batches)]
+        return pl.concat(frames)
+
+    def label_rows(self, batches: Sequence[LabelBatch]) -> pl.DataFrame:
+        """The batches as typed rows; raises DataError when a label does not suit the task."""
+        labels = [label_value(self._task, label) for batch in batches for label in batch.labels]
+        received = chain.from_iterable([batch.received_at] * len(batch.ids) for batch in batches)
+        columns = {
+            "_id": [id_ for batch in batches for id_ in batch.ids],
+            "_label": labels,
+            "_received_at": list(received),
+            "_event_time": [time for batch in batches for time in batch.event_times],
+        }
+        return pl.DataFrame(columns, schema=self._labels.schema)
+
+    def scan(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
+        """Predictions with since <= event time < until, one row per id, columns as in the module's docstring."""
+        rows = self._predictions.scan(since and since.date(), until and until.date())
+        if since is not None:
+            rows = rows.filter(pl.col("_event_time") >= since)
+        return rows if until is None else rows.filter(pl.col("_event_time") < until)
+
+    def with_labels(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
+        """`scan` with `_label`: the latest one told for the id, null where none was."""
+        rows = self.scan(since, until)
+        told = self._labels_after(rows).sort("_received_at", maintain_order=True).unique("_id", keep="last", maintain_order=True)
+        return rows.join(told.select("_id", "_label"), on="_id", how="left")
+
+    def labelled(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
+        """`with_labels` without the rows that have none (yet)."""
+        return self.with_labels(since, until).filter(pl.col("_label").is_not_null())
+
+    def labels(self) -> pl.LazyFrame:
+        """Every label as told: _id, _label, _received_at, _event_time."""
+        return self._labels.scan()
+
+    def counts(self) -> Counts:
+        """Count what the log holds; reads the ids only."""
+        labels = self._labels.scan().select("_id").unique().collect()
+        ids = self._predictions.scan().select("_id").collect()
+        return Counts(predictions=ids.height, labels=labels.height, joined=ids.join(labels, on="_id", how="semi").height)
+
+    def dates(self) -> tuple[date, ...]:
+        """Event dates that have predictions, ascending."""
+        return self._predictions.days()
+
+    def oldest(self) -> datetime | None:
+        """The first event time since 1970; None where there is no prediction yet."""
+        days = self._predictions.days(since=ORIGIN.date())
+        return self._edge(days[0], pl.col("_event_time").min()) if days else None
+
+    def newest(self, now: datetime) -> datetime | None:
+        """The watermark: the last event time that does not lie in the future."""
+        days = self._predictions.days(until=(now + FUTURE).date())
+        credible = pl.col("_event_time").filter(pl.col("_event_time") <= now + FUTURE)
+        return next((edge for day in reversed(days) if (edge := self._edge(day, credible.max())) is not None), None)
+
+    def _edge(self, day: date, edge: pl.Expr) -> datetime | None:
+        found: datetime | None = _collect(self._predictions.scan(day, day).select(edge)).item()
+        return found
+
+    def _labels_after(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        # A label cannot come before its prediction was served; a day is for clocks that disagree.
+        served: datetime | None = _collect(rows.select(pl.col("_served_at").min())).item()
+        return self._labels.scan(served.date() - _DAY if served else None)
+
+
+def label_value(task: Task, label: bool | int | float | str) -> bool | float | str:
+    """A label in the one type its task stores; raises DataError for one that is none."""
+    try:
+        return _LABELS[task](label)
+    except ValueError as error:
+        raise DataError(f"a label of type {type(label).__name__} is not {error}, as the labels of a {task} model are") from None
+
+
+def _truth(label: bool | int | float | str) -> bool:
+    if label not in TRUE and label not in FALSE:
+        raise ValueError("true, false, 1 or 0")
+    return label in TRUE
+
+
+def _category(label: bool | int | float | str) -> str:
+    # As categories are written everywhere: 1.0 is "1", True is "true".
+    if isinstance(label, bool):
+        return str(label).lower()
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _number(label: bool | int | float | str) -> float:
+    number = float(label) if not isinstance(label, str) else math.nan
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+_LABELS: dict[Task, Callable[[bool | int | float | str], bool | float | str]] = {
+    "binary": _truth,
+    "multiclass": _category,
+    "regression": _number,
+}
+
+
+def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.DataFrame:
+    """Log rows as a source table: raw inputs and the event time under its own name; with labels, the target too."""
+    names = {"_event_time": schema.event_time} | ({"_label": schema.target} if labels else {})
+    inputs = [column.name for column in schema.columns if column.name not in names.values()]
+    return rows.select(*inputs, *(pl.col(name).alias(alias) for name, alias in names.items()))
+
+
+def _prediction_schema(task: Task, schema: Schema) -> pl.Schema:
+    score = pl.List(pl.Float64) if task == "multiclass" else pl.Float64()
+    meta = {"_id": pl.String(), "_event_time": TIME, "_served_at": TIME, "_version": pl.Int64(), "_score": score}
+    return pl.Schema(meta | {column.name: POLARS[column.dtype] for column in schema.columns})
+
+
+def _label_schema(task: Task) -> pl.Schema:
+    return pl.Schema({"_id": pl.String(), "_label": LABEL_TYPES[task], "_received_at": TIME, "_event_time": TIME})
+
+
+def _alike(batches: Iterable[PredictionBatch]) -> Iterable[list[PredictionBatch]]:
+    """Batches grouped by their columns, so that each group becomes one frame."""
+    groups: dict[tuple[str, ...], list[PredictionBatch]] = defaultdict(list)
+    for batch in batches:
+        groups[tuple(batch.columns)].append(batch)
+    return groups.values()
+
+
+def _prediction_frame(batches: list[PredictionBatch], wanted: pl.Schema, schema: Schema) -> pl.DataFrame:
+    sizes = [len(batch.ids) for batch in batches]
+    meta: dict[str, list[Any]] = {
+        "_id": [id_ for batch in batches for id_ in batch.ids],
+        "_event_time": [time for batch in batches for time in batch.event_times],
+        "_served_at": _repeat((batch.served_at for batch in batches), sizes),
+        "_version": _repeat((batch.version for batch in batches), sizes),
+        "_score": [score for batch in batches for score in batch.scores],
+    }
+    inputs = [_input(column, batches, sum(sizes)) for column in schema.columns]
+    return pl.DataFrame([*(_series(name, cells, wanted[name]) for name, cells in meta.items()), *inputs])
+
+
+def _input(column: Column, batches: list[PredictionBatch], rows: int) -> pl.Series:
+    """A column as the log's schema has it; one that the version that served did not know is null."""
+    if column.name not in batches[0].columns:
+        return pl.Series(column.name, [None] * rows, dtype=POLARS[column.dtype])
+    cells = [cell for batch in batches for cell in batch.columns[column.name]]
+    try:
+        return pl.Series(column.name, cells, dtype=POLARS[column.dtype])
+    except (TypeError, ValueError, pl.exceptions.PolarsError):
+        return _cast(column, cells)
+
+
+def _cast(column: Column, cells: list[Any]) -> pl.Series:
+    # Times travel as text, and whole numbers may stand where numbers are expected.
+    try:
+        return cast_series(pl.Series(column.name, cells, strict=False), column.dtype)
+    except (DataError, TypeError, ValueError, pl.exceptions.PolarsError):
+        raise DataError(f"column {column.name!r} holds {_kinds(cells)} where the model takes {EXPECTED[column.dtype]}") from None
+
+
+def _series(name: str, cells: list[Any], dtype: pl.DataType) -> pl.Series:
+    try:
+        return pl.Series(name, cells, dtype=dtype)
+    except (TypeError, ValueError, pl.exceptions.PolarsError):
+        raise DataError(f"field {name!r} holds {_kinds(cells)} where the prediction log has {dtype}") from None
+
+
+def _kinds(cells: list[Any]) -> str:
+    return ", ".join(sorted({type(cell).__name__ for cell in cells}))
+
+
+def _repeat(values: Iterable[object], sizes: list[int]) -> list[Any]:
+    return list(chain.from_iterable([value] * size for value, size in zip(values, sizes, strict=True)))
+
+
+def _collect(rows: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return rows.collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArchiveError(f"the prediction log cannot be read ({error}): restore the file it names, or delete it") from error

@@ -1,0 +1,118 @@
+"""Rows in Parquet, one folder per UTC date, each row exactly once by its key.
+
+    {folder}/date=YYYY-MM-DD/part-00000.parquet
+
+One writer at a time (the monitor's lease), any number of readers. A file appears whole or not at
+all. The newest file of a date is replaced by itself plus the new rows until it is large enough:
+few files, however small the writes, and a reader sees the old file or the new one, never both.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+
+import fsspec
+import polars as pl
+
+from perennial.errors import ArchiveError
+from perennial.exclusive import replace
+
+PART_ROWS = 20_000
+"""Rows from which a file is left alone; rewriting fewer takes about 20 ms."""
+
+DAYS_KEPT = 64
+"""Dates whose keys stay in memory: a stream runs along the calendar, so old dates are asked for seldom."""
+
+_DAY = "_day"
+
+
+class Partitions:
+    """One table in date folders; `key` names the columns that make a row the same row."""
+
+    def __init__(self, folder: Path, schema: pl.Schema, key: tuple[str, ...], reach: int) -> None:
+        """`reach`: how many dates around its own a row may already be in, under another time."""
+        self.folder = folder
+        self.schema = schema
+        self._key = list(key)
+        self._reach = reach
+        self._keys: OrderedDict[date, pl.DataFrame] = OrderedDict()
+        self._files = fsspec.filesystem("file")
+
+    def append(self, rows: pl.DataFrame, day: str) -> int:
+        """Write the rows that are not there yet, dated by column `day`; returns how many. Raises ArchiveError."""
+        fresh = self._fresh(rows.with_columns(pl.col(day).dt.date().alias(_DAY)))
+        for (date_,), part in sorted(fresh.partition_by(_DAY, as_dict=True, include_key=False).items()):
+            self._write(date_, part)
+        return fresh.height
+
+    def scan(self, since: date | None = None, until: date | None = None) -> pl.LazyFrame:
+        """All rows of the dates since <= date <= until. Columns a file lacks are null, foreign ones are left out."""
+        return self._read([path for day in self.days(since, until) for path in self._parts(day)], self.schema)
+
+    def days(self, since: date | None = None, until: date | None = None) -> tuple[date, ...]:
+        """Dates that have rows, ascending."""
+        found = (date.fromisoformat(path.name.removeprefix("date=")) for path in self.folder.glob("date=*"))
+        return tuple(sorted(day for day in found if (since or date.min) <= day <= (until or date.max)))
+
+    def _fresh(self, rows: pl.DataFrame) -> pl.DataFrame:
+        once = rows.unique(self._key, keep="first", maintain_order=True)
+        near = {near for day in once[_DAY].unique() for near in _around(day, self._reach)}
+        known = [self._keys_of(day) for day in sorted(near)]
+        return once.join(pl.concat(known), on=self._key, how="anti", maintain_order="left") if known else once
+
+    def _keys_of(self, day: date) -> pl.DataFrame:
+        if day not in self._keys:
+            kept = pl.Schema({name: self.schema[name] for name in self._key})
+            self._keys[day] = self._read(self._parts(day), kept).collect()
+            if len(self._keys) > DAYS_KEPT:
+                self._keys.popitem(last=False)
+        self._keys.move_to_end(day)
+        return self._keys[day]
+
+    def _write(self, day: date, rows: pl.DataFrame) -> None:
+        known = self._keys_of(day)
+        path, whole = self._grown(day, rows)
+        try:
+            replace(self._files, str(path), _parquet(whole))
+        except OSError as error:
+            raise ArchiveError(
+                f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
+                "nothing was acknowledged, the stream keeps what is not archived"
+            ) from error
+        self._keys[day] = pl.concat([known, rows.select(self._key)])
+
+    def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
+        """The file to write and its whole content: the newest one if it is small, else a new one."""
+        parts = self._parts(day)
+        if parts and (tail := self._read(parts[-1:], self.schema).collect()).height < PART_ROWS:
+            return parts[-1], pl.concat([tail, rows.select(tail.columns)])
+        return self.folder / f"date={day.isoformat()}" / f"part-{len(parts):05d}.parquet", rows
+
+    def _parts(self, day: date) -> list[Path]:
+        return sorted((self.folder / f"date={day.isoformat()}").glob("part-*.parquet"))
+
+    def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
+        if not paths:
+            return pl.LazyFrame(schema=schema)
+        return pl.scan_parquet(
+            paths,
+            schema=schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            hive_partitioning=False,
+            cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
+        )
+
+
+def _around(day: date, reach: int) -> Iterable[date]:
+    ordinals = range(day.toordinal() - reach, day.toordinal() + reach + 1)
+    return (date.fromordinal(number) for number in ordinals if date.min.toordinal() <= number <= date.max.toordinal())
+
+
+def _parquet(rows: pl.DataFrame) -> bytes:
+    # Through memory: a failed write is then a plain OSError of ours, with its errno.
+    buffer = BytesIO()
+    rows.write_parquet(buffer, compression="zstd", compression_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,171 @@
+"""The reader: takes entries of both streams in the consumer group, oldest first, none forgotten.
+
+What a dead reader left comes first, then what is new. An entry leaves the pending list only by
+`settle`, which the caller calls when its content is safe, or by `bury`, when nobody can read it.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+import redis
+
+from perennial.errors import PerennialError, RecordError
+from perennial.record import LabelBatch, PredictionBatch, decode_labels, decode_predictions
+from perennial.triage import report
+from service.stream import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
+
+COUNT = 500
+"""Entries per read and stream: a few MB of requests, and enough to make one Parquet file worth writing."""
+
+CONSUMER = "monitor"
+"""One name for all runs: only the lease's holder reads, and finds what its predecessor left under its own name."""
+
+ABANDONED = timedelta(seconds=60)
+"""Idle time after which another consumer's entries are taken over: no reader sits on entries that long."""
+
+Record = TypeVar("Record", PredictionBatch, LabelBatch)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[Record]):
+    """One readable entry: where it is in the stream and what it says."""
+
+    stream: str
+    id: bytes
+    payload: bytes
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one read gave. `full`: a stream gave as much as was asked for, so there is probably more."""
+
+    predictions: tuple[Entry[PredictionBatch], ...] = ()
+    labels: tuple[Entry[LabelBatch], ...] = ()
+    entries: int = 0
+    unreadable: int = 0
+    full: bool = False
+
+
+class Reader:
+    """Reads one model's two streams as a consumer of the group."""
+
+    def __init__(self, store: redis.Redis, model: str, consumer: str = CONSUMER) -> None:
+        self._store, self._model, self._consumer = store, model, consumer
+        self._streams = (predictions_stream(model), labels_stream(model))
+        self.dead = dead_stream(model)
+
+    def open(self) -> None:
+        """Create streams and group where they are not there yet; a new group starts at the oldest entry."""
+        for stream in self._streams:
+            try:
+                self._store.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    def recover(self, count: int = COUNT) -> Batch:
+        """Entries delivered before and never settled, this consumer's and those of dead ones; empty when none is left."""
+        for stream in self._streams:
+            self._adopt(stream, count)
+        return self._decode(self._group_read("0", count, None), count)
+
+    def read(self, count: int = COUNT, block: timedelta | None = None) -> Batch:
+        """New entries, at most `count` of each stream; waits up to `block` for the first one."""
+        return self._decode(self._group_read(">", count, block), count)
+
+    def settle(self, entries: Iterable[Entry[Any]]) -> None:
+        """Acknowledge entries whose content is safe, and trim what every reader of the group is done with."""
+        done: dict[str, list[bytes]] = {}
+        for entry in entries:
+            done.setdefault(entry.stream, []).append(entry.id)
+        for stream, ids in done.items():
+            self._store.xack(stream, GROUP, *ids)
+            self._trim(stream)
+
+    def bury(self, stream: str, id_: bytes, payload: bytes, error: PerennialError) -> None:
+        """Move an entry to the dead stream with the reason, in one step, and report it."""
+        pipeline = self._store.pipeline(transaction=True)
+        pipeline.xadd(self.dead, {"stream": stream, "id": id_, "reason": str(error), "b": payload})
+        pipeline.xack(stream, GROUP, id_)
+        pipeline.execute()
+        log.error("entry %s of %s is unreadable: %s; it is kept in %s", id_.decode(), stream, error, self.dead)
+        report(error, group=("monitoring", "unreadable-entry", stream), model=self._model)
+
+    def _adopt(self, stream: str, count: int) -> None:
+        # Which consumer had them does not matter: adopted entries turn up as our own pending ones.
+        idle = int(ABANDONED.total_seconds() * 1000)
+        self._store.xautoclaim(stream, GROUP, self._consumer, idle, count=count, justid=True)
+
+    def _group_read(self, after: str, count: int, block: timedelta | None) -> dict[str, list[tuple[bytes, Any]]]:
+        wait = int(block.total_seconds() * 1000) if block else None
+        try:
+            reply = self._store.xreadgroup(GROUP, self._consumer, dict.fromkeys(self._streams, after), count, wait)
+        except redis.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            # Somebody deleted a stream, or the store lost it: begin it anew.
+            self.open()
+            return {}
+        pairs = reply.items() if isinstance(reply, dict) else reply or ()
+        return {_text(stream): _flat(entries) for stream, entries in pairs}
+
+    def _decode(self, reply: dict[str, list[tuple[bytes, Any]]], count: int) -> Batch:
+        predictions, labels = self._streams
+        counter: Counter[str] = Counter()
+        return Batch(
+            predictions=self._records(predictions, reply.get(predictions, []), decode_predictions, counter),
+            labels=self._records(labels, reply.get(labels, []), decode_labels, counter),
+            entries=sum(map(len, reply.values())),
+            unreadable=counter["unreadable"],
+            full=any(len(entries) >= count for entries in reply.values()),
+        )
+
+    def _records(
+        self, stream: str, entries: Sequence[tuple[bytes, Any]], decode: Callable[[bytes], Record], counter: Counter[str]
+    ) -> tuple[Entry[Record], ...]:
+        found = []
+        for id_, fields in entries:
+            try:
+                payload = from_entry(fields or {})
+                found.append(Entry(stream, id_, payload, self._ours(decode(payload))))
+            except RecordError as error:
+                counter["unreadable"] += 1
+                self.bury(stream, id_, (fields or {}).get(b"b", b""), error)
+        return tuple(found)
+
+    def _ours(self, record: Record) -> Record:
+        if record.model != self._model:
+            raise RecordError(f"the record is about model {record.model!r:.80}, not {self._model!r}")
+        return record
+
+    def _trim(self, stream: str) -> None:
+        """Drop the entries before the oldest one that is still pending or undelivered."""
+        pending = self._store.xpending(stream, GROUP)
+        bound = pending["min"] if pending["pending"] else _after(self._delivered(stream))
+        self._store.xtrim(stream, minid=_text(bound), approximate=False)
+
+    def _delivered(self, stream: str) -> str:
+        groups = self._store.xinfo_groups(stream)
+        return next(_text(group["last-delivered-id"]) for group in groups if _text(group["name"]) == GROUP)
+
+
+def _flat(entries: Any) -> list[tuple[bytes, Any]]:
+    """RESP3 replies through older redis-py wrap each stream's entries once more."""
+    nested = bool(entries) and isinstance(entries[0], list) and bool(entries[0]) and isinstance(entries[0][0], (list, tuple))
+    return list(entries[0]) if nested else list(entries)
+
+
+def _after(id_: str) -> str:
+    millis, _, number = id_.partition("-")
+    return f"{millis}-{int(number) + 1}"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,95 @@
+"""What the monitor remembers between runs, in one JSON file, and the result it leaves for every closed window.
+
+Both are replaced whole or not at all. The result of a window is written before the state that calls
+it closed, so after a crash in between the window is judged again, with the same event id.
+"""
+
+from pathlib import Path
+
+import fsspec
+from pydantic import AwareDatetime, ValidationError
+
+from monitoring.policy import Asked, Decision, Limits
+from monitoring.window import Window
+from perennial.errors import ArchiveError
+from perennial.exclusive import replace
+from perennial.metrics import Metrics
+from perennial.values import Value
+
+
+class MonitorState(Value):
+    """Where the monitor stands: windows that end by `closed_until` are settled."""
+
+    closed_until: AwareDatetime | None = None
+    asked: Asked | None = None
+    entries: int = 0
+    unreadable: int = 0
+
+
+class WindowResult(Value):
+    """What became of one window. Distances, metrics and bounds are those of `version`, the champion at its close."""
+
+    model: str
+    version: int
+    start: AwareDatetime
+    end: AwareDatetime
+    rows: int
+    labelled: int
+    served: dict[int, int]
+    cover: float
+    seen: float
+    drift: float | None
+    distances: dict[str, float]
+    metrics: Metrics | None
+    served_metrics: Metrics | None
+    limits: Limits
+    null_increases: dict[str, float]
+    unknown: dict[str, int]
+    unreadable: float
+    decision: Decision
+    report: str | None
+    closed_at: AwareDatetime
+
+    @property
+    def window(self) -> Window:
+        """The window it is about."""
+        return Window(start=self.start, end=self.end)
+
+
+def load_state(home: Path) -> MonitorState:
+    """The state under `home`, a fresh one where there is none; raises ArchiveError when the file is not ours."""
+    path = _state_path(home)
+    try:
+        return MonitorState.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return MonitorState()
+    except (OSError, ValidationError) as error:
+        raise ArchiveError(f"{path} cannot be read ({error}); delete it to judge every window anew") from error
+
+
+def save_state(home: Path, state: MonitorState) -> None:
+    """Replace the state; raises ArchiveError when it cannot be written."""
+    _write(_state_path(home), state)
+
+
+def save_result(home: Path, result: WindowResult) -> Path:
+    """Write or replace the result of a window; raises ArchiveError when it cannot be written."""
+    path = home / "windows" / f"{result.window.key}.json"
+    _write(path, result)
+    return path
+
+
+def load_results(home: Path) -> tuple[WindowResult, ...]:
+    """The results of all closed windows, oldest first."""
+    return tuple(WindowResult.model_validate_json(path.read_bytes()) for path in sorted((home / "windows").glob("*.json")))
+
+
+def _state_path(home: Path) -> Path:
+    return home / "monitor" / "state.json"
+
+
+def _write(path: Path, value: Value) -> None:
+    try:
+        replace(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be written ({error.strerror or error}): free space or mend the directory") from error
