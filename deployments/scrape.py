@@ -1,0 +1,51 @@
+"""What the service says about itself on /metrics, reduced to what the demo asks of it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import AwareDatetime
+
+from perennial.errors import StackError
+from perennial.values import Value
+
+VERSION, SWAPPED = "perennial_model_version", "perennial_model_swapped_timestamp_seconds"
+PREDICTIONS, LABELS = "perennial_predictions_total", "perennial_labels_total"
+
+
+class Scraped(Value):
+    """One look at /metrics; gauges are of the slowest worker, counters the sum of all."""
+
+    version: int = 0
+    swapped_at: AwareDatetime | None = None
+    predictions: int = 0
+    labels: int = 0
+
+
+def scrape(url: str) -> Scraped:
+    """Look at the service at `url`; raises StackError when it does not answer."""
+    try:
+        reply = httpx.get(f"{url}/metrics", timeout=10.0).raise_for_status()
+    except httpx.HTTPError as error:
+        raise StackError(f"{url}/metrics does not answer ({error}): see the service's log with `perennial status`") from error
+    return read_metrics(reply.text)
+
+
+def read_metrics(text: str) -> Scraped:
+    """Read the Prometheus text format. A version counts once every worker answers with it, so the oldest one is told."""
+    found: dict[str, list[float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(sample.value)
+    swapped = max(found.get(SWAPPED, []), default=0.0)
+    return Scraped(
+        version=int(min(found.get(VERSION, []), default=0)),
+        swapped_at=datetime.fromtimestamp(swapped, UTC) if swapped else None,
+        predictions=_total(found.get(PREDICTIONS, [])),
+        labels=_total(found.get(LABELS, [])),
+    )
+
+
+def _total(values: Iterable[float]) -> int:
+    return int(sum(values))
