@@ -25,7 +25,7 @@ FROM python:3.12-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home perennial \
+    && useradd --uid 10001 --user-group --create-home perennial \
     && install --directory --owner perennial --group perennial /app /app/var
 WORKDIR /app
 COPY --from=build /app/.venv .venv
@@ -37,7 +37,7 @@ ENV PATH="/app/.venv/bin:$PATH" \
     PREFECT_HOME=/app/var/prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     DO_NOT_TRACK=1
-USER perennial
+USER 10001:10001
 VOLUME /app/var
 EXPOSE 8000
 # What is healthy differs by command (the service answers /health), so the orchestrator's probes ask, not the image.

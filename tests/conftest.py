@@ -6,6 +6,8 @@ isolate()  # before anything below is imported: tools read the environment at im
 
 import shutil  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import psutil  # noqa: E402
 import pytest  # noqa: E402
@@ -16,6 +18,10 @@ from tests.support.prefect_server import pointed_at, prefect_server  # noqa: E40
 from tests.support.sentry_receiver import SentryReceiver, forget_sentry, sentry_receiver  # noqa: E402
 from tests.support.store import store_server  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
+
+if TYPE_CHECKING:
+    from perennial.model import Model
+    from perennial.registry import Registry
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,3 +75,28 @@ def sentry() -> Iterator[SentryReceiver]:
     with sentry_receiver() as receiver:
         yield receiver
         forget_sentry()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> "Registry":
+    """An empty registry in a directory of the test."""
+    from perennial.registry import Registry
+
+    return Registry(str(tmp_path / "registry"))
+
+
+@pytest.fixture
+def small_model() -> "Model":
+    """A small trained binary model that is in no registry; `tests.support.models` makes others."""
+    from tests.support import models
+
+    return models.small_model()
+
+
+@pytest.fixture
+def champion(registry: "Registry", small_model: "Model") -> "Model":
+    """The small model as version 1 and champion of `small` in `registry`."""
+    from tests.support import models
+
+    models.publish_small(registry, small_model)
+    return small_model

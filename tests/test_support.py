@@ -4,10 +4,15 @@ import os
 import subprocess
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 import redis
 
+from perennial.model import Model, from_files
+from perennial.registry import Registry
+from perennial.spec import Task, load_spec
+from tests.support import models
 from tests.support.isolation import MARKER, leftovers
 from tests.support.processes import ROOT, python
 from tests.support.sentry_receiver import SentryReceiver, envelope_items
@@ -76,3 +81,33 @@ def test_a_daemon_that_left_its_parent_is_still_found():
     assert found.environ()[MARKER] == os.environ[MARKER]
     found.kill()
     wait_until(lambda: daemon not in {process.pid for process in leftovers()}, description="the daemon to end")
+
+
+LEARNED = {"binary": 0.6, "multiclass": 1.0, "regression": 3.0}
+"""Losses well below those of a constant answer: 0.69, 1.09 and 4.1."""
+
+
+@pytest.mark.parametrize("task", models.TASKS)
+def test_a_small_model_of_each_task_has_learned_something_and_survives_the_registry(registry: Registry, task: Task):
+    model, fresh = models.small_model(task), models.small_frame(task, rows=100, seed=1)
+    assert model.card.metrics.values["rmse" if task == "regression" else "log_loss"] < LEARNED[task]
+    version = models.publish_small(registry, model)
+    again = from_files(registry.read("small", version), Path())
+    assert (again.predict_frame(fresh) == model.predict_frame(fresh)).all()
+
+
+def test_the_champion_is_a_published_model(registry: Registry, champion: Model):
+    assert registry.aliases("small").champion == champion.card.version == 1
+
+
+def test_the_small_spec_is_a_file_beside_its_table(tmp_path: Path):
+    path = models.write_small(tmp_path, "regression")
+    assert load_spec(path) == models.small_spec("regression")
+    assert (tmp_path / "rows.parquet").exists()
+
+
+def test_instances_are_json_of_raw_inputs_with_id_and_event_time():
+    (first,) = models.instances(models.small_frame(rows=1))
+    assert first.keys() == {"id", "event_time", "amount", "shop"}
+    assert first["event_time"].startswith("2024-01-01T00:00:00")
+    assert first["event_time"].endswith("+00:00")
