@@ -1,7 +1,8 @@
 """The encoder: features of a single row in plain Python, the scalar twin of `CompiledFeatures.matrix`.
 
-A polars call costs more than a whole row costs here. User functions, which exist only as polars
-expressions, are the exception: they are computed from a table of one row.
+A polars call costs more than a whole row costs here. The exceptions are computed from a table of one row:
+user functions, which exist only as polars expressions, and local times in years for which polars and Python
+do not agree on the clock.
 """
 
 import math
@@ -14,14 +15,18 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from perennial.cells import check_value, parse_time
 from perennial.errors import RequestError
 from perennial.features import CROSS_SEPARATOR, MICROSECONDS, FeatureSet, compile_features, single_column
-from perennial.schema import POLARS, parse_time
+from perennial.schema import POLARS
 from perennial.spec import FeatureSpec, feature_columns
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 NAN = math.nan
+
+AGREED_YEARS = range(1900, 2037)
+"""Years in which both know a zone's clock alike; after 2037 the zones that polars brings have no summer time."""
 
 Row = Mapping[str, Any]
 Number = Callable[[Row], float | None]
@@ -53,9 +58,24 @@ def _step(name: str, features: FeatureSet, base: Path) -> Callable[[Row], float]
     spec = features.specs[name]
     if spec.operation == "function":
         return _through_polars(name, features, base)
+    if spec.time_zone and spec.operation == "date_part":
+        column = single_column(name, spec, features.event_time)
+        return _agreed(column, _scalar(name, spec, features), _through_polars(name, features, base))
+    return _scalar(name, spec, features)
+
+
+def _scalar(name: str, spec: FeatureSpec, features: FeatureSet) -> Callable[[Row], float]:
     if features.kinds[name] == "numeric":
         return _finite(_NUMBERS[spec.operation](name, spec, features))
     return _coded(_category(name, spec, features), features.categories[name])
+
+
+def _agreed(column: str, scalar: Callable[[Row], float], polars: Callable[[Row], float]) -> Callable[[Row], float]:
+    def step(row: Row) -> float:
+        time = row[column]
+        return scalar(row) if time is None or parse_time(time).year in AGREED_YEARS else polars(row)
+
+    return step
 
 
 def _finite(number: Number) -> Callable[[Row], float]:
@@ -178,10 +198,11 @@ def _escape(part: str) -> str:
 def _through_polars(name: str, features: FeatureSet, base: Path) -> Callable[[Row], float]:
     alone = compile_features(features.model_copy(update={"names": (name,)}), base)
     columns = feature_columns(name, features.specs[name], features.event_time)
-    schema = {column: POLARS[features.dtype(column)] for column in columns}
+    dtypes = {column: features.dtype(column) for column in columns}
+    schema = {column: POLARS[dtype] for column, dtype in dtypes.items()}
 
     def step(row: Row) -> float:
-        frame = pl.DataFrame({column: [row[column]] for column in columns}, schema=schema)
+        frame = pl.DataFrame({column: [check_value(row[column], dtype)] for column, dtype in dtypes.items()}, schema=schema)
         return float(alone.matrix(frame)[0, 0])
 
     return step

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from perennial.cells import Dtype
 from perennial.errors import FunctionError, SpecError
 from perennial.functions import load_function
-from perennial.schema import Dtype, cast_series, float_text, infer_kind, infer_schema, refuse_missing
+from perennial.schema import POLARS, cast_series, float_text, infer_kind, infer_schema, refuse_missing
 from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
 from perennial.values import Value
 
@@ -93,14 +94,20 @@ class CompiledFeatures:
 
     def unknown(self, frame: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
         """By categorical feature: rows whose category is not in the dictionary (nulls not counted)."""
-        table = self.table(frame)
-        known = self.features.categories
-        return {name: int((table[name].is_not_null() & ~table[name].is_in(list(known[name]))).sum()) for name in known}
+        return self.count_unknown(self.table(frame))
 
     def nulls(self, frame: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
         """By feature: rows without a value."""
-        table = self.table(frame)
-        return {name: table[name].null_count() for name in table.columns}
+        return self.count_nulls(self.table(frame))
+
+    def count_unknown(self, table: pl.DataFrame) -> dict[str, int]:
+        """`unknown` from readable values."""
+        known = {name: pl.Series(values, dtype=pl.String) for name, values in self.features.categories.items()}
+        return {name: int((~table[name].is_in(values.implode())).sum()) for name, values in known.items()}
+
+    def count_nulls(self, table: pl.DataFrame) -> dict[str, int]:
+        """`nulls` from readable values."""
+        return {name: table[name].null_count() for name in self.features.names}
 
     def _inputs(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         lazy, event_time = frame.lazy(), self.features.event_time
@@ -143,8 +150,8 @@ def compile_features(features: FeatureSet, base: Path) -> CompiledFeatures:
 def compile_feature(name: str, features: FeatureSet, base: Path) -> pl.Expr:
     """One feature as an expression: Float64 without NaN or infinity, or String."""
     spec, kind = features.specs[name], features.kinds[name]
-    value = call_function(name, spec, base) if spec.operation == "function" else _VALUES[spec.operation](name, spec, features)
-    if spec.operation in ("cross", "function", "column") and kind == "categorical":
+    value = _VALUES[spec.operation](name, spec, features) if spec.operation != "function" else call_function(name, spec, base)
+    if kind == "categorical" and _is_text(value, spec, features):
         return value.cast(pl.String).alias(name)
     number = value.cast(pl.Float64)
     finite = pl.when(number.is_finite()).then(number).otherwise(None)
@@ -161,6 +168,22 @@ def call_function(name: str, spec: FeatureSpec, base: Path) -> pl.Expr:
     if not isinstance(value, pl.Expr):
         raise FunctionError(f"feature {name!r}: {spec.function} must return a polars expression, got {value!r:.80}")
     return value
+
+
+def _is_text(value: pl.Expr, spec: FeatureSpec, features: FeatureSet) -> bool:
+    """Whether a categorical feature has its texts already, or numbers that must be written as such."""
+    if spec.operation == "function":
+        return not _result_type(value, spec.of_columns, features.dtype).is_float()
+    return spec.operation in ("column", "cross")
+
+
+def _result_type(value: pl.Expr, columns: tuple[str, ...], dtype: Callable[[str], Dtype]) -> pl.DataType:
+    """Type of an expression over columns of these contract types; raises FunctionError when it does not fit them."""
+    empty = pl.DataFrame(schema={column: POLARS[dtype(column)] for column in columns})
+    try:
+        return empty.select(value.alias("value")).dtypes[0]
+    except pl.exceptions.PolarsError as error:
+        raise FunctionError(f"a function cannot be applied to {', '.join(columns)}: {error}") from error
 
 
 def numeric(column: str, features: FeatureSet) -> pl.Expr:
@@ -259,10 +282,10 @@ def _kind(name: str, spec: FeatureSpec, frame: pl.DataFrame, dtypes: Dtypes, bas
             raise SpecError(f"feature {name!r}: a cross is categorical; leave its kind out")
         return "categorical"
     if spec.operation == "column":
-        return infer_kind(spec, frame.schema[feature_columns(name, spec, "")[0] or name])
+        return infer_kind(spec, frame.schema[(*spec.of_columns, name)[0]])
     if spec.operation == "function":
-        inputs = [cast_series(frame[column].head(0), dtypes.get(column, "datetime")) for column in spec.of_columns]
-        return infer_kind(spec, pl.DataFrame(inputs).select(call_function(name, spec, base)).dtypes[0])
+        value = call_function(name, spec, base)
+        return infer_kind(spec, _result_type(value, spec.of_columns, lambda column: dtypes.get(column, "datetime")))
     return spec.kind or "numeric"
 
 

@@ -45,7 +45,7 @@ def code_labels(task: Task, classes: Sequence[str], labels: pl.Series) -> Floats
     codes = _TRUTHS if task == "binary" else {name: float(code) for code, name in enumerate(classes)}
     texts = _texts(labels)
     coded = texts.str.to_lowercase() if task == "binary" else texts
-    return coded.replace_strict(list(codes), list(codes.values()), default=None, return_dtype=pl.Float64).to_numpy()
+    return coded.replace_strict(list(codes), list(codes.values()), default=None, return_dtype=pl.Float64).to_numpy(writable=True)
 
 
 def label_of(task: Task, classes: Sequence[str], threshold: float, score: float | Sequence[float]) -> bool | str | float:

@@ -1,6 +1,6 @@
 """The model: trees, card, reference profile and reference sample as one value, and as files.
 
-The files hold text, JSON and Parquet only; loading them runs nothing. LightGBM is imported where it is used.
+The files hold text, JSON and Parquet only: nothing in them is run. LightGBM is imported where it is used.
 """
 
 import io
@@ -31,6 +31,9 @@ BOOSTER_FILE, CARD_FILE, PROFILE_FILE, REFERENCE_FILE = "model.txt", "model.json
 REFERENCE_ROWS = 5_000
 """Rows of the reference sample: enough for Evidently's report, under a MB for flights."""
 
+SMALL_MATRIX = 128
+"""Rows that one thread scores in less time than several take to meet, above all on a busy machine."""
+
 META_SCORE = "_score"
 
 V = TypeVar("V", bound=Value)
@@ -60,7 +63,8 @@ class Model:
         """Scores of encoded rows, (n, k) as `Encoder.encode` and `CompiledFeatures.matrix` make them."""
         if len(matrix) == 0:
             return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
-        return np.asarray(self.booster.predict(matrix, num_iteration=self.card.rounds))
+        threads = 1 if len(matrix) <= SMALL_MATRIX else 0
+        return np.asarray(self.booster.predict(matrix, num_iteration=self.card.rounds, num_threads=threads))
 
     def explain_frame(self, frame: pl.DataFrame) -> Floats:
         """What each feature adds to the raw score, and last the base value: (n, k + 1), or (n, classes, k + 1).

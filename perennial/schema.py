@@ -3,20 +3,21 @@
 Every value enters through `cast_frame` (tables) or `cast_rows`/`check_row` (clients) and is trusted afterwards.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import polars as pl
 
+from perennial.cells import EXPECTED as EXPECTED
+from perennial.cells import Dtype as Dtype
+from perennial.cells import check_value, parse_time
 from perennial.errors import DataError, RequestError
 from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
 from perennial.values import Value
 
-Dtype = Literal["float", "int", "bool", "string", "datetime"]
 Use = Literal["number", "text", "time", "raw"]
 
 POLARS: dict[Dtype, pl.DataType] = {
@@ -27,15 +28,6 @@ POLARS: dict[Dtype, pl.DataType] = {
     "datetime": pl.Datetime("us", "UTC"),
 }
 """What each contract type is in a table."""
-
-EXPECTED: dict[Dtype, str] = {
-    "float": "a finite number",
-    "int": "a whole number",
-    "bool": "true or false",
-    "string": "a text",
-    "datetime": "a time in ISO 8601, such as 2013-03-01T08:15:00Z",
-}
-"""How messages name what a column takes; null is always taken."""
 
 _USES: dict[str, Use] = {
     "date_part": "time",
@@ -144,21 +136,10 @@ def check_row(row: Mapping[str, object], schema: Schema, index: int = 0) -> dict
     """One client row with its values in contract types: what `Encoder.encode` takes. Raises RequestError."""
     if not isinstance(row, Mapping):
         raise RequestError(f"row {index}: expected an object with the columns of the model, got {row!r:.80}", row=index)
-    for name in row:
-        if name not in schema.names:
-            raise RequestError(f"row {index}: unknown column {name!r:.80}{_hint(str(name), schema)}", row=index, column=str(name))
-    return {column.name: _check_cell(row, column, index) for column in schema.columns}
-
-
-def parse_time(value: object) -> datetime:
-    """A time in UTC from ISO 8601 text or a datetime; a naive one is read as UTC. Raises ValueError."""
-    time = value if isinstance(value, datetime) else datetime.fromisoformat(value) if isinstance(value, str) else None
-    if time is None:
-        raise ValueError(f"{value!r:.80} is not {EXPECTED['datetime']}")
-    try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{value!r:.80} is out of range") from None
+    names = schema.names
+    if len(row) != len(names) or any(name not in row for name in names):
+        _refuse_shape(row, names, index)
+    return {column.name: _check_cell(row[column.name], column, index) for column in schema.columns}
 
 
 def refuse_missing(columns: Iterable[str], wanted: Iterable[str]) -> None:
@@ -251,12 +232,19 @@ def _to_string(series: pl.Series) -> pl.Series:
 
 def _to_time(series: pl.Series) -> pl.Series:
     if series.dtype == pl.String:
-        return series.str.to_datetime(time_unit="us", time_zone="UTC", strict=False, ambiguous="earliest")
+        return pl.Series(series.name, map(_time_or_none, series), dtype=POLARS["datetime"])
     if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None:
         return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
     if isinstance(series.dtype, (pl.Date, pl.Datetime)):
         return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return _all_null(series, "datetime")
+
+
+def _time_or_none(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError:
+        return None
 
 
 _CONVERT: dict[Dtype, Callable[[pl.Series], pl.Series]] = {
@@ -301,35 +289,20 @@ def _cast_cells(cells: tuple[Any, ...], column: Column) -> pl.Series:
     return series
 
 
-def _check_cell(row: Mapping[str, object], column: Column, index: int) -> Any:
-    name = column.name
-    if name not in row:
-        raise RequestError(f"row {index}: column {name!r} is missing; send null where it is not known", row=index, column=name)
+def _refuse_shape(row: Mapping[str, object], names: tuple[str, ...], index: int) -> NoReturn:
+    """Name the column that is too much, else the one that is missing: the first is often a misspelling of the second."""
+    for name in row:
+        if name not in names:
+            near = get_close_matches(str(name), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the model takes {', '.join(names)}"
+            raise RequestError(f"row {index}: unknown column {str(name)!r:.80}{hint}", row=index, column=str(name))
+    name = next(name for name in names if name not in row)
+    raise RequestError(f"row {index}: column {name!r} is missing; send null where it is not known", row=index, column=name)
+
+
+def _check_cell(value: object, column: Column, index: int) -> Any:
     try:
-        return check_value(row[name], column.dtype)
+        return check_value(value, column.dtype)
     except (ValueError, OverflowError):
-        expected = f"expected {EXPECTED[column.dtype]} or null, got {row[name]!r:.80}"
-        raise RequestError(f"row {index}, column {name!r}: {expected}", row=index, column=name) from None
-
-
-def check_value(value: object, dtype: Dtype) -> Any:
-    """A client's value in its contract type: nothing is guessed, a number in quotes is a text. Raises ValueError."""
-    if value is None or (dtype == "string" and isinstance(value, str)) or (dtype == "bool" and isinstance(value, bool)):
-        return value
-    if dtype == "datetime":
-        return parse_time(value)
-    if dtype == "float" and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if dtype == "int" and _is_whole(value):
-        return int(value)  # type: ignore[call-overload]
-    raise ValueError(f"{value!r:.80} is not {EXPECTED[dtype]}")
-
-
-def _is_whole(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and -(2**63) <= value < 2**63 and int(value) == value  # type: ignore[operator, call-overload, no-any-return]
-
-
-def _hint(name: str, schema: Schema) -> str:
-    near = get_close_matches(name, schema.names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; the model takes {', '.join(schema.names)}"
+        message = f"row {index}, column {column.name!r}: expected {EXPECTED[column.dtype]} or null, got {value!r:.80}"
+        raise RequestError(message, row=index, column=column.name) from None
