@@ -1,0 +1,117 @@
+"""Prometheus metrics, correct across processes: each writes its own file, `/metrics` merges them.
+
+prometheus_client chooses its multiprocess form when it is imported, by an environment variable; so it is imported only
+inside functions, after `prepare_metrics` in the main process.
+"""
+
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from service.log import LogState
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable by which prometheus_client finds the directory, in this process and those it starts."""
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds; a row takes milliseconds, 10,000 rows a second."""
+
+
+def prepare_metrics(directory: Path) -> None:
+    """Empty the directory of an earlier run and make this process and its children use it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    os.environ[DIRECTORY] = str(directory)
+
+
+def render_metrics() -> bytes:
+    """The metrics of all processes of this service in the text format; gauges of dead processes are left out."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    directory = Path(os.environ[DIRECTORY])
+    _forget_dead(directory)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def _forget_dead(directory: Path) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    pids = {int(path.stem.rpartition("_")[2]) for path in directory.glob("gauge_live*.db")}
+    for pid in pids:
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+
+
+class HttpMetrics:
+    """What an HTTP process counts."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Histogram
+
+        own = CollectorRegistry()
+        self._requests = Counter("perennial_requests", "Requests answered", ["route", "code"], registry=own)
+        self._seconds = Histogram("perennial_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS, registry=own)
+        self._labels = Counter("perennial_labels", "Labels accepted into the stream", registry=own)
+
+    def answered(self, route: str, code: int, seconds: float) -> None:
+        """One request was answered."""
+        self._requests.labels(route, str(code)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def labelled(self, rows: int) -> None:
+        """Labels went into the stream."""
+        self._labels.inc(rows)
+
+
+class WorkerMetrics:
+    """What an inference worker counts; gauges carry the worker's pid."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge
+
+        own = CollectorRegistry()
+        self._predictions = Counter("perennial_predictions", "Rows answered by /predict", registry=own)
+        self._unknown = Counter(
+            "perennial_unknown_categories", "Rows with a category the model never saw", ["feature"], registry=own
+        )
+        self._nulls = Counter("perennial_nulls", "Rows with a null feature", ["feature"], registry=own)
+        self._swaps = Counter("perennial_swaps", "Versions that became live", registry=own)
+        self._refused = Counter("perennial_versions_refused", "Versions that could not be served", registry=own)
+        gauge = partial(Gauge, registry=own, multiprocess_mode="liveall")
+        self._version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
+        self._swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
+        self._waiting = gauge("perennial_log_waiting", "Prediction batches that wait for the store")
+        self._waiting_bytes = gauge("perennial_log_waiting_bytes", "Bytes of those batches")
+        self._reached = gauge("perennial_log_store_reached", "1 when the last write to the store worked")
+
+    def predicted(self, rows: int, unknown: dict[str, int], nulls: dict[str, int]) -> None:
+        """Rows were answered; `unknown` and `nulls` count rows per feature."""
+        self._predictions.inc(rows)
+        for feature, count in unknown.items():
+            self._unknown.labels(feature).inc(count)
+        for feature, count in nulls.items():
+            self._nulls.labels(feature).inc(count)
+
+    def swapped(self, version: int, at: float) -> None:
+        """A version became live at `at`, in seconds since 1970."""
+        self._swaps.inc()
+        self._version.set(version)
+        self._swapped.set(at)
+
+    def refused(self) -> None:
+        """A version could not be served."""
+        self._refused.inc()
+
+    def logged(self, state: "LogState") -> None:
+        """How the prediction log stands."""
+        self._waiting.set(state.waiting)
+        self._waiting_bytes.set(state.waiting_bytes)
+        self._reached.set(1 if state.reached else 0)

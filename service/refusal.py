@@ -1,0 +1,81 @@
+"""Refusals: everything the service says no with, and the one JSON form of it.
+
+{"error": {"code": "invalid_request", "message": "...", "row": 3, "column": "carrier"}}
+"""
+
+from http import HTTPStatus
+
+from perennial.errors import PerennialError, RequestError
+from perennial.values import Value
+
+
+class Refused(PerennialError):
+    """The service cannot do what was asked; `status` is the HTTP status, `code` a word for programs."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Problem(Value):
+    """What was wrong; `row` counts from 0."""
+
+    code: str
+    message: str
+    row: int | None = None
+    column: str | None = None
+
+
+class Refusal(Value):
+    """The body of every answer that is not a success."""
+
+    error: Problem
+
+
+def too_large(message: str) -> Refused:
+    """More than one request may carry."""
+    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+
+
+def unavailable(code: str, message: str) -> Refused:
+    """Not now; the same request may succeed later."""
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, code, message)
+
+
+def timed_out(seconds: float) -> Refused:
+    """No worker answered in time."""
+    message = f"no worker answered within {seconds:g} s; try again, or raise PERENNIAL_TIMEOUT or PERENNIAL_WORKERS"
+    return Refused(HTTPStatus.GATEWAY_TIMEOUT, "timeout", message)
+
+
+def status_of(error: PerennialError) -> int:
+    """The HTTP status of an error raised on purpose."""
+    match error:
+        case Refused():
+            return int(error.status)
+        case RequestError():
+            return int(HTTPStatus.UNPROCESSABLE_ENTITY)
+        case _:
+            return int(HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def body_of(error: PerennialError) -> bytes:
+    """The JSON body of an error raised on purpose."""
+    return Refusal(error=_problem(error)).model_dump_json(exclude_none=True).encode()
+
+
+def internal() -> bytes:
+    """The body of a failure that is ours: it says nothing about the inside."""
+    problem = Problem(code="internal", message="the service failed on this request; it has been logged")
+    return Refusal(error=problem).model_dump_json(exclude_none=True).encode()
+
+
+def _problem(error: PerennialError) -> Problem:
+    match error:
+        case Refused():
+            return Problem(code=error.code, message=str(error))
+        case RequestError():
+            return Problem(code="invalid_request", message=str(error), row=error.row, column=error.column)
+        case _:
+            return Problem(code="unavailable", message=str(error))

@@ -1,0 +1,241 @@
+"""The routes: what each address does in an HTTP process. Bytes are judged in workers or parsers, not here."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import redis
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from perennial.errors import PerennialError, StoreUnreachable
+from perennial.record import encode_labels
+from perennial.settings import Settings
+from perennial.spec import ModelSpec
+from perennial.triage import report
+from perennial.values import Value
+from service.answers import ExplainResponse, PredictResponse
+from service.api import STATUS
+from service.desk import Ask, Desk
+from service.info import Desired, ModelInfo
+from service.metrics import HttpMetrics, render_metrics
+from service.refusal import Problem, Refusal, Refused, body_of, internal, status_of, too_large, unavailable
+from service.requests import FeedbackRequest, PredictRequest, parse_labels
+from service.store import connect, reaching
+from service.stream import append, labels_stream
+
+JSON = "application/json"
+MEASURED = ("/predict", "/explain", "/feedback", "/model", "/health", "/ready", "/metrics")
+"""Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory."""
+
+READY_TIMEOUT = 2.0
+"""Seconds a worker may take to say how it is."""
+
+
+class Accepted(Value):
+    """Labels that are in the stream now."""
+
+    accepted: int = Field(description="labels in this request, all of them safe")
+
+
+class Health(Value):
+    """This process answers; `champion` is what the registry says, null when there is none or it cannot be read."""
+
+    status: str
+    model: str
+    champion: int | None
+
+
+class Front:
+    """What one HTTP process needs to answer; made after the process has started."""
+
+    def __init__(self, settings: Settings, spec: ModelSpec, store_url: str, desk: Desk) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._store_url = store_url
+        self._store: redis.Redis = connect(store_url)
+        self._desired = Desired(settings, spec.name)
+        self.desk = desk
+        self.metrics = HttpMetrics()
+
+    @property
+    def max_body(self) -> int:
+        """Bytes a body may have."""
+        return int(self._settings.max_body_mb * 1_000_000)
+
+    def accept_labels(self, body: bytes) -> Accepted:
+        """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""
+        batch = parse_labels(body, self._settings.max_rows, self._spec.name, self._spec.task, datetime.now(UTC))
+        with reaching(self._store_url):
+            append(self._store, labels_stream(self._spec.name), encode_labels(batch))
+        self.metrics.labelled(len(batch.ids))
+        return Accepted(accepted=len(batch.ids))
+
+    def model(self) -> ModelInfo:
+        """The champion's description."""
+        return self._desired.info()
+
+    def health(self) -> Health:
+        """Never fails: a registry that is away does not make the service unhealthy."""
+        try:
+            champion = self._desired.version()
+        except Exception:  # noqa: BLE001 - any storage backend, any failure
+            champion = None
+        return Health(status="ok", model=self._spec.name, champion=champion)
+
+
+def add_routes(app: FastAPI, front: Callable[[], Front]) -> None:
+    """Put the routes on LitServe's app; `front` is called once per request, in the process that answers it."""
+    _add_inference(app, front)
+    _add_feedback(app, front)
+    _add_reports(app, front)
+    _add_refusals(app)
+    app.add_middleware(Measuring, front=front)
+
+
+def _add_inference(app: FastAPI, front: Callable[[], Front]) -> None:
+    def endpoint(operation: str) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            body = await read_json(request, front().max_body)
+            reply = await front().desk.ask(Ask(operation, body))
+            return json_response(reply.body, reply.status)
+
+        return answer
+
+    predict = _documented(PredictRequest, PredictResponse, "Predict rows")
+    explain = _documented(PredictRequest, ExplainResponse, "Explain rows")
+    app.add_api_route("/predict", endpoint("predict"), methods=["POST"], **predict)
+    app.add_api_route("/explain", endpoint("explain"), methods=["POST"], **explain)
+
+
+def _add_feedback(app: FastAPI, front: Callable[[], Front]) -> None:
+    async def feedback(request: Request) -> Response:
+        body = await read_json(request, front().max_body)
+        accepted = await run_in_threadpool(front().accept_labels, body)
+        return json_response(accepted.model_dump_json().encode(), HTTPStatus.ACCEPTED)
+
+    documented = _documented(FeedbackRequest, Accepted, "Tell the truth about predictions", HTTPStatus.ACCEPTED)
+    app.add_api_route("/feedback", feedback, methods=["POST"], **documented)
+
+
+def _add_reports(app: FastAPI, front: Callable[[], Front]) -> None:
+    @app.get("/model", summary="The champion", response_model=ModelInfo, responses=_REFUSALS)
+    def model() -> ModelInfo:
+        return front().model()
+
+    @app.get("/health", summary="Whether this process answers", response_model=Health)
+    def health() -> Health:
+        return front().health()
+
+    @app.get("/ready", summary="Whether a worker has a model", response_class=Response, responses=_REFUSALS)
+    async def ready() -> Response:
+        reply = await front().desk.ask(Ask(STATUS, b""), READY_TIMEOUT)
+        if b'"version":null' in reply.body:
+            raise unavailable("no_model", "no version has been promoted yet")
+        return json_response(reply.body, reply.status)
+
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    def metrics() -> Response:
+        return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_refusals(app: FastAPI) -> None:
+    @app.exception_handler(PerennialError)
+    async def refused(request: Request, error: PerennialError) -> Response:
+        if not isinstance(error, StoreUnreachable | Refused):
+            report(error, group=("service", "http", request.url.path))
+        return json_response(body_of(error), status_of(error))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_request: Request, error: HTTPException) -> Response:
+        problem = Problem(code=HTTPStatus(error.status_code).name.lower(), message=str(error.detail))
+        return json_response(Refusal(error=problem).model_dump_json(exclude_none=True).encode(), error.status_code)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        report(error, group=("service", "http", request.url.path))
+        return json_response(internal(), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def read_json(request: Request, limit: int) -> bytes:
+    """The body of a JSON request; raises Refused (415, 413) before more than `limit` bytes are in memory."""
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", f"content type {kind!r:.80}, expected {JSON}")
+    announced = request.headers.get("content-length", "0")
+    chunks, size = [], 0
+    if announced.isdigit() and int(announced) > limit:
+        raise _body_too_large(limit)
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _body_too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def json_response(body: bytes, status: int) -> Response:
+    """A response whose body is JSON already."""
+    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return Response(body, status_code=int(status), media_type=JSON, headers=headers)
+
+
+class Measuring:
+    """Counts every answer by route and code, and times it."""
+
+    def __init__(self, app: ASGIApp, front: Callable[[], Front]) -> None:
+        self._app = app
+        self._front = front
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, code = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+        async def watched(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route = scope["path"] if scope["path"] in MEASURED else "other"
+            self._front().metrics.answered(route, code, time.perf_counter() - started)
+
+
+def _body_too_large(limit: int) -> Refused:
+    return too_large(f"the body is larger than {limit} bytes: send fewer rows at once, or raise PERENNIAL_MAX_BODY_MB")
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "not now; try again"}}
+_ALL_REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Refusal, "description": "too many rows or bytes"},
+    415: {"model": Refusal, "description": "not JSON"},
+    422: {"model": Refusal, "description": "a value is wrong; the error names row, column, value and what was expected"},
+    504: {"model": Refusal, "description": "no worker answered in time"},
+    **_REFUSALS,
+}
+
+
+def _documented(request: type[Value], response: type[Value], summary: str, status: int = HTTPStatus.OK) -> dict[str, Any]:
+    """What OpenAPI says of a route that takes and gives bytes."""
+    body = {
+        "required": True,
+        "content": {JSON: {"schema": request.model_json_schema(ref_template="#/components/schemas/{model}")}},
+    }
+    return {
+        "summary": summary,
+        "status_code": int(status),
+        "response_class": Response,
+        "responses": {int(status): {"model": response}, **_ALL_REFUSALS},
+        "openapi_extra": {"requestBody": body},
+    }

@@ -1,0 +1,52 @@
+"""The store: the one place that opens a connection to Redis or Valkey.
+
+Whoever needs the store asks here, so that timeouts, retries and the words of its errors are the same everywhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from perennial.errors import StoreUnreachable
+
+ANSWER_TIMEOUT = 3.0
+"""Seconds for a store that is frozen rather than gone; a pipeline of 64 batches takes milliseconds."""
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds to open a connection."""
+
+
+def connect(url: str, *, blocking: bool = False) -> redis.Redis:
+    """A client of the store at `url`; nothing is sent yet. It never retries by itself: callers know what they may repeat.
+
+    `blocking` is for XREADGROUP with BLOCK: redis-py's own timeout would otherwise cut the wait short.
+    """
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        socket_timeout=None if blocking else ANSWER_TIMEOUT,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return client
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Turn what redis-py raises into StoreUnreachable, which names the store and the fix but not its password."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise StoreUnreachable(
+            f"the store at {address(url)} does not take commands ({error}): start it, or point REDIS_URL at one that runs"
+        ) from error
+
+
+def address(url: str) -> str:
+    """The URL without user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

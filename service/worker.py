@@ -1,0 +1,67 @@
+"""One inference worker's parts: put together when its process starts, taken apart when it ends."""
+
+import logging
+import os
+import signal
+from multiprocessing.util import Finalize
+from pathlib import Path
+
+from perennial.logs import configure_logging
+from perennial.registry import Registry
+from perennial.settings import Settings
+from perennial.spec import ModelSpec
+from perennial.triage import init_triage
+from service.champion import ChampionWatcher, Live
+from service.inference import Inference
+from service.log import LogState, PredictionLog
+from service.metrics import WorkerMetrics
+from service.orphan import end_with_parent
+
+FLUSH_PATIENCE = 3.0
+"""Seconds in which a worker that ends tries to bring its last predictions to the store."""
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Everything that lives as long as the worker's process."""
+
+    def __init__(self, settings: Settings, spec: ModelSpec, base: Path, store_url: str) -> None:
+        self._settings = settings
+        self._metrics = WorkerMetrics()
+        self._log = PredictionLog(store_url, spec.name, observe=self._metrics.logged)
+        registry = Registry(settings.registry_url)
+        self._champion = ChampionWatcher(registry, spec.name, base, on_swap=self._swapped, on_refuse=self._metrics.refused)
+        self.inference = Inference(spec.name, settings.max_rows, self._champion, self._log, self._metrics)
+
+    def start(self) -> None:
+        """Start the threads; afterwards the champion, if there is one, answers."""
+        self._log.start()
+        self._champion.start(self._settings.watch_interval)
+        Finalize(self, self.close, exitpriority=100)
+        end_with_parent(self.close)
+
+    def close(self) -> None:
+        """Stop watching and flush the log."""
+        self._champion.stop()
+        self._log.close(FLUSH_PATIENCE)
+
+    def state(self) -> tuple[Live | None, LogState]:
+        """What this worker serves, and how its log stands."""
+        return self._champion.live, self._log.state()
+
+    def _swapped(self, live: Live) -> None:
+        self._metrics.swapped(live.version, live.since.timestamp())
+
+
+def start_worker(settings: Settings, spec: ModelSpec, base: Path, store_url: str) -> Worker:
+    """Make this process an inference worker."""
+    # The main process decides when a worker ends: a signal sent to the whole group must not cut off requests in flight.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging(settings, "worker")
+    init_triage(settings, "service", model=spec.name)
+    worker = Worker(settings, spec, base, store_url)
+    worker.start()
+    logger.info("worker %d answers", os.getpid())
+    return worker
