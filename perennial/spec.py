@@ -50,7 +50,7 @@ class JoinSpec(Value):
 
     source: str = Field(description="the source to join to the rows so far")
     on: tuple[str, ...] = Field(min_length=1, description="columns with the same name on both sides")
-    how: Literal["left", "inner"] = "left"
+    how: Literal["left", "inner"] = Field("left", description="`inner` drops rows without a partner")
 
 
 class FeatureSpec(Value):
@@ -92,8 +92,8 @@ class FeatureSpec(Value):
 class ColumnCheck(Value):
     """What must hold for one column of the source table."""
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, description="least value let through")
+    max: float | None = Field(None, description="greatest value let through")
     max_null_rate: Fraction = Field(1.0, description="largest share of nulls let through")
     allowed: tuple[str, ...] | None = Field(None, description="the only values let through; null is judged by max_null_rate")
 
@@ -116,10 +116,10 @@ class SplitSpec(Value):
 class Range(Value):
     """A search range for one LightGBM parameter, uniform or log-uniform."""
 
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
+    low: float = Field(description="least value tried")
+    high: float = Field(description="greatest value tried")
+    log: bool = Field(False, description="draw on a log scale")
+    integer: bool = Field(False, description="draw whole numbers")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -143,7 +143,7 @@ class SearchSpec(Value):
 
     trials: int = Field(20, ge=1, description="trials for a first training")
     retrain_trials: int = Field(0, ge=0, description="trials for a retraining; 0 keeps the champion's parameters")
-    seed: int = 0
+    seed: int = Field(0, description="the same seed and data give the same model")
     max_rounds: int = Field(600, ge=1, description="most boosting rounds")
     patience: int = Field(30, ge=1, description="rounds without improvement before early stopping")
     space: dict[str, Range] = Field(default_factory=_default_space)
@@ -159,9 +159,9 @@ class GateSpec(Value):
 
 
 class WindowSpec(Value):
-    """Monitoring windows in event time: half-open, aligned to `origin`, closed by the watermark."""
+    """Monitoring windows in event time: half-open, aligned to a Monday (UTC), closed by the watermark."""
 
-    length: Duration = timedelta(days=7)
+    length: Duration = Field(timedelta(days=7), description="length of a window")
     lateness: Duration = Field(timedelta(days=1), description="how far the watermark must pass a window's end to close it")
     min_rows: int = Field(200, ge=1, description="fewer rows than this are reported but not judged")
     label_share: Fraction = Field(0.5, description="least labelled share to judge performance")
@@ -170,12 +170,12 @@ class WindowSpec(Value):
 class SignalsSpec(Value):
     """Which signals may ask for a retraining, and their bounds; a bound left out is calibrated."""
 
-    drift: bool = True
-    loss: bool = True
-    auc: bool = Field(True, description="binary models only")
-    drift_bound: float | None = Field(None, gt=0)
-    loss_bound: float | None = None
-    auc_bound: Fraction | None = None
+    drift: bool = Field(True, description="importance-weighted distance of the features from their training")
+    loss: bool = Field(True, description="the labelled loss: log loss, or RMSE")
+    auc: bool = Field(True, description="the labelled AUC; binary models only")
+    drift_bound: float | None = Field(None, gt=0, description="largest drift taken as ordinary")
+    loss_bound: float | None = Field(None, description="largest loss taken as ordinary")
+    auc_bound: Fraction | None = Field(None, description="least AUC taken as ordinary")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided calibrated bounds")
     blocks: int = Field(8, ge=3, description="newest training windows used for calibration")
     max_null_increase: Fraction = Field(0.3, description="rise of a column's null share that counts as broken data")
@@ -186,7 +186,7 @@ class SignalsSpec(Value):
 class RetrainSpec(Value):
     """Which rows a retraining uses: all so far, the trailing windows, or all weighted by recency."""
 
-    data: Literal["all", "trailing", "weighted"] = "all"
+    data: Literal["all", "trailing", "weighted"] = Field("all", description="rows a retraining uses")
     windows: int = Field(8, ge=1, description="how many windows `trailing` keeps")
     half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
 
@@ -195,8 +195,8 @@ class ModelSpec(Value):
     """Everything a person says about one model."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")
-    task: Task
-    target: str
+    task: Task = Field(description="what kind of answer the model gives")
+    target: str = Field(description="column with the truth; null where it is not known yet")
     event_time: str = Field(description="column with the time at which the prediction is asked")
     id: str | None = Field(None, description="column that names a row; checked for duplicates")
     label_threshold: Fraction = Field(0.5, description="binary models: score from which the label is true")

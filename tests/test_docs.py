@@ -1,0 +1,56 @@
+"""The reference in docs/ is what the code says, and the code says something about everything."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from perennial.settings import Settings, variable
+from perennial.spec import ModelSpec
+from tests.support.processes import ROOT, python
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def rows(page: str) -> list[list[str]]:
+    """Cells of each table row that documents a key."""
+    lines = (REFERENCE / page).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")]
+
+
+def test_the_reference_is_current():
+    done = subprocess.run(python("docs/generate.py", "--check"), cwd=ROOT, capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("page", ["spec.md", "settings.md"])
+def test_every_key_says_what_it_takes_and_means(page: str):
+    assert rows(page)
+    assert not [key for key, takes, *_, meaning in rows(page) if not takes or not meaning]
+
+
+def test_every_variable_is_documented_once():
+    documented = [key.strip("`") for key, *_ in rows("settings.md")]
+    assert documented == [variable(name) for name in Settings.model_fields]
+
+
+def test_every_key_of_a_spec_is_documented():
+    text = (REFERENCE / "spec.md").read_text()
+    assert not [key for key in keys(ModelSpec.model_json_schema()) if f"| `{key}` |" not in text]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path):
+    words = [word for line in page.read_text().splitlines() for word in line.split("`")[1::2]]
+    paths = [word for word in words if "/" in word and " " not in word and word.split("/")[0] in ROOMS]
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+ROOMS = {"perennial", "service", "monitoring", "tasks", "flows", "deployments", "tests", "docs", "examples"}
+
+
+def keys(schema: dict[str, object]) -> set[str]:
+    """Every property name in a JSON schema."""
+    found = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    inner = schema.get("$defs", {})
+    return found.union(*(keys(part) for part in inner.values())) if isinstance(inner, dict) else found

@@ -1,0 +1,121 @@
+"""The walls of the house: sizes, who opens what, what a process loads, and nothing of the machine it was written on."""
+
+import ast
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, python
+
+PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
+ROOMS = (*PACKAGES, "tests", "docs", "examples", "benchmarks", ".github", ".ci")
+MAX_FILE_LINES = 350
+MAX_FLOW_LINES = 40
+NOT_IN_SERVICE = ("prefect", "evidently", "wandb", "hyperopt")
+HEAVY = ("lightgbm", "sklearn", "pandas", "evidently", "wandb", "hyperopt", "prefect", "litserve", "redis")
+OPENERS = {
+    "evidently": re.compile(r"^\s*(import|from) evidently\b", re.MULTILINE),
+    "wandb": re.compile(r"^\s*(import|from) wandb\b", re.MULTILINE),
+    "hyperopt": re.compile(r"^\s*(import|from) hyperopt\b", re.MULTILINE),
+    "Redis": re.compile(r"\bRedis(\.from_url)?\(|\bConnectionPool(\.from_url)?\(|\bredis\.from_url\("),
+    "Sentry": re.compile(r"^\s*(import|from) sentry_sdk\b", re.MULTILINE),
+    "Prefect events": re.compile(r"\b(get_events_client|emit_event)\("),
+}
+MACHINE = re.compile(
+    "|".join(("/" + "work/", "/" + "tmp/w/", "/" + "root/", "/" + "opt/", "pypi" + r"\.org", "pythonhosted" + ".org"))
+)
+
+
+def files(*rooms: str, suffix: str = ".py") -> list[Path]:
+    """Files of some rooms with this suffix, by path."""
+    found = chain.from_iterable((ROOT / room).rglob(f"*{suffix}") for room in rooms)
+    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+def named(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Functions at the top level of a module."""
+    return (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def is_flow(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(decorator).partition("(")[0] == "flow" for decorator in function.decorator_list)
+
+
+def test_no_file_is_too_long_to_read_at_a_sitting():
+    long = {name: lines for name in named(files(*ROOMS)) if (lines := (ROOT / name).read_text().count("\n")) >= MAX_FILE_LINES}
+    assert not long
+
+
+def test_every_module_opens_with_a_docstring():
+    assert not [name for name in named(files(*PACKAGES)) if not ast.get_docstring(ast.parse((ROOT / name).read_text()))]
+
+
+@pytest.mark.parametrize("path", files("flows"), ids=lambda path: path.stem)
+def test_a_flow_file_tells_stories_that_can_be_read_aloud(path: Path):
+    tree = ast.parse(path.read_text())
+    assert not [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert not [function.name for function in functions(path) if not is_flow(function)]
+    long = [function.name for function in functions(path) if (function.end_lineno or 0) - function.lineno + 1 >= MAX_FLOW_LINES]
+    assert not long
+
+
+@pytest.mark.parametrize("what", OPENERS)
+def test_one_file_opens(what: str):
+    openers = [path for path in files(*PACKAGES) if OPENERS[what].search(path.read_text())]
+    assert len(openers) == 1, f"{what} is opened by {named(openers)}"
+
+
+def test_no_test_package_is_missing_its_init():
+    """Without it `tests/tasks` would shadow the package `tasks`."""
+    folders = {path.parent for path in files("tests")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_nothing_names_the_machine_it_was_written_on_or_a_package_index():
+    texts = [path for room in ROOMS for path in files(room, suffix="")] + [path for path in ROOT.iterdir() if path.is_file()]
+    assert not [str(path) for path in texts if MACHINE.search(path.read_text(errors="replace"))]
+
+
+LOADED = """
+import importlib, json, pkgutil, sys
+for package in sys.argv[1:]:
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded(*packages: str) -> set[str]:
+    """Top-level packages in a fresh interpreter that has imported every module of some packages."""
+    done = subprocess.run(python("-c", LOADED, *packages), cwd=ROOT, capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_service_loads_neither_prefect_evidently_wandb_nor_hyperopt():
+    assert not loaded("service") & set(NOT_IN_SERVICE)
+
+
+def test_the_kernel_loads_nothing_heavy():
+    assert not loaded("perennial") & set(HEAVY)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_does_nothing(package: str, tmp_path: Path):
+    """No file, no output: a module defines, an entry point acts."""
+    script = LOADED.replace("print(", "str(")
+    environment = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect")}
+    command = python("-W", "ignore", "-c", script, package)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not [path for path in tmp_path.iterdir() if path.name not in {"prefect", ".cache", ".config"}]
