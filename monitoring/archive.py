@@ -58,16 +58,24 @@ class Archive:
 
     def add_predictions(self, batches: Sequence[PredictionBatch]) -> int:
         """Store what is new; returns how many rows were. Raises DataError (a batch does not fit), ArchiveError."""
-        return self._predictions.append(self.prediction_rows(batches), "_event_time") if batches else 0
+        return self.store_predictions(self.prediction_rows(batches))
 
     def add_labels(self, batches: Sequence[LabelBatch]) -> int:
         """Store what is new; returns how many rows were. Raises DataError (a label is none), ArchiveError."""
-        return self._labels.append(self.label_rows(batches), "_received_at") if batches else 0
+        return self.store_labels(self.label_rows(batches))
+
+    def store_predictions(self, rows: pl.DataFrame) -> int:
+        """Store the new ones among rows made by `prediction_rows`; returns how many they were. Raises ArchiveError."""
+        return self._predictions.append(rows, "_event_time")
+
+    def store_labels(self, rows: pl.DataFrame) -> int:
+        """Store the new ones among rows made by `label_rows`; returns how many they were. Raises ArchiveError."""
+        return self._labels.append(rows, "_received_at")
 
     def prediction_rows(self, batches: Sequence[PredictionBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError naming the column that does not fit."""
         frames = [_prediction_frame(alike, self._predictions.schema, self._schema) for alike in _alike(batches)]
-        return pl.concat(frames)
+        return pl.concat(frames) if frames else pl.DataFrame(schema=self._predictions.schema)
 
     def label_rows(self, batches: Sequence[LabelBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError when a label does not suit the task."""

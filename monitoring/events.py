@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import AwareDatetime, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue
 
 from monitoring.window import Window
 from perennial.errors import PrefectUnreachable
@@ -51,7 +51,7 @@ class RetrainRequest(Value):
     window_end: AwareDatetime
     cause: Cause
     reason: str
-    evidence: dict[str, float | str] = {}
+    evidence: dict[str, float | str] = Field(default_factory=dict)
     report: str | None = None
     event_id: str
 
@@ -63,7 +63,7 @@ class Happening(Value):
     model: str
     id: UUID
     occurred: AwareDatetime
-    payload: dict[str, JsonValue] = {}
+    payload: dict[str, JsonValue] = Field(default_factory=dict)
     follows: UUID | None = None
 
     @property
@@ -106,7 +106,7 @@ def _send(happening: Happening, patience: float) -> None:
     try:
         asyncio.run(asyncio.wait_for(_emit(happening), patience))
     # Prefect's client raises what its transport raises, a bare Exception included.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise PrefectUnreachable(
             f"event {happening.event} about {happening.resource_id} was not confirmed by {_address()} "
             f"({type(error).__name__}: {error}): is the Prefect server up, and PREFECT_API_URL right?"
@@ -128,7 +128,7 @@ def _to_prefect(happening: Happening) -> Any:
     return Event(
         id=happening.id,
         event=happening.event,
-        occurred=happening.occurred,  # type: ignore[arg-type]  # Prefect's own datetime class is this one
+        occurred=happening.occurred,
         resource=Resource({"prefect.resource.id": happening.resource_id, "prefect.resource.name": name}),
         payload=happening.payload,
         follows=happening.follows,

@@ -13,8 +13,6 @@ from datetime import timedelta
 
 import redis
 
-from perennial.errors import StoreUnreachable
-
 LIFE = timedelta(seconds=15)
 """How long a dead holder keeps others waiting: longer than any pause of a busy process, short enough to go unnoticed."""
 
@@ -59,11 +57,6 @@ class Lease:
             with suppress(redis.RedisError):
                 self._store.eval(_RELEASE, 1, self._key, self._holder)
             self.held = False
-
-    def confirm(self) -> None:
-        """Raise StoreUnreachable when the lease was lost: another monitor works by now."""
-        if not self.held:
-            raise StoreUnreachable(f"the lease {self._key} was lost: the store was away too long; another monitor takes over")
 
     def _keep(self) -> None:
         pause = self._life.total_seconds() / RENEWALS

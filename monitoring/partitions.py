@@ -42,6 +42,8 @@ class Partitions:
 
     def append(self, rows: pl.DataFrame, day: str) -> int:
         """Write the rows that are not there yet, dated by column `day`; returns how many. Raises ArchiveError."""
+        if rows.is_empty():
+            return 0
         fresh = self._fresh(rows.with_columns(pl.col(day).dt.date().alias(_DAY)))
         for (date_,), part in sorted(fresh.partition_by(_DAY, as_dict=True, include_key=False).items()):
             self._write(date_, part)
@@ -60,7 +62,7 @@ class Partitions:
         once = rows.unique(self._key, keep="first", maintain_order=True)
         near = {near for day in once[_DAY].unique() for near in _around(day, self._reach)}
         known = [self._keys_of(day) for day in sorted(near)]
-        return once.join(pl.concat(known), on=self._key, how="anti", maintain_order="left") if known else once
+        return once.join(pl.concat(known), on=self._key, how="anti", maintain_order="left")
 
     def _keys_of(self, day: date) -> pl.DataFrame:
         if day not in self._keys:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from monitoring.window import Window
+from perennial.card import Bounds
 from perennial.durations import format_duration
 from perennial.spec import ModelSpec
 from perennial.values import Value
@@ -21,14 +22,6 @@ LEAST_COVER = 0.9
 
 MOST_SEEN = 0.5
 """Share of a window that the champion may have been trained on and still be judged by it."""
-
-
-class Limits(Value):
-    """The bounds in force: those of the spec where it names them, else those calibrated with the champion."""
-
-    drift: float | None = None
-    loss: float | None = None
-    auc: float | None = None
 
 
 class Findings(Value):
@@ -43,9 +36,9 @@ class Findings(Value):
     loss: float | None = None
     auc: float | None = None
     age: timedelta = timedelta()
-    null_increases: dict[str, float] = {}
+    null_increases: dict[str, float] = Field(default_factory=dict)
     unreadable: float = 0.0
-    limits: Limits = Limits()
+    bounds: Bounds = Bounds()
 
     @property
     def labelled_share(self) -> float:
@@ -92,9 +85,9 @@ def quiet_until(asked: Asked | None, spec: ModelSpec) -> datetime | None:
     return asked.at + spec.cooldown if asked is not None else None
 
 
-def after(asked: Asked | None, findings: Findings, decision: Decision, version: int) -> Asked | None:
+def after(asked: Asked | None, window: Window, decision: Decision, version: int) -> Asked | None:
     """The state after a decision: a request to retrain is remembered, an alert is not."""
-    return Asked(at=findings.window.end, version=version, cause=decision.kind) if decision.asks else asked
+    return Asked(at=window.end, version=version, cause=decision.kind) if decision.asks else asked
 
 
 def _unjudgeable(findings: Findings, spec: ModelSpec) -> str | None:
@@ -115,13 +108,15 @@ def _broken(findings: Findings, spec: ModelSpec) -> str | None:
         return f"{findings.unreadable:.0%} of the stream's entries were unreadable; see the dead stream"
     worst = sorted(findings.null_increases.items(), key=lambda item: (-item[1], item[0]))
     names = ", ".join(f"{name} +{rise:.0%}" for name, rise in worst if rise > most)
-    return f"null share rose by more than {most:.0%}: {names}; mend the source, a retraining would learn the gap" if names else None
+    if not names:
+        return None
+    return f"null share rose by more than {most:.0%}: {names}; mend the source, a retraining would learn the gap"
 
 
 def _signals(findings: Findings, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
     yield from _performance(findings, spec)
-    if spec.signals.drift and _above(findings.drift, findings.limits.drift):
-        yield "drift", f"drift {findings.drift:.4g} is over its bound {findings.limits.drift:.4g}"
+    if spec.signals.drift and _above(findings.drift, findings.bounds.drift):
+        yield "drift", f"drift {findings.drift:.4g} is over its bound {findings.bounds.drift:.4g}"
     max_age = spec.signals.max_age
     if max_age is not None and findings.age > max_age:
         yield "age", f"the champion's newest training row is {format_duration(findings.age)} old, over {format_duration(max_age)}"
@@ -130,12 +125,12 @@ def _signals(findings: Findings, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
 def _performance(findings: Findings, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
     if findings.labelled == 0 or findings.labelled_share < spec.window.label_share:
         return
-    limits = findings.limits
-    if spec.signals.loss and _above(findings.loss, limits.loss):
-        yield "performance", f"loss {findings.loss:.4g} is over its bound {limits.loss:.4g}"
+    bounds = findings.bounds
+    if spec.signals.loss and _above(findings.loss, bounds.loss):
+        yield "performance", f"loss {findings.loss:.4g} is over its bound {bounds.loss:.4g}"
     # Below is above with both signs turned: one comparison, one treatment of what was not measured.
-    if spec.signals.auc and findings.auc is not None and limits.auc is not None and _above(-findings.auc, -limits.auc):
-        yield "performance", f"AUC {findings.auc:.4g} is under its bound {limits.auc:.4g}"
+    if spec.signals.auc and findings.auc is not None and bounds.auc is not None and _above(-findings.auc, -bounds.auc):
+        yield "performance", f"AUC {findings.auc:.4g} is under its bound {bounds.auc:.4g}"
 
 
 def _above(value: float | None, bound: float | None) -> bool:
@@ -146,9 +141,9 @@ def _fine(findings: Findings) -> str:
     parts = [
         f"{name} {value:.4g}" + (f" (bound {bound:.4g})" if bound is not None else " (no bound)")
         for name, value, bound in (
-            ("drift", findings.drift, findings.limits.drift),
-            ("loss", findings.loss, findings.limits.loss),
-            ("AUC", findings.auc, findings.limits.auc),
+            ("drift", findings.drift, findings.bounds.drift),
+            ("loss", findings.loss, findings.bounds.loss),
+            ("AUC", findings.auc, findings.bounds.auc),
         )
         if value is not None
     ]

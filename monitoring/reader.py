@@ -44,13 +44,28 @@ class Entry(Generic[Record]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read gave. `full`: a stream gave as much as was asked for, so there is probably more."""
+    """What one read gave. `more`: streams that gave as much as was asked for, so probably have more."""
 
     predictions: tuple[Entry[PredictionBatch], ...] = ()
     labels: tuple[Entry[LabelBatch], ...] = ()
     entries: int = 0
     unreadable: int = 0
-    full: bool = False
+    more: frozenset[str] = frozenset()
+
+    @property
+    def rows(self) -> int:
+        """Predictions and labels in it."""
+        return sum(len(one.record.ids) for one in self.predictions) + sum(len(one.record.ids) for one in self.labels)
+
+    def __add__(self, other: "Batch") -> "Batch":
+        """This one and the one read after it."""
+        return Batch(
+            predictions=self.predictions + other.predictions,
+            labels=self.labels + other.labels,
+            entries=self.entries + other.entries,
+            unreadable=self.unreadable + other.unreadable,
+            more=other.more,
+        )
 
 
 class Reader:
@@ -124,7 +139,7 @@ class Reader:
             labels=self._records(labels, reply.get(labels, []), decode_labels, counter),
             entries=sum(map(len, reply.values())),
             unreadable=counter["unreadable"],
-            full=any(len(entries) >= count for entries in reply.values()),
+            more=frozenset(stream for stream, entries in reply.items() if len(entries) >= count),
         )
 
     def _records(

@@ -9,8 +9,9 @@ from pathlib import Path
 import fsspec
 from pydantic import AwareDatetime, ValidationError
 
-from monitoring.policy import Asked, Decision, Limits
+from monitoring.policy import Asked, Decision
 from monitoring.window import Window
+from perennial.card import Bounds
 from perennial.errors import ArchiveError
 from perennial.exclusive import replace
 from perennial.metrics import Metrics
@@ -22,8 +23,6 @@ class MonitorState(Value):
 
     closed_until: AwareDatetime | None = None
     asked: Asked | None = None
-    entries: int = 0
-    unreadable: int = 0
 
 
 class WindowResult(Value):
@@ -42,7 +41,7 @@ class WindowResult(Value):
     distances: dict[str, float]
     metrics: Metrics | None
     served_metrics: Metrics | None
-    limits: Limits
+    bounds: Bounds
     null_increases: dict[str, float]
     unknown: dict[str, int]
     unreadable: float

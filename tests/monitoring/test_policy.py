@@ -1,19 +1,21 @@
 """The policy: one decision per window, in a fixed order of precedence, quiet during the cooldown."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.policy import Asked, Decision, Findings, Limits, after, decide
+from monitoring.policy import Asked, Decision, Findings, after, decide
 from monitoring.window import Window
+from perennial.card import Bounds
 from perennial.spec import ModelSpec, parse_spec
 
 START = datetime(2013, 3, 4, tzinfo=UTC)
 WEEK = timedelta(days=7)
-LIMITS = Limits(drift=0.1, loss=0.5, auc=0.7)
+BOUNDS = Bounds(drift=0.1, loss=0.5, auc=0.7)
 
 
 def spec_with(**signals: Any) -> ModelSpec:
@@ -36,7 +38,7 @@ SPEC = spec_with()
 
 def findings(week: int = 0, **fields: Any) -> Findings:
     window = Window(start=START + week * WEEK, end=START + (week + 1) * WEEK)
-    usual = {"rows": 1000, "labelled": 990, "drift": 0.05, "loss": 0.4, "auc": 0.75, "limits": LIMITS}
+    usual = {"rows": 1000, "labelled": 990, "drift": 0.05, "loss": 0.4, "auc": 0.75, "bounds": BOUNDS}
     return Findings(window=window, **{**usual, **fields})
 
 
@@ -59,7 +61,7 @@ def any_findings(draw: st.DrawFn, week: int = 0) -> Findings:
         age=timedelta(days=draw(st.integers(0, 120))),
         null_increases=draw(st.dictionaries(st.sampled_from("abc"), st.floats(-1, 1))),
         unreadable=draw(st.sampled_from([0.0, 0.0, 0.9])),
-        limits=Limits(drift=draw(MAYBE), loss=draw(MAYBE), auc=draw(st.none() | SHARES)),
+        bounds=Bounds(drift=draw(MAYBE), loss=draw(MAYBE), auc=draw(st.none() | SHARES)),
     )
 
 
@@ -80,7 +82,7 @@ def any_findings(draw: st.DrawFn, week: int = 0) -> Findings:
         ({"rows": 199, "labelled": 199, "drift": 0.2}, "none", "min_rows = 200"),
         ({"cover": 0.4, "drift": 0.2}, "none", "covers only 40%"),
         ({"seen": 0.8, "drift": 0.2}, "none", "trained on 80%"),
-        ({"limits": Limits(), "drift": 9.0, "loss": 9.0, "auc": 0.0}, "none", "no bound"),
+        ({"bounds": Bounds(), "drift": 9.0, "loss": 9.0, "auc": 0.0}, "none", "no bound"),
         ({"drift": None, "loss": None, "auc": None}, "none", "nothing to judge by"),
     ],
 )
@@ -130,14 +132,14 @@ def test_no_two_requests_within_the_cooldown(data: st.DataObject, windows: int) 
         found = data.draw(any_findings(week))
         decision = decide(found, asked, spec)
         # The champion changes whenever it likes: the cooldown counts from the request.
-        asked = after(asked, found, decision, version=week)
+        asked = after(asked, found.window, decision, version=week)
         requests += [found.window.end] if decision.asks else []
-    assert all(second - first > spec.cooldown for first, second in zip(requests, requests[1:], strict=False))
+    assert all(second - first > spec.cooldown for first, second in pairwise(requests))
 
 
 def test_the_cooldown_is_one_window_and_says_so() -> None:
     first = findings(0, drift=0.2)
-    asked = after(None, first, decide(first, None, SPEC), version=1)
+    asked = after(None, first.window, decide(first, None, SPEC), version=1)
     second, third = (decide(findings(week, drift=0.2), asked, SPEC) for week in (1, 2))
     assert (second.kind, second.cooling) == ("none", True)
     assert "quiet until 2013-03-18" in second.reason
@@ -148,10 +150,10 @@ def test_an_alert_about_data_starts_no_cooldown() -> None:
     broken = findings(0, null_increases={"x": 0.9})
     decision = decide(broken, None, SPEC)
     assert decision.kind == "data"
-    assert after(None, broken, decision, version=1) is None
+    assert after(None, broken.window, decision, version=1) is None
     assert decide(broken, Asked(at=START, version=1, cause="drift"), SPEC).kind == "data"
 
 
 def test_a_calm_window_keeps_the_last_request() -> None:
     asked = Asked(at=START, version=1, cause="age")
-    assert after(asked, findings(), Decision(kind="none", reason=""), version=2) == asked
+    assert after(asked, findings().window, Decision(kind="none", reason=""), version=2) == asked

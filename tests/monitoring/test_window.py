@@ -1,6 +1,7 @@
 """Windows tile the calendar, and the watermark closes them in order."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_exactly_the_windows_passed_by_the_lateness_are_due(since: datetime, pas
     following = due[-1].end if due else window_at(since, spec.length).start
     assert all(window.end + lateness <= watermark for window in due)
     assert following + spec.length + lateness > watermark
-    assert all(first.end == second.start for first, second in zip(due, due[1:], strict=False))
+    assert all(first.end == second.start for first, second in pairwise(due))
 
 
 def test_empty_windows_are_listed_but_a_long_gap_is_skipped() -> None:

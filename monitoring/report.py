@@ -1,0 +1,123 @@
+"""Reports: what Evidently shows people about a window, beside the decision, never part of it. The only file that imports it.
+
+The distances it shows are computed by the same methods as ours, from samples of rows instead of
+whole profiles; `disagreement` says how far the two are apart.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from monitoring.drift import Drift
+from monitoring.window import Window
+from perennial.model import REFERENCE_ROWS, Model
+
+DEFAULT_THRESHOLD = 0.1
+"""From where on a column is painted as drifted when the model has no calibrated bound yet."""
+
+TOLERANCE = 0.1
+"""Difference of one feature's distance, sample against profile, from which one of the two is wrong: noise is 0.05."""
+
+SCORE = "prediction"
+
+log = logging.getLogger(__name__)
+
+
+def report_path(home: Path, window: Window) -> Path:
+    """Where the report of a window is, or will be: known before it is written."""
+    return home / "reports" / f"{window.key}.html"
+
+
+def prepare() -> None:
+    """Import Evidently now (2 to 10 seconds), so that the first report does not."""
+    with _quiet():
+        _evidently()
+
+
+def write_report(home: Path, model: Model, window: Window, table: pl.DataFrame, bound: float | None) -> dict[str, float]:
+    """Compare the window's features and scores with the model's reference; returns Evidently's distances by feature.
+
+    Writes HTML and JSON under `reports`, and a run in the Evidently workspace under `evidently`. The HTML
+    is written last: where it exists, the window has its report. `table` holds readable feature values.
+    """
+    path = report_path(home, window)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        snapshot = _run(model, window, table, DEFAULT_THRESHOLD if bound is None else bound)
+        snapshot.save_json(str(path.with_suffix(".json")))
+        _add_to_workspace(home / "evidently", model.card.name, snapshot)
+        snapshot.save_html(str(path))
+        return _distances(snapshot.dict())
+
+
+def disagreement(theirs: Mapping[str, float], ours: Drift) -> dict[str, float]:
+    """By feature: Evidently's distance minus ours, where it is beyond what sampling explains."""
+    gaps = {name: theirs[name] - one.values for name, one in ours.distances.items() if name in theirs}
+    return {name: gap for name, gap in gaps.items() if abs(gap) > TOLERANCE * max(1.0, theirs[name])}
+
+
+def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) -> Any:
+    report, dataset, definition, preset = _evidently()
+    kinds = model.card.features.kinds
+    numeric = [name for name in table.columns if kinds[name] == "numeric"]
+    categorical = [name for name in table.columns if kinds[name] == "categorical"]
+    scores = [] if model.card.classes else [SCORE]
+    columns = definition(numerical_columns=numeric + scores, categorical_columns=categorical)
+    methods = {"num_method": "wasserstein", "cat_method": "jensenshannon"}
+    thresholds = {"num_threshold": threshold, "cat_threshold": threshold}
+    made = report(
+        [preset(columns=[*table.columns, *scores], **methods, **thresholds)],
+        metadata={"model": model.card.name, "version": str(model.card.version), "window": str(window)},
+    )
+    then = _sampled(model.compiled.table(model.reference), model)
+    now = _sampled(table, model)
+    return made.run(
+        dataset.from_pandas(now, data_definition=columns),
+        dataset.from_pandas(then, data_definition=columns),
+        timestamp=window.end.replace(tzinfo=None),
+        name=f"{model.card.name} {window}",
+    )
+
+
+def _sampled(table: pl.DataFrame, model: Model) -> Any:
+    """At most REFERENCE_ROWS rows as a pandas frame, with the model's scores; the same rows every time."""
+    rows = table.sample(REFERENCE_ROWS, seed=0) if table.height > REFERENCE_ROWS else table
+    if not model.card.classes:
+        rows = rows.with_columns(pl.Series(SCORE, model.predict_matrix(model.compiled.codes(rows))))
+    return rows.to_pandas()
+
+
+def _distances(snapshot: dict[str, Any]) -> dict[str, float]:
+    found = ((metric["config"], metric["value"]) for metric in snapshot["metrics"])
+    return {str(config["column"]): float(value) for config, value in found if "column" in config}
+
+
+def _add_to_workspace(folder: Path, name: str, snapshot: Any) -> None:
+    from evidently.ui.workspace import Workspace
+
+    workspace = Workspace.create(str(folder))
+    projects = workspace.search_project(name)
+    project = projects[0] if projects else workspace.create_project(name)
+    workspace.add_run(project.id, snapshot)
+
+
+def _evidently() -> tuple[Any, Any, Any, Any]:
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # read by Evidently at import: no telemetry
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    return Report, Dataset, DataDefinition, DataDriftPreset
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Evidently 0.7 uses deprecated names of numpy and litestar and divides by zero on constant columns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
