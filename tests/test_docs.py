@@ -39,6 +39,15 @@ def test_every_key_of_a_spec_is_documented():
     assert not [key for key in keys(ModelSpec.model_json_schema()) if f"| `{key}` |" not in text]
 
 
+def test_every_command_and_option_says_what_it_does():
+    from deployments.cli import app
+
+    commands = [name for name in app if not name.startswith("-")]
+    page = (REFERENCE / "cli.md").read_text()
+    assert not [name for name in commands if f"## perennial {name}\n" not in page or not app[name].help]
+    assert not [line for line in page.splitlines() if line.startswith("* `") and ": " not in line.replace("`: [", "")]
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_files_that_a_page_names_exist(page: Path):
     words = [word for line in page.read_text().splitlines() for word in line.split("`")[1::2]]
