@@ -3,35 +3,30 @@
 The model is pinned when a request is decoded; nothing after that looks at which version is live.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from perennial.record import PredictionBatch, Scalar
+from perennial.record import PredictionBatch, Score
 from service.answers import explanation_body, prediction_body
 from service.champion import ChampionWatcher, Live
+from service.encoding import Encoded, encode_instances
 from service.log import PredictionLog
 from service.metrics import WorkerMetrics
 from service.refusal import unavailable
 from service.requests import Instances, parse_instances
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from perennial.model import Model
 
 Operation = Literal["predict", "explain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A checked request and the version that answers it; `frame` has the input columns and the event time."""
+    """A checked request and the version that answers it."""
 
     operation: Operation
     live: Live
     instances: Instances
-    frame: "pl.DataFrame"
+    encoded: Encoded
 
 
 class Inference:
@@ -48,7 +43,7 @@ class Inference:
         """Check a body against the live model; raises RequestError, or Refused without a model or for too many rows."""
         live = self.live()
         instances = parse_instances(body, self._max_rows, live.model.card.schema_, now)
-        return Work(operation, live, instances, input_frame(instances, live.model))
+        return Work(operation, live, instances, encode_instances(instances, live.model))
 
     def answer(self, work: Work, now: datetime) -> bytes:
         """The response body; a prediction is in the log before anybody sees it."""
@@ -62,32 +57,17 @@ class Inference:
         return live
 
     def _predict(self, work: Work, now: datetime) -> bytes:
-        scores = work.live.model.predict_frame(work.frame).tolist()
+        scores = work.live.model.predict_matrix(work.encoded.matrix).tolist()
         self._log.append(_batch(work, tuple(map(_frozen, scores)), now))
-        self._count(work)
+        self._metrics.predicted(len(scores), work.encoded.unknown, work.encoded.nulls)
         return prediction_body(work.live.model, work.instances.ids, scores)
 
     def _explain(self, work: Work) -> bytes:
-        model = work.live.model
-        return explanation_body(model, work.instances.ids, model.predict_frame(work.frame), model.explain_frame(work.frame))
-
-    def _count(self, work: Work) -> None:
-        compiled = work.live.model.compiled
-        self._metrics.predicted(work.frame.height, compiled.unknown(work.frame), compiled.nulls(work.frame))
+        model, matrix = work.live.model, work.encoded.matrix
+        return explanation_body(model, work.instances.ids, model.predict_matrix(matrix), model.explain_matrix(matrix))
 
 
-def input_frame(instances: Instances, model: "Model") -> "pl.DataFrame":
-    """The rows as the model's table: input columns in the schema's types, and the event time."""
-    import polars as pl
-
-    from perennial.schema import cast_rows
-
-    schema = model.card.schema_
-    times = pl.Series(schema.event_time, instances.event_times, dtype=pl.Datetime("us", "UTC"))
-    return cast_rows(instances.rows, schema).with_columns(times)
-
-
-def _batch(work: Work, scores: tuple[float | tuple[float, ...], ...], now: datetime) -> PredictionBatch:
+def _batch(work: Work, scores: tuple[Score, ...], now: datetime) -> PredictionBatch:
     card = work.live.model.card
     return PredictionBatch(
         model=card.name,
@@ -95,18 +75,10 @@ def _batch(work: Work, scores: tuple[float | tuple[float, ...], ...], now: datet
         served_at=now,
         ids=work.instances.ids,
         event_times=work.instances.event_times,
-        columns=_columns(work),
+        columns=work.encoded.cells,
         scores=scores,
     )
 
 
-def _columns(work: Work) -> Mapping[str, tuple[Scalar, ...]]:
-    return {name: tuple(map(_scalar, work.frame[name].to_list())) for name in work.live.model.card.schema_.names}
-
-
-def _scalar(value: object) -> Scalar:
-    return value.isoformat() if isinstance(value, datetime) else value  # type: ignore[return-value]  # the schema has no other types
-
-
-def _frozen(score: float | list[float]) -> float | tuple[float, ...]:
+def _frozen(score: float | list[float]) -> Score:
     return tuple(score) if isinstance(score, list) else score

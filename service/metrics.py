@@ -6,6 +6,7 @@ inside functions, after `prepare_metrics` in the main process.
 
 import os
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,7 @@ class WorkerMetrics:
         self._waiting_bytes = gauge("perennial_log_waiting_bytes", "Bytes of those batches")
         self._reached = gauge("perennial_log_store_reached", "1 when the last write to the store worked")
 
-    def predicted(self, rows: int, unknown: dict[str, int], nulls: dict[str, int]) -> None:
+    def predicted(self, rows: int, unknown: Mapping[str, int], nulls: Mapping[str, int]) -> None:
         """Rows were answered; `unknown` and `nulls` count rows per feature."""
         self._predictions.inc(rows)
         for feature, count in unknown.items():

@@ -10,6 +10,7 @@ import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +33,9 @@ from service.stream import append, labels_stream
 JSON = "application/json"
 MEASURED = ("/predict", "/explain", "/feedback", "/model", "/health", "/ready", "/metrics")
 """Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory."""
+
+DEFINITION = "#/components/schemas/{model}"
+"""Where OpenAPI keeps the form of a body."""
 
 READY_TIMEOUT = 2.0
 """Seconds a worker may take to say how it is."""
@@ -95,6 +99,7 @@ def add_routes(app: FastAPI, front: Callable[[], Front]) -> None:
     _add_feedback(app, front)
     _add_reports(app, front)
     _add_refusals(app)
+    _add_definitions(app)
     app.add_middleware(Measuring, front=front)
 
 
@@ -160,6 +165,19 @@ def _add_refusals(app: FastAPI) -> None:
     async def failed(request: Request, error: Exception) -> Response:
         report(error, group=("service", "http", request.url.path))
         return json_response(internal(), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _add_definitions(app: FastAPI) -> None:
+    """Bodies are read as bytes, so FastAPI does not know their form: tell its documentation."""
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generated()
+        _, forms = models_json_schema([(PredictRequest, "validation"), (FeedbackRequest, "validation")], ref_template=DEFINITION)
+        document["components"]["schemas"].update(forms["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
 async def read_json(request: Request, limit: int) -> bytes:
@@ -228,10 +246,7 @@ _ALL_REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def _documented(request: type[Value], response: type[Value], summary: str, status: int = HTTPStatus.OK) -> dict[str, Any]:
     """What OpenAPI says of a route that takes and gives bytes."""
-    body = {
-        "required": True,
-        "content": {JSON: {"schema": request.model_json_schema(ref_template="#/components/schemas/{model}")}},
-    }
+    body = {"required": True, "content": {JSON: {"schema": {"$ref": DEFINITION.format(model=request.__name__)}}}}
     return {
         "summary": summary,
         "status_code": int(status),
