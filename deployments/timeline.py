@@ -89,7 +89,7 @@ def draw(title: str, subtitle: str, weeks: Sequence[Week], marks: Sequence[Mark]
 def _figure(weeks: Sequence[Week], marks: Sequence[Mark]) -> go.Figure:
     metrics = [name for name in TITLES if any(name in week.loop for week in weeks)][:MOST_METRICS]
     titles = [
-        "Drift of the inputs, against the bound above which it counts",
+        "Drift of the inputs and its bound (red where drift asked for a retraining)",
         *(TITLES[name] for name in metrics),
         "What happened",
     ]

@@ -2,12 +2,13 @@
 
 from prefect import flow
 
+from tasks.hooks import report_failure, run_name
 from tasks.job import begin
 from tasks.replay import Sent
 from tasks.replay import replay as live_through
 
 
-@flow(name="replay", flow_run_name="replay-{start}")
+@flow(name="replay", flow_run_name=run_name, on_failure=[report_failure])
 def replay(spec: str, start: str, until: str | None = None, url: str = "http://127.0.0.1:8000", label_delay: str = "1d") -> Sent:
     """Rows from `start` to `until` of the spec's own table, at full speed; fails when a request failed."""
     return live_through(begin(spec), start, until, url, label_delay)
