@@ -1,0 +1,15 @@
+"""Batch predict: a table scored with the champion."""
+
+from prefect import flow
+
+from tasks.batch import score
+from tasks.hooks import report_failure, run_name
+from tasks.job import begin
+from tasks.publish import require_champion
+
+
+@flow(name="batch-predict", flow_run_name=run_name, on_failure=[report_failure])
+def batch_predict(spec: str, source: str, output: str) -> str:
+    """Score the rows of `source` (CSV or Parquet, path or URL) into the Parquet file `output`; returns its path."""
+    job = begin(spec)
+    return str(score(job, require_champion(job), source, output))

@@ -1,0 +1,13 @@
+"""Monitor: read what the service was asked and told, close windows, ask for a retraining when it pays."""
+
+from prefect import flow
+
+from tasks.hooks import report_failure, run_name
+from tasks.job import begin
+from tasks.watch import follow
+
+
+@flow(name="monitor", flow_run_name=run_name, on_failure=[report_failure])
+def monitor(spec: str, minutes: float = 5) -> None:
+    """Work through everything there is, then follow the streams until `minutes` are over."""
+    follow(begin(spec), minutes)

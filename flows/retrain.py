@@ -1,0 +1,49 @@
+"""Retrain: a challenger from everything the service was asked and told, and the gate's word on it."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.announce import announce_decline, announce_outcome, announce_start
+from tasks.assemble import assemble
+from tasks.calibrate import calibrate
+from tasks.decline import cause_of, read_request, settled
+from tasks.evaluate import evaluate
+from tasks.features import prepare
+from tasks.fit import fit
+from tasks.gate import gate
+from tasks.hooks import announce_failure, report_failure, run_name
+from tasks.job import begin
+from tasks.publish import publish, require_champion, settle
+from tasks.retrain_data import choose, gather, validate_log
+from tasks.show import show_outcome
+from tasks.split import hold_out_for_gate
+from tasks.track import Training, track
+from tasks.tune import keep_or_tune
+
+
+@flow(name="retrain", flow_run_name=run_name, on_failure=[report_failure, announce_failure])
+def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]:
+    """Train a challenger for the event's cause, or by hand; returns its version, or declines what is settled already."""
+    job = begin(spec)
+    champion = require_champion(job)
+    request = read_request(job, event)
+    if reason := settled(job, champion, request):
+        return announce_decline(job, request, reason)
+    announce_start(job, request)
+    dataset = gather(job, champion)
+    rows, _ = validate_log(job, dataset)
+    split = hold_out_for_gate(job, rows)
+    chosen = choose(job, split.train)
+    material = prepare(job, chosen.rows, dataset.manifest, chosen.weights)
+    tuned = keep_or_tune(job, material, champion)
+    fitted = fit(job, material, tuned.params)
+    evaluation = evaluate(job, fitted, split.test)
+    draft = assemble(job, material, fitted, evaluation, cause_of(request), champion)
+    challenger = publish(job, draft, calibrate(job, draft, material, fitted))
+    verdict = settle(job, challenger, champion, gate(job, challenger, champion, split.test))
+    announce_outcome(job, challenger, verdict)
+    show_outcome(job, challenger, evaluation, verdict)
+    track(job, Training(challenger, fitted, evaluation, tuned, verdict, dataset))
+    return challenger.card.version

@@ -1,0 +1,46 @@
+"""Train: from the sources to a published version; the first one serves at once, a later one must beat the champion."""
+
+from prefect import flow
+
+from perennial.card import Cause
+from tasks.announce import announce_outcome
+from tasks.assemble import assemble
+from tasks.calibrate import calibrate
+from tasks.datasets import mark_first
+from tasks.evaluate import evaluate
+from tasks.features import prepare
+from tasks.fit import fit
+from tasks.gate import gate
+from tasks.hooks import report_failure, run_name
+from tasks.ingest import ingest
+from tasks.job import begin
+from tasks.publish import champion_of, publish, settle
+from tasks.show import show_checks, show_outcome, show_trials
+from tasks.split import hold_out_test
+from tasks.track import Training, track
+from tasks.tune import tune
+from tasks.validate import validate
+
+
+@flow(name="train", flow_run_name=run_name, on_failure=[report_failure])
+def train(spec: str, until: str | None = None) -> int:
+    """Train on the spec's sources before `until` (ISO time); returns the version published."""
+    job = begin(spec)
+    dataset = ingest(job, until)
+    rows, checks = validate(job, dataset)
+    show_checks(job, checks)
+    split = hold_out_test(job, rows)
+    material = prepare(job, split.train, dataset.manifest)
+    tuned = tune(job, material, job.spec.search.trials)
+    fitted = fit(job, material, tuned.params)
+    evaluation = evaluate(job, fitted, split.test)
+    champion = champion_of(job)
+    draft = assemble(job, material, fitted, evaluation, Cause(kind="manual" if champion else "initial"), champion)
+    challenger = publish(job, draft, calibrate(job, draft, material, fitted))
+    mark_first(job.home, dataset)
+    verdict = settle(job, challenger, champion, gate(job, challenger, champion, split.test))
+    announce_outcome(job, challenger, verdict)
+    show_trials(job, tuned)
+    show_outcome(job, challenger, evaluation, verdict)
+    track(job, Training(challenger, fitted, evaluation, tuned, verdict, dataset))
+    return challenger.card.version

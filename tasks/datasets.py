@@ -1,0 +1,112 @@
+"""Datasets: immutable tables under a fingerprint of their content, and which of them was a model's first.
+
+A dataset is written once; the same content again is the same dataset and costs no second copy.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import fsspec
+import polars as pl
+
+from perennial.errors import DataError
+from perennial.exclusive import create_exclusively, replace
+from perennial.values import Value
+
+SHORT = 16
+"""Characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart."""
+
+
+class Manifest(Value):
+    """What a dataset holds; kept beside it as manifest.json."""
+
+    fingerprint: str
+    rows: int
+    since: datetime
+    until: datetime
+    columns: dict[str, str]
+    origin: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table sorted by event time, and the manifest of the version it was kept as."""
+
+    frame: pl.DataFrame
+    manifest: Manifest
+    path: Path
+
+
+def keep(frame: pl.DataFrame, event_time: str, home: Path, origin: tuple[str, ...], now: datetime) -> Dataset:
+    """Keep a table as a dataset version below the model's `home`; unchanged content re-uses the version it has."""
+    fingerprint = content_fingerprint(frame)
+    directory = home / "datasets" / fingerprint[:SHORT]
+    if (directory / "manifest.json").exists():
+        return Dataset(frame, _manifest(directory), directory)
+    since, until = frame[event_time].min(), frame[event_time].max()
+    if not isinstance(since, datetime) or not isinstance(until, datetime):
+        raise DataError(f"no row has an event time: column {event_time!r} is empty; check its name and format")
+    columns = {column: str(dtype) for column, dtype in frame.schema.items()}
+    manifest = Manifest(fingerprint=fingerprint, rows=frame.height, since=since, until=until, columns=columns,
+                        origin=origin, created_at=now)  # fmt: skip
+    _write(directory, frame, manifest)
+    return Dataset(frame, manifest, directory)
+
+
+def content_fingerprint(frame: pl.DataFrame) -> str:
+    """SHA-256 over the names, types and values of a table in row order: the same on every machine."""
+    digest = hashlib.sha256()
+    for series in frame.iter_columns():
+        digest.update(f"{series.name}\0{series.dtype}\0{series.len()}\0".encode())
+        for part in _parts(series):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def mark_first(home: Path, dataset: Dataset) -> None:
+    """Remember the dataset of a model's first version, from which every retraining starts; later calls change nothing."""
+    marker = home / "datasets" / "first"
+    create_exclusively(fsspec.filesystem("file"), str(marker), dataset.manifest.fingerprint.encode())
+
+
+def first_dataset(home: Path) -> Dataset:
+    """The dataset of the model's first version; raises DataError when no training has published one."""
+    marker = home / "datasets" / "first"
+    try:
+        directory = marker.parent / marker.read_text()[:SHORT]
+        return Dataset(pl.read_parquet(directory / "data.parquet"), _manifest(directory), directory)
+    except OSError as error:
+        raise DataError(f"no first dataset below {marker.parent}: run the `train` flow once before retraining") from error
+
+
+def _parts(series: pl.Series) -> Iterator[bytes]:
+    """A column as bytes: validity and values; texts as their lengths and their joined bytes."""
+    yield series.is_null().to_numpy().tobytes()
+    filled = series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
+    if filled.dtype == pl.String:
+        yield filled.str.len_bytes().fill_null(0).to_numpy().tobytes()
+        yield "".join(filled.fill_null("").to_list()).encode()
+    elif filled.dtype.is_temporal() or filled.dtype == pl.Boolean:
+        yield filled.to_physical().cast(pl.Int64).fill_null(0).to_numpy().tobytes()
+    elif filled.dtype.is_numeric():
+        yield filled.fill_null(0).to_numpy().tobytes()
+    else:
+        yield repr(filled.to_list()).encode()
+
+
+def _write(directory: Path, frame: pl.DataFrame, manifest: Manifest) -> None:
+    """The manifest comes last and by rename: a directory without one is no dataset."""
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / f"data.{os.getpid()}.partial"
+    frame.write_parquet(partial)
+    partial.replace(directory / "data.parquet")
+    replace(fsspec.filesystem("file"), str(directory / "manifest.json"), manifest.model_dump_json(indent=2).encode())
+
+
+def _manifest(directory: Path) -> Manifest:
+    return Manifest.model_validate_json((directory / "manifest.json").read_text())

@@ -1,0 +1,62 @@
+"""Hooks: what a flow run is called, and what happens when it fails."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from perennial.errors import PerennialError
+
+NameOf = Any
+
+
+def run_name(verb: str = "") -> str:
+    """`flights until 2013-03-01`, `flights after drift of version 3`: what the running flow is about."""
+    from prefect.runtime import flow_run
+
+    parameters: dict[str, Any] = flow_run.get_parameters()
+    return " ".join(part for part in (verb, Path(str(parameters["spec"])).stem, _circumstance(parameters)) if part)
+
+
+def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
+    """Send the error that ended a flow run to error triage; of its own failing nothing may come."""
+    from perennial.triage import flush, report
+
+    error = error_of(state)
+    if error is None:
+        return
+    report(error, group=("flow", flow.name, type(error).__name__), flow=flow.name, flow_run=str(flow_run.id))
+    flush()
+
+
+def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's signature
+    """Tell Prefect that a retraining failed."""
+    from monitoring import events
+    from monitoring.events import RetrainRequest
+    from tasks.announce import retrain_happening, tell
+    from tasks.job import open_job
+
+    try:
+        job = open_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
+        asked = flow_run.parameters.get("event")
+        request = RetrainRequest.model_validate(asked) if asked else None
+    except (PerennialError, ValueError):
+        return  # a spec or an event that cannot be read is what failed, and names no model
+    happening = retrain_happening(
+        events.RETRAIN_FAILED, job.spec.name, job.run_id, request, job.now, error=str(error_of(state) or state.message)[:500]
+    )
+    tell(happening)
+
+
+def error_of(state: Any) -> BaseException | None:
+    """The exception of a failed state, if it is known."""
+    return state.data if isinstance(state.data, BaseException) else None
+
+
+def _circumstance(parameters: dict[str, Any]) -> str:
+    event = parameters.get("event")
+    if isinstance(event, dict):
+        return f"after {event.get('cause')} of version {event.get('version')}"
+    if parameters.get("until"):
+        return f"until {parameters['until']}"
+    return str(Path(parameters["source"]).name) if parameters.get("source") else ""

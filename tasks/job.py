@@ -1,0 +1,66 @@
+"""The job: one model's spec, where it was found, and the settings of this process, opened once per flow run.
+
+Everything a step needs to know about its surroundings is here; no step reads the environment or the clock itself.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from perennial.registry import Registry
+from perennial.settings import Settings, load_settings
+from perennial.spec import ModelSpec, load_spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a flow run works on; `environ` is kept out of its representation, for it may hold passwords."""
+
+    path: Path
+    spec: ModelSpec
+    settings: Settings
+    now: datetime
+    run_id: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def base(self) -> Path:
+        """Directory that paths and functions in the spec are relative to."""
+        return self.path.parent
+
+    @property
+    def home(self) -> Path:
+        """Directory of this model's state."""
+        return self.settings.model_home(self.spec.name)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry that holds this model's versions."""
+        return Registry(self.settings.registry_url)
+
+    @property
+    def threads(self) -> int:
+        """Threads LightGBM may use."""
+        return os.cpu_count() or 1
+
+
+def open_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id: str | None = None) -> Job:
+    """Read the spec and the settings; raises SpecError and SettingsError."""
+    path = Path(spec).absolute()
+    return Job(path, load_spec(path), load_settings(environ), now, run_id, environ)
+
+
+def begin(spec: str) -> Job:
+    """Open the job of the Prefect flow run this is called in, and tell error triage what it is about."""
+    from prefect.runtime import flow_run
+
+    from perennial.triage import init_triage, tag
+
+    job = open_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
+    init_triage(job.settings, "flow")
+    tag(
+        model=job.spec.name, flow=str(flow_run.get_flow_name()), flow_run=str(job.run_id), flow_run_url=str(flow_run.get_ui_url())
+    )
+    return job
