@@ -5,6 +5,7 @@ from tests.support.isolation import isolate
 isolate()  # before anything below is imported: tools read the environment at import
 
 import shutil  # noqa: E402
+import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 def no_leaks() -> Iterator[None]:
     """After the last test no process that this one started is left; set up first, so torn down last."""
     yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # its service process would live until the interpreter ends
     shutil.rmtree(private_home(), ignore_errors=True)
     try:
         wait_until(lambda: not leftovers(), 10, "started processes to end")

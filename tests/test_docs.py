@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from perennial import errors
 from perennial.settings import Settings, variable
 from perennial.spec import ModelSpec
 from tests.support.processes import ROOT, python
@@ -46,6 +47,13 @@ def test_every_command_and_option_says_what_it_does():
     page = (REFERENCE / "cli.md").read_text()
     assert not [name for name in commands if f"## perennial {name}\n" not in page or not app[name].help]
     assert not [line for line in page.splitlines() if line.startswith("* `") and ": " not in line.replace("`: [", "")]
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is():
+    drawn = [line.strip("│├└─ ").split()[0] for line in (errors.__doc__ or "").splitlines() if "─ " in line]
+    defined = [name for name, kind in vars(errors).items() if isinstance(kind, type) and name != "PerennialError"]
+    assert sorted(drawn) == sorted(defined)
+    assert all(issubclass(getattr(errors, name), errors.PerennialError) for name in drawn)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
