@@ -1,0 +1,49 @@
+"""What `perennial check` says of a spec: that it and its functions can be read, and what was understood. No data is touched."""
+
+from pathlib import Path
+
+from perennial.durations import format_duration
+from perennial.functions import load_function
+from perennial.spec import FeatureSpec, ModelSpec, load_spec
+
+
+def understood(path: Path) -> str:
+    """A short account of a spec; raises SpecError or FunctionError naming what is wrong."""
+    spec = load_spec(path)
+    for reference in functions(spec):
+        load_function(reference, path.parent)
+    return "\n".join(f"{name:<12}{value}" for name, value in _account(spec))
+
+
+def functions(spec: ModelSpec) -> tuple[str, ...]:
+    """The `file.py:function` references of sources and features."""
+    loaders = (source.loader for source in spec.sources.values())
+    features = (feature.function for feature in spec.features.values())
+    return tuple(reference for reference in (*loaders, *features) if reference is not None)
+
+
+def _account(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
+    window = spec.window
+    return (
+        ("model", f"{spec.name} ({spec.task}), judged by {spec.objective_metric}"),
+        ("target", f"{spec.target} at {spec.event_time}"),
+        ("sources", ", ".join(spec.sources)),
+        ("inputs", ", ".join(spec.inputs)),
+        ("features", ", ".join(_feature(name, feature) for name, feature in spec.features.items())),
+        (
+            "window",
+            f"{format_duration(window.length)}, closed {format_duration(window.lateness)} late, {window.min_rows} rows or more",
+        ),
+        ("signals", _signals(spec)),
+        ("retraining", f"on {spec.retrain.data} rows, at most once in {format_duration(spec.cooldown)}"),
+    )
+
+
+def _feature(name: str, feature: FeatureSpec) -> str:
+    return name if feature.operation == "column" else f"{name} ({feature.operation})"
+
+
+def _signals(spec: ModelSpec) -> str:
+    signals = spec.signals
+    named = [name for name in ("drift", "loss", "auc") if getattr(signals, name) and (name != "auc" or spec.task == "binary")]
+    return ", ".join([*named, *([f"age over {format_duration(signals.max_age)}"] if signals.max_age else [])]) or "none"

@@ -1,0 +1,238 @@
+"""The command line: `perennial COMMAND`. Each command reads its arguments, calls one function of another module and prints.
+
+Nothing heavy is imported here, so that `perennial --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from perennial import __version__
+from perennial.errors import PerennialError
+from perennial.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from deployments.status import PartStatus
+
+INTERRUPTED = 130
+"""What a shell expects of a command ended by Ctrl-C."""
+
+HELP = """Tabular models that keep themselves fresh: watched, retrained when it pays, gated and hot-swapped.
+
+A model is one TOML file, its SPEC; examples/flights.toml explains every key. A first evening:
+
+    perennial check examples/flights.toml   # is the spec right?
+    perennial up examples/flights.toml      # store, Prefect, worker and service on this machine
+    perennial train examples/flights.toml   # the first champion; it is served at once
+    perennial status                        # what runs where
+    perennial down                          # ends all of it; var/ keeps the state
+
+Settings come from the environment: PERENNIAL_HOME, PERENNIAL_PORT, ... and REDIS_URL, PREFECT_API_URL, WANDB_API_KEY
+and SENTRY_DSN, each of which replaces the part that otherwise runs here or stays offline.
+"""
+
+app = App(name="perennial", help=HELP, version=__version__, version_flags=["--version"], result_action="return_value")
+
+Spec = Annotated[Path, Parameter(help="the model spec, such as examples/flights.toml")]
+
+
+@app.command
+def check(spec: Spec) -> int:
+    """Read a spec and its user functions, and say what was understood. Touches no data and starts nothing."""
+    from deployments.check import understood
+
+    _console().print(understood(spec))
+    return 0
+
+
+@app.command
+def up(spec: Spec) -> int:
+    """Start the stack for a spec, deploy its flows, and wait until every part is healthy.
+
+    Safe to repeat: what runs is left alone, and the spec of another model adds a service for it.
+    """
+    from deployments.progress import StackProgress
+    from deployments.stack import up as bring_up
+
+    console = _console()
+    with StackProgress(console) as progress:
+        stack = bring_up(spec, _settings(), os.environ, datetime.now(UTC), progress)
+    service = next(service for service in stack.services if service.spec == spec.absolute())
+    console.print(f"\nPrefect UI  {stack.prefect.url.removesuffix('/api')}\nservice     {service.url}/docs")
+    console.print(f"logs        {stack.state_dir / 'logs'}\n\nnext: perennial train {spec}   (end it all: perennial down)")
+    return 0
+
+
+@app.command
+def down() -> int:
+    """End every process of the stack, in order. State stays under the home directory."""
+    from deployments.progress import StackProgress
+    from deployments.stack import down as take_down
+
+    console = _console()
+    with StackProgress(console) as progress:
+        ended = take_down(_settings(), progress)
+    if not ended:
+        console.print("nothing was running")
+    return 0
+
+
+@app.command
+def status() -> int:
+    """Show each part of the stack, its address and state, and automations that failed. Exit code 1 when a part is not well."""
+    from deployments.stack import running_stack
+    from deployments.status import look
+
+    console, stack = _console(), running_stack(_settings())
+    if stack is None:
+        console.print("the stack is down; start it with `perennial up SPEC`")
+        return 1
+    seen = look(stack, os.environ)
+    console.print(_status_table(seen.parts))
+    for failure in seen.failed:
+        console.print(f"[red]automation failed[/] {failure.occurred:%Y-%m-%d %H:%M:%S}  {failure.action}: {failure.reason}")
+    return 0 if seen.well else 1
+
+
+@app.command
+def deploy(spec: Spec) -> int:
+    """Deploy a spec's flows to the running stack, or to the Prefect API of PREFECT_API_URL (Cloud included).
+
+    It writes a prefect.yaml for the spec and runs the real `prefect deploy --all` on it.
+    """
+    from deployments.stack import deploy_model, running_stack
+
+    settings = _settings()
+    file = deploy_model(spec, running_stack(settings), settings, os.environ, Path.cwd())
+    _console().print(f"deployed; the file that was applied: {file}")
+    return 0
+
+
+@app.command
+def train(spec: Spec, *, until: Annotated[str | None, Parameter(help="use rows before this time only (ISO 8601)")] = None) -> int:
+    """Train a model on its sources in this process, and make it champion if it is the first."""
+    _join_stack()
+    from flows.train import train as flow
+
+    flow(spec=str(spec), until=until)
+    return 0
+
+
+@app.command
+def retrain(spec: Spec) -> int:
+    """Train a challenger on all that is known by now and let the gate decide, as the automation does."""
+    _join_stack()
+    from flows.retrain import retrain as flow
+
+    flow(spec=str(spec), event=None)
+    return 0
+
+
+@app.command
+def rollback(
+    spec: Spec, *, to: Annotated[int | None, Parameter(help="version to serve (default: the previous champion)")] = None
+) -> int:
+    """Make an earlier version champion again; the service swaps within seconds."""
+    from deployments.rollback import roll_back
+
+    move = roll_back(spec, to, _settings(), datetime.now(UTC))
+    _console().print(f"{move.model}: champion is version {move.version} (was {move.previous})")
+    return 0
+
+
+@app.command
+def predict(
+    spec: Spec,
+    source: Annotated[str, Parameter(help="CSV or Parquet file or URL with the input columns")],
+    output: Annotated[str, Parameter(help="Parquet file or URL to write")],
+) -> int:
+    """Score a table with the champion."""
+    _join_stack()
+    from flows.batch_predict import batch_predict
+
+    batch_predict(spec=str(spec), source=source, output=output)
+    return 0
+
+
+@app.command
+def serve(spec: Spec) -> int:
+    """Serve a spec's champion in the foreground, with the store of the running stack or of REDIS_URL."""
+    environment = _stack_environment()
+    os.execve(sys.executable, [sys.executable, "-m", "service", "--spec", str(spec)], environment)  # noqa: S606 - no shell wanted
+
+
+@app.command
+def demo(
+    *,
+    until: Annotated[datetime | None, Parameter(help="last day to live through, such as 2013-06-30")] = None,
+    keep: Annotated[bool, Parameter(help="leave the stack up afterwards", negative="")] = False,
+    quick: Annotated[bool, Parameter(help="to 30 April only: a few minutes", negative="")] = False,
+) -> int:
+    """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves."""
+    from deployments.demo import run as play
+    from deployments.demo import script
+
+    return play(_settings(), os.environ, script(until, keep=keep, quick=quick), _console())
+
+
+@app.command
+def version() -> int:
+    """Print the version."""
+    _console().print(__version__, highlight=False)
+    return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. An error a person can fix is one message, never a traceback."""
+    try:
+        return int(app(list(arguments)) or 0)
+    except PerennialError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+def main() -> None:
+    """The `perennial` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _settings() -> Settings:
+    return load_settings(os.environ)
+
+
+def _stack_environment() -> dict[str, str]:
+    from deployments.stack import environment_of
+
+    return environment_of(_settings(), os.environ)
+
+
+def _join_stack() -> None:
+    """Point this process at the running stack; Prefect reads the environment when it is imported, so call it before."""
+    os.environ.update(_stack_environment())
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+def _status_table(rows: "Sequence[PartStatus]") -> "Table":
+    from rich.table import Table
+
+    table = Table("part", "state", "address", "pid", "memory", box=None, pad_edge=False)
+    for row in rows:
+        memory = f"{row.memory_mb:.0f} MB" if row.memory_mb is not None else ""
+        table.add_row(row.name, row.state, row.address, str(row.pid or ""), memory, style=None if row.well else "red")
+    return table

@@ -1,0 +1,96 @@
+"""Deploying one model's flows: prefect.yaml written for its spec, applied by the real `prefect deploy --all`."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deployments.prefect_api import PrefectApi
+from deployments.worker import POOL
+from perennial.errors import PrefectUnreachable, StackError
+from perennial.spec import ModelSpec
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
+"""The committed file; it is itself valid, for the flights example."""
+
+FLOWS = ("train", "retrain", "monitor", "batch-predict", "replay")
+"""The flows that prefect.yaml deploys for a model."""
+
+DEPLOY_TIMEOUT = 180.0
+"""Seconds for one `prefect` command; 2 on a quiet machine, and a busy SQLite server may answer slowly."""
+
+
+def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
+    """prefect.yaml for another model: only its definitions differ.
+
+    `path` is the spec as the flows open it, relative to the directory of their worker or absolute. `command` starts a flow
+    run where it is known; workers elsewhere find their own interpreter.
+    """
+    text = template()
+    infrastructure = {"working_dir": "."} | ({"command": command} if command else {})
+    text = _define(text, "model", spec.name)
+    text = _define(text, "spec", path)
+    text = _define(text, "resource", f"perennial.model.{spec.name}")
+    return _define(text, "infrastructure", infrastructure)
+
+
+def template() -> str:
+    """The text of prefect.yaml; raises StackError when the checkout is incomplete."""
+    try:
+        return TEMPLATE.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StackError(f"{TEMPLATE} cannot be read ({error}): run perennial from a full checkout of its repository") from error
+
+
+def write(spec: ModelSpec, path: str, target: Path, command: str | None = None) -> Path:
+    """Write the rendered file to `target`, which says at its top what it was made from."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(
+        f"# Written by `perennial deploy` from {path}; edit that, not this.\n" + render(spec, path, command), encoding="utf-8"
+    )
+    return target
+
+
+def apply(file: Path, directory: Path, environ: Mapping[str, str]) -> None:
+    """Run `prefect deploy --all` on a file against the API of `environ`; raises StackError with what Prefect said."""
+    _prefect(("--no-prompt", "deploy", "--all", "--prefect-file", str(file)), directory, environ)
+
+
+def ensure_pool(api: PrefectApi, directory: Path, environ: Mapping[str, str]) -> None:
+    """Create the work pool where it is missing."""
+    if not api.healthy():
+        raise PrefectUnreachable(
+            f"the Prefect API at {api.url} does not answer: run `perennial up SPEC`, or check PREFECT_API_URL"
+        )
+    if not api.has_pool(POOL):
+        _prefect(("--no-prompt", "work-pool", "create", POOL, "--type", "process"), directory, environ)
+
+
+def _define(text: str, anchor: str, value: object) -> str:
+    """Give an anchored definition another value; JSON is YAML, whatever the value holds."""
+    found, count = re.subn(rf"(&{anchor}) .*", lambda match: f"{match[1]} {json.dumps(value, ensure_ascii=False)}", text, count=1)
+    if not count:
+        raise StackError(f"{TEMPLATE} has no definition `&{anchor}`: put it back, `perennial deploy` fills it in")
+    return found
+
+
+def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, str]) -> None:
+    said = f"`prefect {' '.join(arguments)}`"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=directory,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEPLOY_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StackError(f"{said} did not end within {DEPLOY_TIMEOUT:g} s: is the Prefect API overloaded?") from error
+    if done.returncode:
+        raise StackError(f"{said} failed:\n{done.stdout.strip()[-2_000:]}")

@@ -1,0 +1,44 @@
+"""The embedded Prefect server: its command and environment, nothing else."""
+
+import sys
+from pathlib import Path
+
+PREFERRED_PORT = 4200
+"""Where people and tools expect Prefect."""
+
+_ENVIRONMENT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # Leases kept in memory would be forgotten at a restart, and the slot of a running retrain never be free again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # Seconds a run that waits for a slot stays away; by default 30, longer than many a retraining.
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
+    # Seconds until a slot of a run that died is taken back; by default 300.
+    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
+}
+
+
+def server_command() -> tuple[str, ...]:
+    """The command of the server; where it listens is in its environment."""
+    return (sys.executable, "-m", "prefect", "server", "start")
+
+
+def server_environment(home: Path, port: int) -> dict[str, str]:
+    """Variables for the server and for everyone who talks to it; `home` holds its SQLite file.
+
+    Host, port and API URL are all given: with the port alone the UI would go on calling port 4200.
+    """
+    return {
+        **_ENVIRONMENT,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api_url(port),
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+    }
+
+
+def api_url(port: int) -> str:
+    """The API of a server on `port`."""
+    return f"http://127.0.0.1:{port}/api"

