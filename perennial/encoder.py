@@ -17,12 +17,11 @@ import polars as pl
 
 from perennial.cells import check_value, parse_time
 from perennial.errors import RequestError
-from perennial.features import CROSS_SEPARATOR, MICROSECONDS, FeatureSet, compile_features, single_column
+from perennial.features import CROSS_SEPARATOR, MICROSECOND, FeatureSet, compile_features, single_column
 from perennial.schema import POLARS
 from perennial.spec import FeatureSpec, feature_columns
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 NAN = math.nan
 
 AGREED_YEARS = range(1900, 2037)
@@ -111,8 +110,12 @@ def _finite_or_none(value: float | None) -> float | None:
 
 def _number(column: str, features: FeatureSet) -> Number:
     if features.dtype(column) == "datetime":
-        return lambda row: None if row[column] is None else (parse_time(row[column]) - EPOCH) // MICROSECOND / MICROSECONDS
+        return lambda row: None if row[column] is None else _seconds(parse_time(row[column]) - EPOCH)
     return lambda row: None if row[column] is None else float(row[column])
+
+
+def _seconds(duration: timedelta) -> float:
+    return duration.days * 86_400.0 + duration.seconds + duration.microseconds * MICROSECOND
 
 
 def _text(column: str, features: FeatureSet) -> Text:
@@ -147,8 +150,18 @@ def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
 
 
 def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
+    if all(features.dtype(column) == "datetime" for column in spec.difference or ()):
+        return _time_difference(*(spec.difference or ("", "")))
     first, second = (_number(column, features) for column in spec.difference or ())
     return _both(first, second, lambda a, b: a - b)
+
+
+def _time_difference(first: str, second: str) -> Number:
+    def number(row: Row) -> float | None:
+        a, b = row[first], row[second]
+        return None if a is None or b is None else _seconds(parse_time(a) - parse_time(b))
+
+    return number
 
 
 def _ratio(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:

@@ -29,8 +29,8 @@ MAX_CATEGORIES = 4_096
 CROSS_SEPARATOR = "|"
 """Joins the parts of a cross; a part's own `|` and `\\` are escaped by `\\`, so two crosses cannot be confused."""
 
-MICROSECONDS = 1_000_000
-"""In a second."""
+MICROSECONDS, MICROSECOND = 1_000_000, 1e-6
+"""How many are in a second, and one in seconds."""
 
 META_EVENT_TIME = "_event_time"
 """Column of the event time in the prediction log and in reference samples; read where the spec's own is absent."""
@@ -191,8 +191,12 @@ def numeric(column: str, features: FeatureSet) -> pl.Expr:
     dtype = features.dtype(column)
     if dtype == "string":
         raise SpecError(f"column {column!r} holds texts and is used as a number; give the feature another column")
-    number = pl.col(column).cast(pl.Int64 if dtype == "datetime" else pl.Float64).cast(pl.Float64)
-    return number / MICROSECONDS if dtype == "datetime" else number
+    return seconds(pl.col(column).cast(pl.Int64)) if dtype == "datetime" else pl.col(column).cast(pl.Float64)
+
+
+def seconds(microseconds: pl.Expr) -> pl.Expr:
+    """Whole microseconds as seconds: whole seconds exactly, and without a division that polars may round its own way."""
+    return (microseconds // MICROSECONDS).cast(pl.Float64) + (microseconds % MICROSECONDS).cast(pl.Float64) * MICROSECOND
 
 
 def text(column: str, features: FeatureSet) -> pl.Expr:
@@ -225,6 +229,9 @@ def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
 
 
 def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
+    if all(features.dtype(column) == "datetime" for column in spec.difference or ()):
+        first, second = (pl.col(column).cast(pl.Int64) for column in spec.difference or ())
+        return seconds(first - second)
     first, second = (numeric(column, features) for column in spec.difference or ())
     return first - second
 
