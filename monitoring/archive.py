@@ -17,9 +17,9 @@ from typing import Any
 
 import polars as pl
 
-from monitoring.partitions import Partitions
+from monitoring.partitions import Partitions, collect
 from monitoring.window import ORIGIN
-from perennial.errors import ArchiveError, DataError
+from perennial.errors import DataError
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import EXPECTED, POLARS, Column, Schema, cast_series
 from perennial.spec import Task
@@ -132,12 +132,12 @@ class Archive:
         return next((edge for day in reversed(days) if (edge := self._edge(day, credible.max())) is not None), None)
 
     def _edge(self, day: date, edge: pl.Expr) -> datetime | None:
-        found: datetime | None = _collect(self._predictions.scan(day, day).select(edge)).item()
+        found: datetime | None = collect(self._predictions.scan(day, day).select(edge), self._predictions.folder).item()
         return found
 
     def _labels_after(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         # A label cannot come before its prediction was served; a day is for clocks that disagree.
-        served: datetime | None = _collect(rows.select(pl.col("_served_at").min())).item()
+        served: datetime | None = collect(rows.select(pl.col("_served_at").min()), self._predictions.folder).item()
         return self._labels.scan(served.date() - _DAY if served else None)
 
 
@@ -246,10 +246,3 @@ def _kinds(cells: list[Any]) -> str:
 
 def _repeat(values: Iterable[object], sizes: list[int]) -> list[Any]:
     return list(chain.from_iterable([value] * size for value, size in zip(values, sizes, strict=True)))
-
-
-def _collect(rows: pl.LazyFrame) -> pl.DataFrame:
-    try:
-        return rows.collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArchiveError(f"the prediction log cannot be read ({error}): restore the file it names, or delete it") from error

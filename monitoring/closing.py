@@ -15,6 +15,7 @@ from monitoring.archive import Archive
 from monitoring.calibration import bounds_in_force
 from monitoring.drift import Drift, measure_drift
 from monitoring.events import RetrainRequest, event_id, requested, send
+from monitoring.partitions import collect
 from monitoring.performance import Performance, measure_performance
 from monitoring.policy import Asked, Decision, Findings, decide
 from monitoring.report import disagreement, report_path, write_report
@@ -62,7 +63,7 @@ def close_window(
 
 def examine(window: Window, model: Model, spec: ModelSpec, archive: Archive, unreadable: float) -> Examination:
     """Measure the champion on the rows of a window; nothing is written or told."""
-    rows = archive.with_labels(window.start, window.end).collect()
+    rows = collect(archive.with_labels(window.start, window.end), archive.home)
     table = model.compiled.table(rows)
     drift = measure_drift(model.profile, count_profile(table, model.profile))
     performance = measure_performance(model, table, rows["_label"], rows["_score"])

@@ -67,7 +67,7 @@ class Partitions:
     def _keys_of(self, day: date) -> pl.DataFrame:
         if day not in self._keys:
             kept = pl.Schema({name: self.schema[name] for name in self._key})
-            self._keys[day] = self._read(self._parts(day), kept).collect()
+            self._keys[day] = collect(self._read(self._parts(day), kept), self.folder)
             if len(self._keys) > DAYS_KEPT:
                 self._keys.popitem(last=False)
         self._keys.move_to_end(day)
@@ -88,7 +88,7 @@ class Partitions:
     def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
         """The file to write and its whole content: the newest one if it is small, else a new one."""
         parts = self._parts(day)
-        if parts and (tail := self._read(parts[-1:], self.schema).collect()).height < PART_ROWS:
+        if parts and (tail := collect(self._read(parts[-1:], self.schema), parts[-1])).height < PART_ROWS:
             return parts[-1], pl.concat([tail, rows.select(tail.columns)])
         return self.folder / f"date={day.isoformat()}" / f"part-{len(parts):05d}.parquet", rows
 
@@ -106,6 +106,23 @@ class Partitions:
             hive_partitioning=False,
             cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
         )
+
+
+def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
+    """Read now; raises ArchiveError naming the file, or the folder where it could be any, when it cannot be read."""
+    try:
+        return rows.collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        broken = next((path for path in sorted(where.rglob("*.parquet")) if not _whole(path)), where)
+        raise ArchiveError(f"{broken} cannot be read ({error}): restore it from a backup, or delete it and lose its rows") from error
+
+
+def _whole(path: Path) -> bool:
+    try:
+        pl.read_parquet_schema(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return True
 
 
 def _around(day: date, reach: int) -> Iterable[date]:
