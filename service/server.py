@@ -20,7 +20,6 @@ from service.frame import Frame, Link
 from service.metrics import prepare_metrics
 from service.orphan import end_with_parent
 from service.routes import Front, add_routes
-from service.store import address
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def serve(settings: Settings, spec_path: Path) -> int:
     with listen(settings.host, settings.port) as listener:
         prepare_metrics(settings.model_home(plan.spec.name) / "service" / f"metrics-{listener.getsockname()[1]}")
         _share_cores(settings.workers)
-        logger.info("%s on http://%s:%d, store %s", plan.spec.name, *listener.getsockname()[:2], address(plan.store_url))
+        logger.info("%s on http://%s:%d, store %s", plan.spec.name, *listener.getsockname()[:2], plan.store_url)
         return build_server(plan).run_processes(listener, _HttpProcess(plan), settings.api_servers, stop)
 
 

@@ -5,13 +5,13 @@ Whoever needs the store asks here, so that timeouts, retries and the words of it
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from perennial.errors import StoreUnreachable
+from perennial.logs import without_credentials
 
 ANSWER_TIMEOUT = 3.0
 """Seconds for a store that is frozen rather than gone; a pipeline of 64 batches takes milliseconds."""
@@ -42,11 +42,5 @@ def reaching(url: str) -> Iterator[None]:
         yield
     except (redis.RedisError, OSError) as error:
         raise StoreUnreachable(
-            f"the store at {address(url)} does not take commands ({error}): start it, or point REDIS_URL at one that runs"
+            f"the store at {without_credentials(url)} does not take commands ({error}): start it, or set REDIS_URL"
         ) from error
-
-
-def address(url: str) -> str:
-    """The URL without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,31 @@
+"""Entries of the streams: what goes in comes out, and what is not ours is refused."""
+
+import pytest
+import redis
+
+from perennial.errors import RecordError
+from service.stream import append, append_all, dead_stream, from_entry, labels_stream, predictions_stream, to_entry
+
+
+def test_names_follow_the_contract() -> None:
+    names = [name("flights") for name in (predictions_stream, labels_stream, dead_stream)]
+    assert names == ["perennial:flights:predictions", "perennial:flights:labels", "perennial:flights:dead"]
+
+
+def test_a_payload_comes_back_as_it_went_in(store: redis.Redis) -> None:
+    append(store, "s", b"one")
+    append_all(store, "s", [b"two", b"\x00\xff"])
+    assert [from_entry(fields) for _, fields in store.xrange("s")] == [b"one", b"two", b"\x00\xff"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({}, "form None"), ({b"v": b"2", b"b": b"x"}, "form b'2'"), ({b"v": b"1"}, "no field 'b'"), ({b"b": b"x"}, "form None")],
+)
+def test_an_entry_that_is_not_ours_is_refused_with_the_reason(fields: dict[bytes, bytes], reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
+        from_entry(fields)
+
+
+def test_an_entry_has_a_version_and_a_body() -> None:
+    assert to_entry(b"payload") == {b"v": b"1", b"b": b"payload"}
