@@ -135,20 +135,26 @@ def from_files(files: Mapping[str, bytes], base: Path) -> Model:
             raise CorruptVersion(f"the version has no {name}; publish it again")
     card = _from_json(Card, CARD_FILE, files[CARD_FILE])
     profile = _from_json(Profile, PROFILE_FILE, files[PROFILE_FILE])
-    return build_model(card, _read_booster(files[BOOSTER_FILE]), profile, _from_parquet(files[REFERENCE_FILE]), base)
+    booster, reference = _read_booster(files[BOOSTER_FILE], len(card.features.names)), _from_parquet(files[REFERENCE_FILE])
+    return build_model(card, booster, profile, reference, base)
 
 
 def _score_dtype(scores: Floats) -> pl.DataType:
     return pl.Float64() if scores.ndim == 1 else pl.List(pl.Float64())
 
 
-def _read_booster(data: bytes) -> "lgb.Booster":
+def _read_booster(data: bytes, features: int) -> "lgb.Booster":
     import lightgbm as lgb
 
+    if not data.startswith(b"tree\n") or b"\nend of trees\n" not in data:  # LightGBM ends the process over half a tree
+        raise CorruptVersion(f"{BOOSTER_FILE} is not a whole LightGBM model; publish it again")
     try:
-        return lgb.Booster(model_str=data.decode())
+        booster = lgb.Booster(model_str=data.decode())
     except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:
         raise CorruptVersion(f"{BOOSTER_FILE} is not a LightGBM model: {error}") from error
+    if booster.num_feature() != features:
+        raise CorruptVersion(f"{BOOSTER_FILE} takes {booster.num_feature()} features, but {CARD_FILE} describes {features}")
+    return booster
 
 
 def _to_json(value: Value) -> bytes:

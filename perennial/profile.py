@@ -4,6 +4,7 @@ Bins and categories come from the training table once (`fit_profile`); afterward
 counted (`count_profile`) and added (`Profile.merge`), so parts counted anywhere add up exactly.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -132,11 +133,18 @@ def _fit_numeric(values: pl.Series) -> NumericProfile:
     known = np.sort(_known(values))
     if known.size == 0:
         return NumericProfile(edges=(), counts=(0,), nulls=0, centers=(0.0,), mean=0.0, scale=0.0)
-    mean, scale = float(known.mean()), float(known.std())
+    mean, scale = _moments(known)
     edges = _edges(known, scale)
     centers = _centers(known, edges)
     counts = (0,) * (len(edges) + 1)
     return NumericProfile(edges=tuple(edges), counts=counts, nulls=0, centers=tuple(centers), mean=mean, scale=scale)
+
+
+def _moments(known: Floats) -> tuple[float, float]:
+    """Mean and standard deviation, computed near 1 so that no square leaves the range of floats."""
+    _, exponent = np.frexp(np.abs(known).max())
+    near = np.ldexp(known, -exponent)
+    return float(np.ldexp(near.mean(), exponent)), float(np.ldexp(near.std(), exponent))
 
 
 def _edges(known: Floats, scale: float) -> list[float]:
@@ -145,7 +153,7 @@ def _edges(known: Floats, scale: float) -> list[float]:
     if distinct.size > QUANTILES:
         places = np.arange(QUANTILES) * (known.size - 1) // QUANTILES
         distinct = np.unique(known[places])
-    top, step = float(np.nextafter(known[-1], np.inf)), scale or 1.0
+    top, step = math.nextafter(float(known[-1]), math.inf), scale or 1.0
     below = [float(known[0]) - step * tail for tail in TAILS]
     above = [top + step * tail for tail in TAILS]
     edges = np.unique(np.array([*below, *distinct.tolist(), top, *above]))
