@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import polars as pl
@@ -110,12 +111,12 @@ class CompiledFeatures:
         return {name: table[name].null_count() for name in self.features.names}
 
     def _inputs(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
-        lazy, event_time = frame.lazy(), self.features.event_time
-        columns = lazy.collect_schema().names()
+        event_time, columns = self.features.event_time, frame.collect_schema().names()
         if event_time not in columns and META_EVENT_TIME in columns:
-            lazy, columns = lazy.with_columns(pl.col(META_EVENT_TIME).alias(event_time)), [*columns, event_time]
+            frame, columns = frame.with_columns(pl.col(META_EVENT_TIME).alias(event_time)), [*columns, event_time]
         refuse_missing(columns, self.features.reads)
-        inputs = lazy.select(self.features.reads).collect()
+        chosen = frame.select(self.features.reads)
+        inputs = chosen.collect() if isinstance(chosen, pl.LazyFrame) else chosen
         return inputs.with_columns(cast_series(inputs[name], self.features.dtype(name)) for name in self.features.reads)
 
 
@@ -224,8 +225,15 @@ def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
     column = single_column(name, spec, features.event_time)
     if features.dtype(column) != "datetime":
         raise SpecError(f"feature {name!r}: column {column!r} holds no times")
-    time = pl.col(column).dt.convert_time_zone(spec.time_zone) if spec.time_zone else pl.col(column)
+    time = pl.col(column).dt.convert_time_zone(_known_zone(name, spec.time_zone)) if spec.time_zone else pl.col(column)
     return _PARTS[str(spec.date_part)](time).cast(pl.Float64)
+
+
+def _known_zone(name: str, zone: str) -> str:
+    try:
+        return ZoneInfo(zone).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SpecError(f"feature {name!r}: there is no time zone {zone!r}; write one such as America/New_York") from None
 
 
 def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:

@@ -189,6 +189,8 @@ def test_a_table_that_lacks_a_column_is_refused() -> None:
         ({"cross": ["s", "s"], "kind": "numeric"}, "a cross is categorical"),
         ({"cross": ["s", "t"]}, "'t' holds times"),
         ({"bins": [1], "of": ["n", "m"]}, "bins reads one column"),
+        ({"date_part": "hour", "time_zone": "New York"}, "no time zone 'New York'"),
+        ({"date_part": "hour", "time_zone": "../etc"}, "no time zone '../etc'"),
         ({"of": ["n", "m"]}, "column reads one column"),
     ],
 )
