@@ -5,6 +5,7 @@ This file is the order of events; the driver sends, the parts act, the outcome i
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from deployments.driver import Driver
 from deployments.hold import Hold, Loop, patiently
 from deployments.memory import PeakMemory
 from deployments.outcome import Measured, conclude, gather
+from deployments.stack import down, running_stack, up
 from deployments.summary import Summary, closed_loop, lossless
+from deployments.supervision import supervisor_of
 from deployments.witness import Run, Witness
 from perennial.errors import PerennialError, StackError
 from perennial.registry import Registry
@@ -74,6 +77,8 @@ def run(settings: Settings, environ: Mapping[str, str], play: Script, console: C
     0: nothing was lost and, over the whole year, the loop closed and helped. 1: it did not, or a part failed; the reason
     is printed. 130: ended by Ctrl-C. The stack goes down at the end unless it is to be kept.
     """
+    # Whoever ends it politely gets a clean end, not only the keyboard.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     own, surroundings = demo_settings(settings), {name: value for name, value in environ.items() if name != "PERENNIAL_REGISTRY"}
     try:
         clear(own)
@@ -97,8 +102,6 @@ def demo_settings(settings: Settings) -> Settings:
 
 def clear(own: Settings) -> None:
     """Take down what an earlier demo kept up, and remove what it left."""
-    from deployments.stack import down
-
     down(own)
     shutil.rmtree(own.home, ignore_errors=True)
     own.home.mkdir(parents=True)
@@ -117,9 +120,6 @@ def verdict(summary: Summary, play: Script, console: Console) -> int:
 
 
 def _play(own: Settings, environ: Mapping[str, str], play: Script, display: Display, console: Console) -> Summary:
-    from deployments.stack import up
-    from deployments.supervision import supervisor_of
-
     began, now, spec = time.monotonic(), datetime.now(UTC), load_spec(SPEC)
     stack = up(SPEC, own, environ, now, lambda part, state: display.say(f"{part}: {state}"))
     service = stack.service_of(spec.name)
@@ -173,11 +173,7 @@ def _addresses(console: Console, own: Settings, prefect: str, service: str, play
 
 
 def _leave(own: Settings, play: Script, console: Console) -> None:
-    from deployments.stack import down
-
-    if play.keep:
-        console.print(
-            f"the stack stays up: PERENNIAL_HOME={own.home} perennial status, and perennial down to end it", markup=False
-        )
-    else:
+    if not play.keep:
         down(own)
+    elif running_stack(own):
+        console.print(f"the stack stays up; end it with: PERENNIAL_HOME={own.home} perennial down", markup=False)

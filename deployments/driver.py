@@ -46,7 +46,7 @@ class Driver:
             return client.total
 
     def _step(self, client: Client, tick: Tick, pending: deque[Window]) -> None:
-        due = self._due(tick, pending)
+        due = take_due(pending, max((row[TIME] for row in tick.rows), default=None), self._spec.window.lateness)
         if due:
             # Whatever was told before a window closes must be in it, or two runs would not give the same windows.
             self.hold.for_archive()
@@ -68,14 +68,6 @@ class Driver:
         times = rows[TIME]
         spanned_ = spanned(self._start, end, length)
         return deque(window for window in spanned_ if times.is_between(window.start, window.end, closed="left").any())
-
-    def _due(self, tick: Tick, pending: deque[Window]) -> list[Window]:
-        """Take the windows that this tick's rows close."""
-        watermark = max((row[TIME] for row in tick.rows), default=None)
-        due: list[Window] = []
-        while pending and watermark is not None and pending[0].end + self._spec.window.lateness <= watermark:
-            due.append(pending.popleft())
-        return due
 
     def _settle(self, window: Window) -> None:
         """Wait for the window's result and for what it asks for; tell both."""
@@ -131,6 +123,14 @@ class Driver:
     def _holding(self, what: str) -> None:
         self._now = replace(self._now, holding=what)
         self._display.show(self._now)
+
+
+def take_due(pending: deque[Window], watermark: datetime | None, lateness: timedelta) -> list[Window]:
+    """Take the windows off the front of `pending` that rows up to `watermark` close; it may stay where it is (None)."""
+    due: list[Window] = []
+    while pending and watermark is not None and pending[0].end + lateness <= watermark:
+        due.append(pending.popleft())
+    return due
 
 
 def line(result: WindowResult, compared: Compared | None, metric: str) -> str:

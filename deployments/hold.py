@@ -28,8 +28,8 @@ T = TypeVar("T")
 WITHIN_REACH = 200
 """Stream entries the monitor may be behind: four days of hourly requests."""
 
-MONITOR_PATIENCE = 300.0
-"""Seconds for the monitor to catch up or to close a window: it waits for Prefect itself, should that be restarting."""
+MONITOR_PATIENCE = 480.0
+"""Seconds for the monitor to catch up or to close a window: should a run of it die, the schedule brings the next in 300."""
 
 START_PATIENCE = 180.0
 """Seconds from a confirmed event to its flow run: ten times what a busy machine needs, or a restart of the server."""

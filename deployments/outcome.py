@@ -78,7 +78,7 @@ def write(directory: Path, summary: Summary, evidence: Evidence, spec: ModelSpec
     """summary.json and timeline.html."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "summary.json").write_bytes(to_json(summary))
-    page = draw(*_headline(summary, spec), _weeks(evidence), _marks(evidence, spec), version_rows(summary))
+    page = draw(*_headline(summary, spec), weeks_of(evidence), marks_of(evidence, spec), version_rows(summary))
     (directory / "timeline.html").write_text(page, encoding="utf-8")
 
 
@@ -87,16 +87,17 @@ def conclude(evidence: Evidence, directory: Path, spec: ModelSpec, console: Cons
     summary = summarise(evidence)
     write(directory, summary, evidence, spec)
     head, *rows = version_rows(summary)
-    table = Table(*head, title="What became of each version", title_justify="left")
+    table = Table(*head, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
+    console.print("\nWhat became of each version (AUC on the rows it answered: of its predecessor, had it stayed, and its own)")
     console.print(table)
     return summary
 
 
 def version_rows(summary: Summary) -> list[list[str]]:
     """The table of versions, its head first."""
-    head = ["version", "cause", "gate", "answers from", "trained rows", "AUC before", "AUC after"]
+    head = ["version", "cause", "gate", "since", "trained rows", "AUC before", "AUC after"]
     return [head, *([*_told(version)] for version in summary.versions)]
 
 
@@ -109,7 +110,7 @@ def _told(line: VersionLine) -> Sequence[str]:
 def _headline(summary: Summary, spec: ModelSpec) -> tuple[str, str]:
     subtitle = (
         f"{summary.predictions_answered:,} predictions, {summary.labels_joined:,} labels, {summary.windows} windows; "
-        f"{summary.retrain_runs} retrainings, {summary.promotions} promotions, {summary.refusals} refusals; "
+        f"retrainings: {summary.retrain_runs}, promotions: {summary.promotions}, refusals: {summary.refusals}; "
         f"mean AUC {number(summary.auc_loop)} with the loop, {number(summary.auc_static)} with the first model frozen"
     )
     return f"Perennial: {spec.name}", subtitle
@@ -142,14 +143,11 @@ def _first_served(archive: Archive) -> dict[int, datetime]:
     return {int(version): at for version, at in rows.iter_rows()}
 
 
-def _weeks(evidence: Evidence) -> list[Week]:
+def weeks_of(evidence: Evidence) -> list[Week]:
+    """Every window that was closed, or has metrics: the newest one may have labels and still be open."""
     results = {result.window: result for result in evidence.windows}
-    return [_week(window, results.get(window), evidence.weeks.get(window)) for window in sorted_windows(results, evidence.weeks)]
-
-
-def sorted_windows(results: Mapping[Window, WindowResult], weeks: Mapping[Window, Compared]) -> list[Window]:
-    """Windows that were closed or have metrics (the newest one has labels but is not closed yet)."""
-    return sorted({*results, *weeks}, key=lambda window: window.start)
+    windows = sorted({*results, *evidence.weeks}, key=lambda window: window.start)
+    return [_week(window, results.get(window), evidence.weeks.get(window)) for window in windows]
 
 
 def _week(window: Window, result: WindowResult | None, compared: Compared | None) -> Week:
@@ -167,23 +165,24 @@ def _week(window: Window, result: WindowResult | None, compared: Compared | None
     )
 
 
-def _marks(evidence: Evidence, spec: ModelSpec) -> list[Mark]:
+def marks_of(evidence: Evidence, spec: ModelSpec) -> list[Mark]:
     """Everything that happened, at the event time of its cause: the watermark at which the window closed."""
-    closed = {result.decision.event_id: result.end + spec.window.lateness for result in evidence.windows}
-    events = [event for event in evidence.events if event.id in closed]
-    runs = [run for run in evidence.retrains if run.event_id in closed]
+    decided = {result.decision.event_id: result.end + spec.window.lateness for result in evidence.windows}
+    closed = {event_id: at for event_id, at in decided.items() if event_id is not None}
+    asked = [(closed[event.id], event) for event in evidence.events if event.id in closed]
+    runs = [(closed[run.event_id], run) for run in evidence.retrains if run.event_id is not None and run.event_id in closed]
     return [
-        *(Mark(at=closed[event.id], kind="event", text=_event_text(event)) for event in events),
-        *(Mark(at=closed[run.event_id], kind="retraining", text=_run_text(run)) for run in runs),
+        *(Mark(at=at, kind="event", text=_event_text(event)) for at, event in asked),
+        *(Mark(at=at, kind="retraining", text=_run_text(run)) for at, run in runs),
         *_verdicts(evidence, closed),
     ]
 
 
-def _verdicts(evidence: Evidence, closed: Mapping[str | None, datetime]) -> list[Mark]:
-    causes = {card.version: card.cause.event_id for card in evidence.cards}
+def _verdicts(evidence: Evidence, closed: Mapping[str, datetime]) -> list[Mark]:
+    causes = {card.version: card.cause.event_id or "" for card in evidence.cards}
     marks = []
     for event in evidence.events:
-        at = closed.get(causes.get(event.payload.get("version", 0)))
+        at = closed.get(causes.get(event.payload.get("version", 0), ""))
         if at is not None and event.name in (MODEL_PROMOTED, *REFUSALS):
             kind = "refusal" if event.name in REFUSALS else "promotion"
             marks.append(Mark.model_validate({"at": at, "kind": kind, "text": _event_text(event)}))

@@ -97,7 +97,10 @@ class Client:
 
     def __init__(self, url: str, timeout: float = 30.0) -> None:
         self.total = Sent()
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers={"content-type": "application/json"})
+        # Loopback is never asked through the proxy of the environment.
+        local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+        headers = {"content-type": "application/json"}
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=headers, trust_env=not local)
 
     def __enter__(self) -> Self:
         return self
