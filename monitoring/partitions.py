@@ -114,7 +114,9 @@ def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
         return rows.collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         broken = next((path for path in sorted(where.rglob("*.parquet")) if not _whole(path)), where)
-        raise ArchiveError(f"{broken} cannot be read ({error}): restore it from a backup, or delete it and lose its rows") from error
+        raise ArchiveError(
+            f"{broken} cannot be read ({error}): restore it from a backup, or delete it and lose its rows"
+        ) from error
 
 
 def _whole(path: Path) -> bool:

@@ -69,14 +69,15 @@ def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) ->
     categorical = [name for name in table.columns if kinds[name] == "categorical"]
     scores = [] if model.card.classes else [SCORE]
     columns = definition(numerical_columns=numeric + scores, categorical_columns=categorical)
+    then, now = _sampled(model.compiled.table(model.reference), model), _sampled(table, model)
+    # Evidently refuses a whole report over one column without a value; the profiles judge it all the same.
+    shown = [name for name in (*table.columns, *scores) if then[name].notna().any() and now[name].notna().any()]
     methods = {"num_method": "wasserstein", "cat_method": "jensenshannon"}
     thresholds = {"num_threshold": threshold, "cat_threshold": threshold}
     made = report(
-        [preset(columns=[*table.columns, *scores], **methods, **thresholds)],
+        [preset(columns=shown, **methods, **thresholds)],
         metadata={"model": model.card.name, "version": str(model.card.version), "window": str(window)},
     )
-    then = _sampled(model.compiled.table(model.reference), model)
-    now = _sampled(table, model)
     return made.run(
         dataset.from_pandas(now, data_definition=columns),
         dataset.from_pandas(then, data_definition=columns),

@@ -1,9 +1,6 @@
 """The prediction log: every prediction once, whatever is told twice, and the latest label of each."""
 
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +13,7 @@ from monitoring.archive import Archive, as_table, label_value
 from perennial.errors import ArchiveError, DataError
 from perennial.record import LabelBatch
 from perennial.spec import Task
+from tests.monitoring.room import no_room
 from tests.monitoring.streams import predicted, told
 from tests.support.models import START, small_frame, small_model
 
@@ -56,7 +54,9 @@ def test_the_latest_label_wins_and_one_told_twice_counts_once(tmp_path: Path) ->
     archive.add_predictions([predicted(MODEL, FRAME)])
     assert archive.add_labels([labels]) == 200
     assert archive_of(tmp_path).add_labels([labels]) == 0
-    other = replace(labels, labels=tuple(not label for label in labels.labels), received_at=labels.received_at + timedelta(days=3))
+    other = replace(
+        labels, labels=tuple(not label for label in labels.labels), received_at=labels.received_at + timedelta(days=3)
+    )
     archive.add_labels([other])
     earlier = replace(other, labels=labels.labels, received_at=labels.received_at - timedelta(hours=1))
     archive.add_labels([earlier])
@@ -135,7 +135,9 @@ def test_labels_have_one_type_per_task(task: Task, label: bool | int | float | s
     assert type(label_value(task, label)) is type(value)
 
 
-@pytest.mark.parametrize(("task", "label"), [("binary", "maybe"), ("binary", 2), ("regression", "x"), ("regression", float("nan"))])
+@pytest.mark.parametrize(
+    ("task", "label"), [("binary", "maybe"), ("binary", 2), ("regression", "x"), ("regression", float("nan"))]
+)
 def test_what_is_no_label_is_refused_without_repeating_it(task: Task, label: float | str) -> None:
     with pytest.raises(DataError, match=f"as the labels of a {task} model are") as caught:
         label_value(task, label)
@@ -178,17 +180,6 @@ def test_a_reader_sees_every_row_once_while_files_are_rewritten(tmp_path: Path) 
     watcher.join()
     assert not trouble
     assert len(set(seen)) > 2
-
-
-@contextmanager
-def no_room() -> Iterator[None]:
-    """Every write beyond one kilobyte of a file fails, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_an_archive_error_and_loses_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Calibration: bounds that one more ordinary window keeps, with the confidence asked for."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.calibration import BlockValues, block_values, blocks, bounds_in_force, calibrate, lower_bound, upper_bound
+from perennial.card import Bounds
+from tests.support.models import START, small_frame, small_model, small_spec
+
+END = datetime(2024, 3, 4, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+
+def test_the_bound_is_the_one_sided_prediction_bound() -> None:
+    # Hahn and Meeker's own example: n = 5, mean 50.10, sd 1.31, 95 %: t(0.95, 4) = 2.132.
+    values = [51.4, 49.5, 48.7, 49.3, 51.6]
+    assert upper_bound(values, 0.95) == pytest.approx(50.10 + 2.132 * 1.31 * (1 + 1 / 5) ** 0.5, abs=0.01)
+    assert lower_bound(values, 0.95) == pytest.approx(50.10 - 2.132 * 1.31 * (1 + 1 / 5) ** 0.5, abs=0.01)
+
+
+def test_it_covers_the_next_value_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(0).normal(size=(2_000, 9))
+    kept = [row[8] <= (upper_bound(row[:8].tolist(), 0.95) or 0) for row in draws]
+    assert np.mean(kept) == pytest.approx(0.95, abs=0.015)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=12), st.floats(0.51, 0.999))
+def test_bounds_lie_on_their_side_of_the_mean(values: list[float], confidence: float) -> None:
+    upper, lower = upper_bound(values, confidence), lower_bound(values, confidence)
+    mean = sum(values) / len(values)
+    assert upper is not None
+    assert lower is not None
+    assert lower - 1e-6 <= mean <= upper + 1e-6
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [1.0, None, 2.0]])
+def test_too_few_values_give_no_bound(values: list[float | None]) -> None:
+    assert upper_bound(values, 0.95) is lower_bound(values, 0.95) is None
+
+
+def test_blocks_are_the_newest_whole_windows() -> None:
+    found = blocks(END, WEEK, 8, END - 3.5 * WEEK)
+    assert [window.end for window in found] == [END - 2 * WEEK, END - WEEK, END]
+    assert all(window.end - window.start == WEEK for window in found)
+
+
+def test_the_spec_has_the_last_word() -> None:
+    spec = small_spec()
+    named = spec.model_copy(update={"signals": spec.signals.model_copy(update={"drift_bound": 0.3})})
+    assert bounds_in_force(named, Bounds(drift=0.1, loss=0.5)) == Bounds(drift=0.3, loss=0.5)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression", "multiclass"])
+def test_a_block_is_measured_as_a_window_is(task: str) -> None:
+    model = small_model(task)  # type: ignore[arg-type]
+    starts = (START + timedelta(days=60) + week * WEEK for week in range(4))
+    frames = [small_frame(task, rows=168, seed=9, start=start) for start in starts]  # type: ignore[arg-type]
+    values = [block_values(model, frame) for frame in frames]
+    bounds = calibrate(small_spec(task), values)  # type: ignore[arg-type]
+    assert bounds.drift is not None
+    assert bounds.loss is not None
+    assert (bounds.auc is not None) == (task == "binary")
+    assert all(value.drift is not None and value.drift <= bounds.drift for value in values)
+
+
+def test_signals_without_values_have_no_bound() -> None:
+    bounds = calibrate(small_spec(), [BlockValues(drift=0.5)] * 5)
+    assert bounds == Bounds(drift=0.5)

@@ -1,0 +1,87 @@
+"""Events: confirmed by a real server, or an error in bounded time; the same id told twice is one event."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from monitoring.events import DRIFT_DETECTED, NAMES, Happening, RetrainRequest, event_id, event_key, requested, send
+from monitoring.window import window_at
+from perennial.errors import PrefectUnreachable
+from tests.support.models import START
+from tests.support.prefect_server import pointed_at
+from tests.support.waiting import wait_until
+
+from datetime import timedelta  # isort: skip
+
+WINDOW = window_at(START, timedelta(days=7))
+
+
+def request_for(model: str) -> RetrainRequest:
+    return RetrainRequest(
+        model=model,
+        version=3,
+        window_start=WINDOW.start,
+        window_end=WINDOW.end,
+        cause="drift",
+        reason="drift 0.2 is over its bound 0.1",
+        evidence={"drift": 0.2, "top_features": "amount 0.2"},
+        event_id=str(event_id(model, 3, WINDOW, "drift")),
+    )
+
+
+def events_of(api: str, model: str) -> list[dict[str, object]]:
+    query = {"filter": {"event": {"prefix": ["perennial."]}, "resource": {"id": [f"perennial.model.{model}"]}}, "limit": 50}
+    return list(httpx.post(f"{api}/events/filter", json=query, timeout=10).json()["events"])
+
+
+def test_an_event_arrives_with_its_payload_and_only_once(prefect_api: str) -> None:
+    happening = requested(request_for("told"), datetime.now(UTC))
+    send(happening)
+    send(happening)
+    send(Happening(event="perennial.model.promoted", model="told", id=event_key("after"), occurred=datetime.now(UTC)))
+    found = wait_until(lambda: two if len(two := events_of(prefect_api, "told")) > 1 else [], 20, "both events")
+    (event,) = (one for one in found if one["event"] == DRIFT_DETECTED)
+    assert event["id"] == str(happening.id)
+    assert RetrainRequest.model_validate(event["payload"]) == request_for("told")
+
+
+def test_it_can_be_sent_from_inside_an_event_loop(prefect_api: str) -> None:
+    async def inside() -> None:
+        send(requested(request_for("inside"), datetime.now(UTC)))
+
+    asyncio.run(inside())
+    wait_until(lambda: events_of(prefect_api, "inside"), 20, "the event")
+
+
+def test_no_server_is_an_error_that_names_it() -> None:
+    with pointed_at("http://127.0.0.1:9/api"), pytest.raises(PrefectUnreachable, match=r"drift.detected .*127\.0\.0\.1:9"):
+        send(requested(request_for("nobody"), datetime.now(UTC)))
+
+
+@pytest.fixture
+def frozen_server() -> Iterator[str]:
+    """Takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/api"
+
+
+def test_a_server_that_is_frozen_is_given_up(frozen_server: str) -> None:
+    with pointed_at(frozen_server), pytest.raises(PrefectUnreachable, match="was not confirmed"):
+        send(requested(request_for("frozen"), datetime.now(UTC)), patience=0.3)
+
+
+def test_ids_tell_windows_versions_and_causes_apart() -> None:
+    later = window_at(WINDOW.end, timedelta(days=7))
+    ids = {
+        event_id(model, version, window, cause)
+        for model in ("a", "b")
+        for version in (1, 2)
+        for window in (WINDOW, later)
+        for cause in NAMES
+    }
+    assert len(ids) == 32
+    assert event_id("a", 1, WINDOW, "drift") == event_id("a", 1, WINDOW, "drift")

@@ -1,0 +1,142 @@
+"""The reader: nothing is forgotten, nobody's entries are lost, and what cannot be read is kept apart."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from monitoring import reader as reader_module
+from monitoring.archive import Archive
+from monitoring.intake import take
+from monitoring.reader import Reader
+from perennial.record import encode_labels, encode_predictions
+from perennial.settings import Settings
+from perennial.triage import init_triage
+from service.stream import GROUP, append, dead_stream, labels_stream, predictions_stream
+from tests.monitoring.streams import predicted, serve, told
+from tests.support.models import small_frame, small_model
+from tests.support.sentry_receiver import SentryReceiver
+
+MODEL = small_model()
+FRAME = small_frame(rows=240, seed=1)
+PREDICTIONS, LABELS, DEAD = predictions_stream("small"), labels_stream("small"), dead_stream("small")
+
+
+@pytest.fixture
+def reader(store: redis.Redis) -> Reader:
+    reader = Reader(store, "small")
+    reader.open()
+    return reader
+
+
+def pending(store: redis.Redis, stream: str = PREDICTIONS) -> int:
+    return int(store.xpending(stream, GROUP)["pending"])
+
+
+def test_a_group_created_late_starts_at_the_oldest_entry(store: redis.Redis) -> None:
+    serve(store, MODEL, FRAME)
+    reader = Reader(store, "small")
+    reader.open()
+    reader.open()
+    batch = reader.read()
+    assert (len(batch.predictions), len(batch.labels), batch.rows) == (10, 10, 480)
+    assert not batch.more
+
+
+def test_more_says_which_stream_has_more(store: redis.Redis, reader: Reader) -> None:
+    serve(store, MODEL, FRAME, labels=False)
+    assert reader.read(4).more == {PREDICTIONS}
+    assert not reader.read(100).more
+
+
+def test_reading_waits_for_the_first_entry_and_no_longer(reader: Reader) -> None:
+    assert reader.read(block=timedelta(milliseconds=20)).entries == 0
+
+
+def test_settled_entries_leave_the_stream_and_others_stay(store: redis.Redis, reader: Reader) -> None:
+    serve(store, MODEL, FRAME)
+    first, second = reader.read(4), reader.read(100)
+    reader.settle(second.predictions)
+    assert store.xlen(PREDICTIONS) == 10
+    reader.settle(first.predictions)
+    assert store.xlen(PREDICTIONS) == 0
+    assert store.xlen(LABELS) == 10
+    assert (pending(store), pending(store, LABELS)) == (0, 10)
+
+
+def test_entries_nobody_was_given_are_never_trimmed(store: redis.Redis, reader: Reader) -> None:
+    serve(store, MODEL, FRAME)
+    reader.settle(reader.read(4).predictions)
+    assert store.xlen(PREDICTIONS) == 6
+    assert len(reader.read().predictions) == 6
+
+
+def test_what_was_delivered_and_not_settled_comes_again(store: redis.Redis, reader: Reader) -> None:
+    serve(store, MODEL, FRAME)
+    lost = reader.read(7)
+    successor = Reader(store, "small")
+    found = successor.recover()
+    assert [entry.id for entry in found.predictions] == [entry.id for entry in lost.predictions]
+    successor.settle([*found.predictions, *found.labels])
+    assert successor.recover().entries == 0
+
+
+def test_entries_of_a_dead_consumer_are_taken_over(store: redis.Redis, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(store, MODEL, FRAME)
+    Reader(store, "small", consumer="elsewhere").read(3)
+    assert reader.recover().entries == 0
+    monkeypatch.setattr(reader_module, "ABANDONED", timedelta())
+    assert len(reader.recover().predictions) == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {b"v": b"1", b"b": b"not json"},
+        {b"v": b"9", b"b": b"{}"},
+        {b"other": b"thing"},
+        {b"v": b"1", b"b": encode_predictions(predicted(small_model(), FRAME.head(1))).replace(b'"small"', b'"large"')},
+    ],
+)
+def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
+    store: redis.Redis, reader: Reader, fields: dict[bytes, bytes]
+) -> None:
+    id_ = store.xadd(PREDICTIONS, fields)  # type: ignore[arg-type]
+    serve(store, MODEL, FRAME, labels=False)
+    batch = reader.read()
+    assert (batch.entries, batch.unreadable, len(batch.predictions)) == (11, 1, 10)
+    ((_, dead),) = store.xrange(DEAD)
+    assert (dead[b"stream"], dead[b"id"], dead[b"b"]) == (PREDICTIONS.encode(), id_, fields.get(b"b", b""))
+    assert dead[b"reason"]
+    assert pending(store) == 10
+
+
+def test_a_poisoned_record_is_reported_without_its_values(store: redis.Redis, reader: Reader, sentry: SentryReceiver) -> None:
+    init_triage(Settings(sentry_dsn=sentry.dsn), "monitor")
+    append(store, PREDICTIONS, b'{"c": 1, "model": "secret"}')
+    reader.read()
+    (event,) = sentry.wait_for(1)
+    assert event["fingerprint"] == ["monitoring", "unreadable-entry", PREDICTIONS, "RecordError"]
+    assert all("secret" not in body for body in sentry.bodies)
+
+
+def test_a_record_that_does_not_fit_is_found_among_good_ones(store: redis.Redis, reader: Reader, tmp_path: Path) -> None:
+    serve(store, MODEL, FRAME.head(48))
+    batch = predicted(MODEL, FRAME.slice(48, 1))
+    append(store, PREDICTIONS, encode_predictions(replace(batch, columns={**batch.columns, "amount": ("text",)})))
+    append(store, LABELS, encode_labels(replace(told(MODEL, FRAME.slice(48, 1)), labels=("perhaps",))))
+    serve(store, MODEL, FRAME.slice(72))
+    archive = Archive(tmp_path, "binary", MODEL.card.schema_)
+    taken = take(reader.read(), reader, archive)
+    assert (taken.unreadable, taken.predictions, taken.labels) == (2, 216, 216)
+    assert store.xlen(DEAD) == 2
+    assert store.xlen(PREDICTIONS) == 0
+
+
+def test_a_stream_that_was_deleted_begins_anew(store: redis.Redis, reader: Reader) -> None:
+    store.delete(PREDICTIONS, LABELS)
+    assert reader.read().entries == 0
+    serve(store, MODEL, FRAME)
+    assert reader.read().entries == 20

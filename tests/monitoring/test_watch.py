@@ -1,0 +1,301 @@
+"""The watch with real parts: store, Parquet, registry and Prefect server. One scene per promise."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+import redis
+
+from monitoring import watch as watch_module
+from monitoring.archive import Archive
+from monitoring.events import event_id
+from monitoring.state import WindowResult, load_results, load_state
+from monitoring.watch import Summary, watch
+from perennial.errors import ArchiveError, PerennialError, SettingsError, StoreUnreachable
+from perennial.record import encode_labels
+from perennial.registry import Registry
+from perennial.settings import Settings
+from perennial.spec import ModelSpec
+from service.stream import GROUP, append, labels_stream, predictions_stream
+from tests.monitoring import streams
+from tests.monitoring.room import no_room
+from tests.monitoring.streams import serve
+from tests.support.models import START, publish_small, small_frame, small_model, small_spec
+from tests.support.prefect_server import pointed_at
+from tests.support.waiting import wait_until
+
+MODEL = small_model(rows=24 * 28)
+"""Trained on four weeks; the scenes play in the weeks after."""
+
+LATER = START + timedelta(days=28)
+WEEK = 24 * 7
+STEPS = (
+    "monitoring.reader.Reader.settle",
+    "monitoring.closing.write_report",
+    "monitoring.closing.save_result",
+    "monitoring.watch.save_state",
+)
+FAR = datetime(2900, 1, 1, tzinfo=UTC)
+NOWHERE = "http://127.0.0.1:9/api"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, store: redis.Redis, store_url: str) -> Settings:
+    settings = Settings(home=tmp_path, redis_url=store_url)
+    publish_small(Registry(settings.registry_url), MODEL)
+    return settings
+
+
+def weeks(count: int, shift: float = 0.0, after: int = 0) -> pl.DataFrame:
+    """`count` whole weeks, `after` so many weeks after the training, and two days that let their windows close.
+
+    Scenes that look for events play in weeks of their own: the server keeps those of all scenes.
+    """
+    return small_frame(rows=count * WEEK + 48, seed=5, start=LATER + timedelta(weeks=after), shift=shift)
+
+
+def run(settings: Settings, spec: ModelSpec | None = None, **options: Any) -> Summary:
+    """One run that works through what is there and ends."""
+    options = {"until": datetime.now(UTC), **options}
+    return watch(spec or small_spec(), Path(), settings, **options)
+
+
+def prefect_events(api: str) -> list[dict[str, Any]]:
+    query = {"filter": {"event": {"prefix": ["perennial."]}, "resource": {"id": ["perennial.model.small"]}}, "limit": 50}
+    return list(httpx.post(f"{api}/events/filter", json=query, timeout=10).json()["events"])
+
+
+def told(api: str, id_: str | None) -> list[dict[str, Any]]:
+    """The event with this id, once the server has written it down."""
+    return wait_until(lambda: [event for event in prefect_events(api) if event["id"] == id_], 20, f"event {id_}")
+
+
+def home(settings: Settings) -> Path:
+    return settings.model_home("small")
+
+
+def archive(settings: Settings) -> Archive:
+    return Archive(home(settings), "binary", MODEL.card.schema_)
+
+
+def test_ordinary_weeks_are_archived_judged_and_written_down(store: redis.Redis, settings: Settings) -> None:
+    frame = weeks(2)
+    serve(store, MODEL, frame)
+    seen: list[WindowResult] = []
+    with pointed_at(NOWHERE):  # nothing happened, so nothing is told
+        summary = run(settings, on_window=seen.append)
+    assert (summary.active, summary.windows, summary.requests, summary.waiting) == (True, 2, 0, False)
+    assert summary.taken.model_dump() == {"entries": 32, "unreadable": 0, "predictions": 384, "labels": 384}
+    assert archive(settings).counts().model_dump() == {"predictions": 384, "labels": 384, "joined": 384}
+    assert list(load_results(home(settings))) == seen
+    first = seen[0]
+    assert (first.start, first.rows, first.labelled, first.served, first.version) == (LATER, WEEK, WEEK, {1: WEEK}, 1)
+    assert (first.decision.kind, first.bounds.drift) == ("none", 0.1)
+    assert first.metrics == first.served_metrics
+    assert first.drift is not None
+    assert sorted(first.distances) == ["amount", "shop"]
+    assert first.report is not None
+    assert {path.suffix for path in home(settings).glob("reports/*")} == {".html", ".json"}
+    assert list(home(settings).glob("evidently/*"))
+    for stream in (predictions_stream("small"), labels_stream("small")):
+        assert (store.xlen(stream), store.xpending(stream, GROUP)["pending"]) == (0, 0)
+
+
+def test_drift_asks_for_a_retraining_once_and_cools_down(store: redis.Redis, settings: Settings, prefect_api: str) -> None:
+    serve(store, MODEL, weeks(3, shift=1.5))
+    assert run(settings).requests == 2
+    results = load_results(home(settings))
+    ids = [str(event_id("small", 1, one.window, "drift")) for one in results]
+    assert [(one.decision.kind, one.decision.cooling) for one in results] == [("drift", False), ("none", True), ("drift", False)]
+    assert [one.decision.event_id for one in results] == [ids[0], None, ids[2]]
+    (event,) = told(prefect_api, ids[0])
+    assert told(prefect_api, ids[2])
+    assert event["event"] == "perennial.drift.detected"
+    payload = event["payload"]
+    assert (payload["model"], payload["version"], payload["cause"]) == ("small", 1, "drift")
+    assert payload["evidence"]["drift"] > payload["evidence"]["drift_bound"] == 0.1
+    assert payload["evidence"]["top_features"].startswith("amount")
+    assert Path(payload["report"]).exists()
+
+
+def test_without_prefect_archiving_goes_on_and_the_event_is_told_later(
+    store: redis.Redis, settings: Settings, prefect_api: str
+) -> None:
+    frame = weeks(1, shift=1.5, after=10)
+    serve(store, MODEL, frame)
+    with pointed_at(NOWHERE):
+        summary = run(settings)
+    assert (summary.windows, summary.waiting) == (0, True)
+    assert archive(settings).counts().joined == frame.height
+    assert not load_results(home(settings))
+    assert load_state(home(settings)).closed_until is None
+    assert run(settings).windows == 1
+    (result,) = load_results(home(settings))
+    assert result.decision.kind == "drift"
+    assert told(prefect_api, result.decision.event_id)
+
+
+def test_the_event_is_retried_while_the_run_goes_on(
+    store: redis.Redis, settings: Settings, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "FIRST_RETRY", timedelta(milliseconds=50))
+    serve(store, MODEL, weeks(1, shift=1.5, after=20))
+    with following(settings, pointed=NOWHERE) as wait:
+        wait(lambda: archive(settings).counts().joined > 0)
+        with pointed_at(prefect_api):
+            wait(lambda: load_results(home(settings)))
+            assert told(prefect_api, load_results(home(settings))[0].decision.event_id)
+
+
+class following:  # noqa: N801 - reads as a phrase
+    """A run that follows the streams in a thread until the block ends."""
+
+    def __init__(self, settings: Settings, pointed: str | None = None, **options: Any) -> None:
+        self._over = threading.Event()
+        self._pointed = pointed_at(pointed) if pointed else None
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(settings, options))
+
+    def _run(self, settings: Settings, options: dict[str, Any]) -> None:
+        try:
+            watch(small_spec(), Path(), settings, until=FAR, clock=self._clock, **options)
+        except PerennialError as error:
+            self._errors.append(error)
+
+    def _clock(self) -> datetime:
+        return FAR if self._over.is_set() else datetime.now(UTC)
+
+    def __enter__(self) -> Callable[[Callable[[], Any]], Any]:
+        if self._pointed:
+            self._pointed.__enter__()
+        self._thread.start()
+        return lambda predicate: wait_until(predicate, 60, "the watch")
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._pointed:
+            self._pointed.__exit__(None, None, None)
+        assert not self._errors
+
+
+def test_it_follows_the_stream_and_another_run_stands_by(store: redis.Redis, settings: Settings) -> None:
+    frame = weeks(1)
+    with following(settings) as wait:
+        serve(store, MODEL, frame.head(100))
+        wait(lambda: archive(settings).counts().joined == 100)
+        assert not run(settings).active
+        serve(store, MODEL, frame.slice(100))
+        wait(lambda: load_results(home(settings)))
+        assert store.exists("perennial:small:monitor")
+    assert not store.exists("perennial:small:monitor")
+    assert run(settings).active
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(
+    store: redis.Redis, settings: Settings, prefect_api: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    frame = weeks(1, shift=1.5, after=30 + STEPS.index(step))
+    serve(store, MODEL, frame)
+    with monkeypatch.context() as patch:
+        patch.setattr(step, crash)
+        with pytest.raises(Crash):
+            run(settings)
+    run(settings)
+    assert archive(settings).counts().model_dump() == dict.fromkeys(("predictions", "labels", "joined"), frame.height)
+    assert not archive(settings).scan().collect()["_id"].is_duplicated().any()
+    (result,) = load_results(home(settings))
+    assert len(told(prefect_api, result.decision.event_id)) == 1
+    assert store.xlen(predictions_stream("small")) == 0
+
+
+class Crash(BaseException):
+    """The end of the process at some line."""
+
+
+def crash(*_: object, **__: object) -> None:
+    raise Crash
+
+
+def test_a_report_that_cannot_be_made_holds_nothing_up(
+    store: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("Evidently has a bad day")
+
+    monkeypatch.setattr("monitoring.closing.write_report", fail)
+    serve(store, MODEL, weeks(1))
+    run(settings)
+    (result,) = load_results(home(settings))
+    assert result.report is None
+
+
+def test_a_full_disk_acknowledges_nothing(store: redis.Redis, settings: Settings) -> None:
+    serve(store, MODEL, weeks(1))
+    with no_room(), pytest.raises(ArchiveError, match="free space"):
+        run(settings)
+    assert store.xlen(predictions_stream("small")) == 9
+    assert run(settings).taken.predictions == WEEK + 48
+
+
+def test_a_promotion_while_the_window_is_open_judges_by_the_new_champion(store: redis.Redis, settings: Settings) -> None:
+    """The new one was trained on most of the week: it is not blamed for what the old one answered, nor for learning it."""
+    frame = weeks(1, shift=1.5)
+    serve(store, MODEL, frame)
+    publish_small(Registry(settings.registry_url), small_model(rows=24 * 28 + WEEK))
+    run(settings)
+    (result,) = load_results(home(settings))
+    assert (result.version, result.served, result.seen) == (2, {1: WEEK}, 1.0)
+    assert (result.decision.kind, result.decision.reason) == ("none", "the champion was trained on 100% of this window")
+    assert result.served_metrics != result.metrics
+
+
+def test_the_first_window_is_not_judged_when_the_log_begins_in_it(store: redis.Redis, settings: Settings) -> None:
+    serve(store, MODEL, weeks(2, shift=1.5).slice(72))
+    with pointed_at(NOWHERE):
+        run(settings)
+    first, *_ = load_results(home(settings)) or [None]
+    assert first is not None
+    assert first.cover == pytest.approx(4 / 7)
+    assert "covers only 57%" in first.decision.reason
+
+
+def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: redis.Redis, settings: Settings) -> None:
+    frame = weeks(1)
+    serve(store, MODEL, frame, labels=False)
+    run(settings)
+    (result,) = load_results(home(settings))
+    assert (result.labelled, result.metrics) == (0, None)
+    append(store, labels_stream("small"), encode_labels(streams.told(MODEL, frame)))
+    run(settings)
+    assert archive(settings).counts().joined == frame.height
+
+
+def test_before_the_first_promotion_it_waits(store: redis.Redis, tmp_path: Path, store_url: str) -> None:
+    settings = Settings(home=tmp_path, redis_url=store_url)
+    assert run(settings).taken.entries == 0
+    with following(settings) as wait:
+        publish_small(Registry(settings.registry_url), MODEL)
+        serve(store, MODEL, weeks(1))
+        wait(lambda: load_results(home(settings)))
+
+
+def test_a_store_that_is_away_is_named_at_the_deadline(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnreachable, match=r"127\.0\.0\.1:9 does not take commands"):
+        run(Settings(home=tmp_path, redis_url="redis://127.0.0.1:9"))
+    with pytest.raises(SettingsError, match="REDIS_URL"):
+        run(Settings(home=tmp_path))
+
+
+def test_a_callback_that_fails_is_not_the_monitors_end(store: redis.Redis, settings: Settings) -> None:
+    def fail(_: WindowResult) -> None:
+        raise ValueError("no artifact today")
+
+    serve(store, MODEL, weeks(2))
+    assert run(settings, on_window=fail).windows == 2
