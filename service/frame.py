@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
-import signal
 import socket
 import threading
 import time
@@ -29,7 +28,7 @@ from litserve.transport.factory import create_transport_from_config
 
 from service.api import PerennialAPI
 from service.desk import Desk
-from service.orphan import end_with_parent
+from service.orphan import outlive_signals
 
 DRAIN = 4.0
 """Seconds for requests in flight when the service ends."""
@@ -142,7 +141,7 @@ class Frame(LitServer):  # type: ignore[misc]  # litserve ships no types
 
     def _init_manager(self, num_api_servers: int) -> SyncManager:
         manager = SyncManager(ctx=self._context)
-        manager.start(initializer=_be_manager)
+        manager.start(initializer=outlive_signals)
         self.manager = manager
         self.transport_config.manager = manager
         self.transport_config.num_consumers = num_api_servers
@@ -200,10 +199,3 @@ def _join_all(processes: list[_Kept], patience: float) -> None:
     deadline = time.monotonic() + patience
     for process in processes:
         process.join(deadline)
-
-
-def _be_manager() -> None:
-    """The queues outlive a signal to the whole group: the main process ends them last."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()

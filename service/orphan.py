@@ -1,6 +1,10 @@
-"""Orphans: no process of the service outlives the main one, even when that is killed and can tell nobody."""
+"""Orphans: no process of the service outlives the main one, even when that is killed and can tell nobody.
+
+Imports nothing of ours: the process that keeps the queues needs this module and no other.
+"""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -11,6 +15,13 @@ INTERVAL = 0.5
 def end_with_parent(before: Callable[[], None] | None = None) -> None:
     """Watch the parent from a thread; when it is gone, run `before` and end this process."""
     threading.Thread(target=_watch, args=(os.getppid(), before), name="parent-watch", daemon=True).start()
+
+
+def outlive_signals(before: Callable[[], None] | None = None) -> None:
+    """Leave the end of this process to its parent: a signal to the whole group must not cut off requests in flight."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(before)
 
 
 def _watch(parent: int, before: Callable[[], None] | None) -> None:

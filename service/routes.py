@@ -182,9 +182,7 @@ def _add_definitions(app: FastAPI) -> None:
 
 async def read_json(request: Request, limit: int) -> bytes:
     """The body of a JSON request; raises Refused (415, 413) before more than `limit` bytes are in memory."""
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if kind != JSON:
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", f"content type {kind!r:.80}, expected {JSON}")
+    _refuse_foreign(request)
     announced = request.headers.get("content-length", "0")
     chunks, size = [], 0
     if announced.isdigit() and int(announced) > limit:
@@ -195,6 +193,15 @@ async def read_json(request: Request, limit: int) -> bytes:
             raise _body_too_large(limit)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _refuse_foreign(request: Request) -> None:
+    """Only plain JSON is read: a compressed body may be a thousand times larger than it says."""
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if kind != JSON or coding != "identity":
+        found = f"content type {kind!r:.80}, coding {coding!r:.80}"
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", f"{found}; expected {JSON}, not compressed")
 
 
 def json_response(body: bytes, status: int) -> Response:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from perennial.spec import ModelSpec
 from perennial.triage import init_triage
 from service.champion import ChampionWatcher, Live
 from service.inference import Inference
+from service.lean import import_lightgbm
 from service.log import LogState, PredictionLog
 from service.metrics import WorkerMetrics
-from service.orphan import end_with_parent
+from service.orphan import outlive_signals
 
 FLUSH_PATIENCE = 3.0
 """Seconds in which a worker that ends tries to bring its last predictions to the store."""
@@ -39,7 +39,7 @@ class Worker:
         self._log.start()
         self._champion.start(self._settings.watch_interval)
         Finalize(self, self.close, exitpriority=100)
-        end_with_parent(self.close)
+        outlive_signals(self.close)
 
     def close(self) -> None:
         """Stop watching and flush the log."""
@@ -56,11 +56,9 @@ class Worker:
 
 def start_worker(settings: Settings, spec: ModelSpec, base: Path, store_url: str) -> Worker:
     """Make this process an inference worker."""
-    # The main process decides when a worker ends: a signal sent to the whole group must not cut off requests in flight.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging(settings, "worker")
     init_triage(settings, "service", model=spec.name)
+    import_lightgbm()
     worker = Worker(settings, spec, base, store_url)
     worker.start()
     logger.info("worker %d answers", os.getpid())

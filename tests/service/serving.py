@@ -1,6 +1,7 @@
 """A real service for tests: its own processes, started as a person starts it."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,19 @@ class Serving:
         entries: Any = self.store.xrange(labels_stream(NAME))
         return [decode_labels(from_entry(fields)) for _, fields in entries]
 
+    def worker(self) -> psutil.Process:
+        """The first inference worker, by what it says in the log."""
+        return self._first(r"worker (\d+) answers")
+
+    def http(self) -> psutil.Process:
+        """The first HTTP process, by what it says in the log."""
+        return self._first(r"Started server process \[(\d+)\]")
+
+    def _first(self, pattern: str) -> psutil.Process:
+        found = re.search(pattern, self.log.read_text())
+        assert found, f"no line of the log matches {pattern}"
+        return psutil.Process(int(found[1]))
+
     def processes(self) -> list[psutil.Process]:
         """The main process and everything below it."""
         main = psutil.Process(self.process.pid)
@@ -78,12 +92,14 @@ def serving(home: Path, store_url: str, task: Task = "binary", **settings: objec
     environment = {"REDIS_URL": store_url, "PERENNIAL_HOME": str(home), "PERENNIAL_PORT": str(port)}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
     url = f"http://127.0.0.1:{port}"
-    with running(python("-m", "service", "--spec", str(spec)), log, environment) as process:
+    with (
+        redis.Redis.from_url(store_url) as store,
+        running(python("-m", "service", "--spec", str(spec)), log, environment) as process,
+    ):
+        store.delete(predictions_stream(NAME), labels_stream(NAME))
         wait_ready(process, lambda: answers(url), log, START_TIMEOUT, "service")
         with httpx.Client(base_url=url, timeout=60) as client:
-            store = redis.Redis.from_url(store_url)
             yield Serving(url, registry_of(home), process, log, client, store)
-            store.close()
 
 
 def registry_of(home: Path) -> Registry:
