@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from perennial import __version__
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, PrefectUnreachable
 from perennial.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,14 @@ Settings come from the environment: PERENNIAL_HOME, PERENNIAL_PORT, ... and REDI
 and SENTRY_DSN, each of which replaces the part that otherwise runs here or stays offline.
 """
 
-app = App(name="perennial", help=HELP, version=__version__, version_flags=["--version"], result_action="return_value")
+app = App(
+    name="perennial",
+    help=HELP,
+    version=__version__,
+    version_flags=["--version"],
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
 
 Spec = Annotated[Path, Parameter(help="the model spec, such as examples/flights.toml")]
 
@@ -141,10 +148,16 @@ def rollback(
     spec: Spec, *, to: Annotated[int | None, Parameter(help="version to serve (default: the previous champion)")] = None
 ) -> int:
     """Make an earlier version champion again; the service swaps within seconds."""
-    from deployments.rollback import roll_back
+    from deployments.rollback import announce, roll_back
 
-    move = roll_back(spec, to, _settings(), datetime.now(UTC))
-    _console().print(f"{move.model}: champion is version {move.version} (was {move.previous})")
+    _join_stack()
+    console, move = _console(), roll_back(spec, to, _settings(), datetime.now(UTC))
+    console.print(f"{move.model}: champion is version {move.version} (was {move.previous})")
+    if "PREFECT_API_URL" in os.environ:
+        try:
+            announce(move)
+        except PrefectUnreachable as error:
+            console.print(f"the Prefect feed does not know: {error}", markup=False)
     return 0
 
 

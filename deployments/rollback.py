@@ -3,14 +3,13 @@
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import AwareDatetime, JsonValue
+
 from perennial.errors import VersionNotFound
-from perennial.registry import Registry
+from perennial.registry import CHAMPION, Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
 from perennial.values import Value
-
-CHAMPION = "champion"
-"""The alias that the service follows."""
 
 
 class RolledBack(Value):
@@ -19,6 +18,16 @@ class RolledBack(Value):
     model: str
     version: int
     previous: int
+    at: AwareDatetime
+
+
+def announce(move: RolledBack) -> None:
+    """Tell the configured Prefect API; raises PrefectUnreachable. The move itself stands either way."""
+    from monitoring.events import MODEL_ROLLED_BACK, Happening, event_key, send
+
+    key = event_key(MODEL_ROLLED_BACK, move.model, move.version, move.at.isoformat())
+    payload: dict[str, JsonValue] = {"version": move.version, "previous": move.previous, "cause": "manual"}
+    send(Happening(event=MODEL_ROLLED_BACK, model=move.model, id=key, occurred=move.at, payload=payload))
 
 
 def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> RolledBack:
@@ -31,7 +40,7 @@ def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> 
     if version not in registry.versions(name):
         raise VersionNotFound(f"{name} has no version {version}; it has {_list(registry.versions(name))}")
     registry.promote(name, CHAMPION, version, expect=current, reason="rolled back by hand", now=now)
-    return RolledBack(model=name, version=version, previous=current)
+    return RolledBack(model=name, version=version, previous=current, at=now)
 
 
 def _champion_before(registry: Registry, name: str, current: int) -> int:

@@ -10,6 +10,7 @@ from deployments.automations import FailedAction, failed_actions
 from deployments.prefect_api import PrefectApi
 from deployments.state import Stack
 from deployments.store import store_answers
+from perennial.logs import without_credentials
 from perennial.values import Value
 
 RUNNING = "running"
@@ -55,11 +56,9 @@ def look(stack: Stack, environ: Mapping[str, str]) -> Status:
 
 
 def _addresses(stack: Stack) -> tuple[tuple[str, str], ...]:
-    from service.store import address
-
     services = ((service.program, service.url) for service in stack.services)
     ui = stack.prefect.url.removesuffix("/api")
-    return ((parts.STORE, address(stack.store.url)), (parts.PREFECT, ui), *services, (parts.WORKER, ""))
+    return ((parts.STORE, without_credentials(stack.store.url)), (parts.PREFECT, ui), *services, (parts.WORKER, ""))
 
 
 def _part(name: str, address: str, supervised: Mapping[str, supervision.ProgramState], foreign: Mapping[str, bool]) -> PartStatus:

@@ -208,12 +208,12 @@ stopasgroup = true
 killasgroup = true
 stopwaitsecs = {program.patience}
 redirect_stderr = true
-stdout_logfile = {_escape(log_file(directory, program.name))}
+stdout_logfile = {_escape(_escape(log_file(directory, program.name)))}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 1
 """
 
 
 def _escape(value: object) -> str:
-    """supervisord fills in %(...)s itself."""
+    """supervisord fills in %(...)s itself, and in the names of log files even twice."""
     return str(value).replace("%", "%%")

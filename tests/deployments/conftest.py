@@ -1,0 +1,49 @@
+"""One real stack for the tests of this directory that need one: store, Prefect server, worker and service."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployments import stack as stacks
+from deployments.ports import find_port
+from deployments.prefect_api import PrefectApi
+from deployments.state import Stack
+from perennial.settings import Settings
+from tests.support.processes import ROOT
+
+FLIGHTS = ROOT / "examples" / "flights.toml"
+"""The spec that the stack of the tests is brought up for."""
+
+
+@pytest.fixture(scope="session")
+def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of the tests' stack: a home of its own and a port that nobody asks for."""
+    return Settings(home=tmp_path_factory.mktemp("stack"), port=find_port("127.0.0.1", 18_000))
+
+
+@pytest.fixture(scope="session")
+def stack(stack_settings: Settings) -> Iterator[Stack]:
+    """A stack that is up, with the flights example deployed."""
+    yield stacks.up(FLIGHTS, stack_settings, os.environ, datetime.now(UTC))
+    stacks.down(stack_settings)
+
+
+@pytest.fixture
+def api(stack: Stack) -> Iterator[PrefectApi]:
+    """A client of the stack's Prefect API."""
+    with PrefectApi(stack.prefect.url, {}) as client:
+        yield client
+
+
+@pytest.fixture
+def spec_copy(tmp_path: Path) -> Path:
+    """A small valid spec of another model, in a directory of the test."""
+    path = tmp_path / "other.toml"
+    path.write_text(
+        'name = "other"\ntask = "regression"\ntarget = "y"\nevent_time = "at"\n'
+        '[sources.rows]\npath = "rows.csv"\n[features]\nx = "numeric"\n'
+    )
+    return path

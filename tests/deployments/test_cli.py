@@ -1,0 +1,99 @@
+"""The command line: it teaches, it is quick, and it never shows a traceback for what a person can fix."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deployments.cli import INTERRUPTED, app, run
+from perennial import __version__
+from tests.support.processes import ROOT, python
+
+COMMANDS = (
+    "check", "up", "down", "status", "deploy", "train", "retrain", "rollback", "predict", "serve", "demo", "version",
+)  # fmt: skip
+HEAVY = ("prefect", "polars", "lightgbm", "litserve", "pandas", "sklearn", "wandb", "evidently", "hyperopt", "redis", "numpy")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def perennial(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does."""
+    program = python("-c", "from deployments.cli import main; main()", *arguments)
+    return subprocess.run(program, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environ}, check=False)
+
+
+def test_help_names_every_command() -> None:
+    shown = perennial("--help")
+    assert shown.returncode == 0
+    assert all(f"{command} " in shown.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: perennial {command}" in shown
+    assert app[command].help
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from deployments.cli import run; run(['--help']); print('loaded:', *sys.modules)"
+    done = subprocess.run(python("-c", code), capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = done.stdout.rpartition("loaded:")[2].split()
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_check_says_what_was_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", str(ROOT / "examples" / "flights.toml")]) == 0
+    assert "flights (binary)" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line_on_stderr() -> None:
+    done = perennial("check", "nowhere.toml")
+    expected = "error: no spec at nowhere.toml: give the path of a model spec such as examples/flights.toml\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_a_misspelt_setting_is_an_error() -> None:
+    done = perennial("status", PERENNIAL_PROT="1")
+    assert done.returncode == 1
+    assert done.stderr == "error: PERENNIAL_PROT is not a setting of Perennial; did you mean PERENNIAL_PORT?\n"
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(path: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deployments.check.understood", interrupt)
+    assert run(["check", "x.toml"]) == INTERRUPTED == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_stack_that_is_down_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status"]) == 1
+    assert "the stack is down; start it with `perennial up SPEC`" in capsys.readouterr().out
+    assert run(["down"]) == 0
+    assert "nothing was running" in capsys.readouterr().out
+
+
+def test_deploying_without_an_api_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["deploy", str(ROOT / "examples" / "flights.toml")]) == 1
+    assert "no Prefect API to deploy to: run `perennial up SPEC`, or set PREFECT_API_URL" in capsys.readouterr().err
+
+
+def test_deploying_to_an_api_that_is_away_names_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert run(["deploy", str(ROOT / "examples" / "flights.toml")]) == 1
+    assert "the Prefect API at http://127.0.0.1:9/api does not answer" in capsys.readouterr().err
