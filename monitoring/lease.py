@@ -19,7 +19,14 @@ LIFE = timedelta(seconds=15)
 RENEWALS = 5
 """Renewals per life: four may fail before the lease is lost."""
 
-_RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+_TAKE = """
+local holder = redis.call('get', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+"""Takes it when it is free, and renews it when it is ours; one script, so that nobody comes between."""
+
 _RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
 
 log = logging.getLogger(__name__)
@@ -40,13 +47,18 @@ class Lease:
         self.held = False
 
     def take(self) -> bool:
-        """Try once to become the holder; raises redis.RedisError when the store does not answer."""
-        self.held = bool(self._store.set(self._key, self._holder, nx=True, px=self._life))
+        """Try once to become the holder, or to stay it; raises redis.RedisError when the store does not answer.
+
+        A key that vanished with a store's data is taken again: nobody else holds it.
+        """
+        life = int(self._life.total_seconds() * 1000)
+        self.held = bool(self._store.eval(_TAKE, 1, self._key, self._holder, life))
         return self.held
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Renew the lease in the background while the block runs, and give it up at its end."""
+        self._over.clear()
         keeper = threading.Thread(target=self._keep, name="monitor-lease", daemon=True)
         keeper.start()
         try:
@@ -65,10 +77,7 @@ class Lease:
 
     def _renew(self) -> None:
         try:
-            renewed = self._store.eval(_RENEW, 1, self._key, self._holder, int(self._life.total_seconds() * 1000))
+            self.take()
         except redis.RedisError as error:
             # Not lost yet: the store may come back with the key still ours. Taken by another, the next renewal says so.
             log.warning("lease %s could not be renewed: %s", self._key, error)
-            return
-        # The key may have vanished with a store that lost its data: nobody else holds it, so take it again.
-        self.held = bool(renewed) or self.take()

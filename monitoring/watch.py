@@ -122,10 +122,9 @@ class Monitor:
         done = False
         while not done:
             try:
-                with reaching(self._url):
-                    done = self._once(until)
-            except StoreUnreachable as error:
-                self._lost_store(error, until)
+                done = self._once(until)
+            except redis.RedisError as error:
+                self._lost_store(_unreachable(self._url, error), until)
         return self.summary
 
     def close(self) -> None:
@@ -278,6 +277,14 @@ class Desk:
         asked = after(self.state.asked, result.window, result.decision, result.version)
         self.state = MonitorState(closed_until=result.end, asked=asked)
         save_state(self._home, self.state)
+
+
+def _unreachable(url: str, error: redis.RedisError) -> StoreUnreachable:
+    try:
+        with reaching(url):
+            raise error
+    except StoreUnreachable as away:
+        return away
 
 
 def _known(time: datetime | None) -> list[datetime]:

@@ -34,7 +34,7 @@ def drift(window: pl.DataFrame) -> Drift:
 def test_a_number_has_the_normalised_wasserstein_distance_of_its_rows(shift: float) -> None:
     window = table(1_000, shift)
     exact = wasserstein_distance(REFERENCE["n"], window["n"]) / float(np.std(REFERENCE["n"].to_numpy()))
-    assert drift(window).distances["n"].values == pytest.approx(exact, rel=0.05, abs=0.02)
+    assert drift(window).distances["n"].values == pytest.approx(exact, rel=0.1, abs=0.02)
 
 
 @pytest.mark.parametrize("shops", ["abc", "ab", "abcd", "xyz"])

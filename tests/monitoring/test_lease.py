@@ -50,3 +50,15 @@ def test_a_store_that_lost_its_data_gives_it_back(store: redis.Redis) -> None:
         store.flushdb()
         wait_until(lambda: store.exists(KEY), 5, "the lease to be taken again")
         assert lease.held
+
+
+def test_it_can_be_taken_up_again_by_its_own_holder(store: redis.Redis) -> None:
+    """A store that was away comes back with the key of the run that still goes on."""
+    lease = Lease(store, KEY, SHORT)
+    assert lease.take()
+    assert lease.take()
+    for _ in range(2):
+        with lease.kept():
+            store.pexpire(KEY, 10_000)
+            wait_until(lambda: store.pttl(KEY) <= 200, 5, "a renewal")
+        assert lease.take()

@@ -21,12 +21,15 @@ from perennial.record import encode_labels
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
+from service.store import connect
 from service.stream import GROUP, append, labels_stream, predictions_stream
 from tests.monitoring import streams
 from tests.monitoring.room import no_room
 from tests.monitoring.streams import serve
 from tests.support.models import START, publish_small, small_frame, small_model, small_spec
 from tests.support.prefect_server import pointed_at
+from tests.support.processes import free_port
+from tests.support.store import valkey
 from tests.support.waiting import wait_until
 
 MODEL = small_model(rows=24 * 28)
@@ -159,7 +162,7 @@ class following:  # noqa: N801 - reads as a phrase
         self._over = threading.Event()
         self._pointed = pointed_at(pointed) if pointed else None
         self._errors: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, args=(settings, options))
+        self._thread = threading.Thread(target=self._run, args=(settings, options), daemon=True)
 
     def _run(self, settings: Settings, options: dict[str, Any]) -> None:
         try:
@@ -299,3 +302,30 @@ def test_a_callback_that_fails_is_not_the_monitors_end(store: redis.Redis, setti
 
     serve(store, MODEL, weeks(2))
     assert run(settings, on_window=fail).windows == 2
+
+
+def test_a_store_that_goes_away_and_comes_back_is_waited_for(tmp_path: Path) -> None:
+    """What was not settled is in the store's append-only file, and comes again."""
+    frame, port = weeks(1), free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    settings = Settings(home=tmp_path, redis_url=url)
+    publish_small(Registry(settings.registry_url), MODEL)
+    monitor = following(settings)
+    with valkey(tmp_path, port), connect(url) as store:
+        wait = monitor.__enter__()
+        serve(store, MODEL, frame.head(100))
+        wait(lambda: archive(settings).counts().joined == 100)
+    with valkey(tmp_path, port), connect(url) as store:
+        serve(store, MODEL, frame.slice(100))
+        wait(lambda: load_results(home(settings)))
+        monitor.__exit__()
+    assert archive(settings).counts().joined == frame.height
+
+
+def test_trouble_with_a_disk_is_not_taken_for_trouble_with_the_store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError("the registry's disk")
+
+    monkeypatch.setattr("monitoring.champion.load", fail)
+    with pytest.raises(PermissionError):
+        run(settings, until=FAR)
