@@ -56,11 +56,11 @@ def test_the_spec_has_the_last_word() -> None:
 
 @pytest.mark.parametrize("task", ["binary", "regression", "multiclass"])
 def test_a_block_is_measured_as_a_window_is(task: str) -> None:
-    model = small_model(task)  # type: ignore[arg-type]
+    model = small_model(task)
     starts = (START + timedelta(days=60) + week * WEEK for week in range(4))
-    frames = [small_frame(task, rows=168, seed=9, start=start) for start in starts]  # type: ignore[arg-type]
+    frames = [small_frame(task, rows=168, seed=9, start=start) for start in starts]
     values = [block_values(model, frame) for frame in frames]
-    bounds = calibrate(small_spec(task), values)  # type: ignore[arg-type]
+    bounds = calibrate(small_spec(task), values)
     assert bounds.drift is not None
     assert bounds.loss is not None
     assert (bounds.auc is not None) == (task == "binary")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
@@ -107,7 +108,7 @@ def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
     serve(store, MODEL, FRAME, labels=False)
     batch = reader.read()
     assert (batch.entries, batch.unreadable, len(batch.predictions)) == (11, 1, 10)
-    ((_, dead),) = store.xrange(DEAD)
+    ((_, dead),) = cast("list[tuple[bytes, dict[bytes, bytes]]]", store.xrange(DEAD))
     assert (dead[b"stream"], dead[b"id"], dead[b"b"]) == (PREDICTIONS.encode(), id_, fields.get(b"b", b""))
     assert dead[b"reason"]
     assert pending(store) == 10
