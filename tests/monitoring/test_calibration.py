@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from monitoring.calibration import BlockValues, block_values, blocks, bounds_in_force, calibrate, lower_bound, upper_bound
 from perennial.card import Bounds
+from perennial.spec import Task
 from tests.support.models import START, small_frame, small_model, small_spec
 
 END = datetime(2024, 3, 4, tzinfo=UTC)
@@ -55,7 +56,7 @@ def test_the_spec_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize("task", ["binary", "regression", "multiclass"])
-def test_a_block_is_measured_as_a_window_is(task: str) -> None:
+def test_a_block_is_measured_as_a_window_is(task: Task) -> None:
     model = small_model(task)
     starts = (START + timedelta(days=60) + week * WEEK for week in range(4))
     frames = [small_frame(task, rows=168, seed=9, start=start) for start in starts]
