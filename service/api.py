@@ -16,7 +16,7 @@ from perennial.settings import Settings
 from perennial.spec import ModelSpec
 from perennial.triage import report
 from service.desk import Ask, Desk
-from service.refusal import body_of, internal, status_of
+from service.refusal import body_of, internal, is_ours, status_of
 
 if TYPE_CHECKING:
     from service.inference import Operation, Work
@@ -75,6 +75,9 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except PerennialError as error:
+        if is_ours(error):
+            logger.exception("a request failed in the worker")
+            report(error, group=("service", "worker"))
         raise HTTPException(status_of(error), body_of(error)) from error
     except Exception as error:
         # The outermost place of the worker that still knows what failed; an HTTPException is not logged by LitServe.

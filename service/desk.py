@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from service.refusal import internal, timed_out
+from service.refusal import internal, timed_out, unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,19 @@ class Desk(LitSpec):  # type: ignore[misc]  # litserve ships no types
         item = ResponseBufferItem(asyncio.Event())
         self.response_buffer[uid] = item
         try:
-            self.request_queue.put((self.response_queue_id, uid, time.monotonic(), ask))
+            self._put((self.response_queue_id, uid, time.monotonic(), ask))
             await asyncio.wait_for(item.event.wait(), patience)
         except TimeoutError:
             raise timed_out(patience) from None
         finally:
             self.response_buffer.pop(uid, None)
         return _reply(item)
+
+    def _put(self, message: tuple[int, str, float, Ask]) -> None:
+        try:
+            self.request_queue.put(message)
+        except (OSError, EOFError):
+            raise unavailable("restarting", "the service is being started again; try again in a few seconds") from None
 
 
 def _reply(item: ResponseBufferItem) -> Reply:

@@ -36,6 +36,9 @@ DRAIN = 4.0
 FLUSH = 4.0
 """Seconds for workers to flush their logs and end; with DRAIN and the manager's second it is under ten."""
 
+KEEP_ALIVE = 75
+"""Seconds an idle connection is kept: longer than clients and load balancers keep theirs, so that they close first."""
+
 LOOK = 0.2
 """Seconds between two looks at the processes."""
 
@@ -84,6 +87,7 @@ class Frame(LitServer):  # type: ignore[misc]  # litserve ships no types
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(DRAIN),
         )
         uvicorn.Server(config).run([link.listener])

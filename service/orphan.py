@@ -3,6 +3,7 @@
 Imports nothing of ours: the process that keeps the queues needs this module and no other.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -14,7 +15,10 @@ INTERVAL = 0.5
 
 def end_with_parent(before: Callable[[], None] | None = None) -> None:
     """Watch the parent from a thread; when it is gone, run `before` and end this process."""
-    threading.Thread(target=_watch, args=(os.getppid(), before), name="parent-watch", daemon=True).start()
+    main = multiprocessing.parent_process()
+    # Not getppid: the parent may be gone already.
+    parent = os.getppid() if main is None or main.pid is None else main.pid
+    threading.Thread(target=_watch, args=(parent, before), name="parent-watch", daemon=True).start()
 
 
 def outlive_signals(before: Callable[[], None] | None = None) -> None:

@@ -5,7 +5,7 @@
 
 from http import HTTPStatus
 
-from perennial.errors import PerennialError, RequestError
+from perennial.errors import PerennialError, RegistryError, RequestError, StoreUnreachable
 from perennial.values import Value
 
 
@@ -56,8 +56,10 @@ def status_of(error: PerennialError) -> int:
             return int(error.status)
         case RequestError():
             return int(HTTPStatus.UNPROCESSABLE_ENTITY)
-        case _:
+        case StoreUnreachable() | RegistryError():
             return int(HTTPStatus.SERVICE_UNAVAILABLE)
+        case _:
+            return int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def body_of(error: PerennialError) -> bytes:
@@ -67,8 +69,12 @@ def body_of(error: PerennialError) -> bytes:
 
 def internal() -> bytes:
     """The body of a failure that is ours: it says nothing about the inside."""
-    problem = Problem(code="internal", message="the service failed on this request; it has been logged")
-    return Refusal(error=problem).model_dump_json(exclude_none=True).encode()
+    return Refusal(error=_INTERNAL).model_dump_json(exclude_none=True).encode()
+
+
+def is_ours(error: PerennialError) -> bool:
+    """Whether somebody should look into it: neither the client's mistake nor a part that is known to be away."""
+    return not isinstance(error, Refused | RequestError | StoreUnreachable)
 
 
 def _problem(error: PerennialError) -> Problem:
@@ -77,5 +83,10 @@ def _problem(error: PerennialError) -> Problem:
             return Problem(code=error.code, message=str(error))
         case RequestError():
             return Problem(code="invalid_request", message=str(error), row=error.row, column=error.column)
-        case _:
+        case StoreUnreachable() | RegistryError():
             return Problem(code="unavailable", message=str(error))
+        case _:
+            return _INTERNAL
+
+
+_INTERNAL = Problem(code="internal", message="the service failed on this request; it has been logged")

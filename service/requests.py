@@ -95,7 +95,7 @@ def _objects(body: bytes, key: str, max_rows: int) -> Sequence[dict[str, Any]]:
     if not isinstance(rows, list) or not rows:
         raise RequestError(f"{key!r} is {_show(rows)}, expected a list of 1 to {max_rows} objects", column=key)
     if len(rows) > max_rows:
-        raise too_large(f"{len(rows)} rows in one request, expected at most {max_rows}: split them, or raise PERENNIAL_MAX_ROWS")
+        raise too_large(f"{len(rows)} rows in one request, expected at most {max_rows}: split them")
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
             raise RequestError(f"{key}[{position}] is {_show(row)}, expected an object of column: value", row=position)

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perennial.errors import PerennialError, StoreUnreachable
+from perennial.errors import PerennialError
 from perennial.record import encode_labels
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
@@ -25,7 +25,7 @@ from service.api import STATUS
 from service.desk import Ask, Desk
 from service.info import Desired, ModelInfo
 from service.metrics import HttpMetrics, render_metrics
-from service.refusal import Problem, Refusal, Refused, body_of, internal, status_of, too_large, unavailable
+from service.refusal import Problem, Refusal, Refused, body_of, internal, is_ours, status_of, too_large, unavailable
 from service.requests import FeedbackRequest, PredictRequest, parse_labels
 from service.store import connect, reaching
 from service.stream import append, labels_stream
@@ -152,7 +152,7 @@ def _add_reports(app: FastAPI, front: Callable[[], Front]) -> None:
 def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(PerennialError)
     async def refused(request: Request, error: PerennialError) -> Response:
-        if not isinstance(error, StoreUnreachable | Refused):
+        if is_ours(error):
             report(error, group=("service", "http", request.url.path))
         return json_response(body_of(error), status_of(error))
 

@@ -1,4 +1,4 @@
-"""A running service for the tests of a module."""
+"""One running service for all tests that only ask it things."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.service.serving import Serving, registry_of, serving
 from tests.support import models
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
     """A service with two workers and two HTTP processes, the small binary model as champion."""
     home: Path = tmp_path_factory.mktemp("service")

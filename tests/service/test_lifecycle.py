@@ -25,11 +25,12 @@ END = 10.0
 
 
 @pytest.fixture
-def service(tmp_path: Path, store_url: str) -> Iterator[Serving]:
+def mortal(tmp_path: Path, store_url: str) -> Iterator[Serving]:
+    """A service of the test's own, which may be killed."""
     models.publish_small(registry_of(tmp_path), models.small_model())
-    with serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2) as running_service:
-        wait_until(lambda: running_service.versions() == [1, 1], 30, "both workers to answer")
-        yield running_service
+    with serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2) as service:
+        wait_until(lambda: service.versions() == [1, 1], 30, "both workers to answer")
+        yield service
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -37,51 +38,51 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_main_process_ends_all_and_loses_nothing(service: Serving, number: int) -> None:
-    everyone = service.processes()
+def test_a_signal_to_the_main_process_ends_all_and_loses_nothing(mortal: Serving, number: int) -> None:
+    everyone = mortal.processes()
     assert len(everyone) >= 6, "main, queues, resource tracker, two workers, two HTTP processes"
-    answered = [one["id"] for start in range(0, 500, 10) for one in service.predict(rows(10, start)).json()["predictions"]]
-    service.process.send_signal(number)
-    assert service.process.wait(END) == 0
+    answered = [one["id"] for start in range(0, 500, 10) for one in mortal.predict(rows(10, start)).json()["predictions"]]
+    mortal.process.send_signal(number)
+    assert mortal.process.wait(END) == 0
     wait_until(lambda: gone(everyone), 2, "every process to be gone")
-    assert set(answered) <= set(service.logged_ids())
+    assert set(answered) <= set(mortal.logged_ids())
 
 
-def test_a_signal_to_the_whole_group_under_load_cuts_off_no_answer(service: Serving) -> None:
-    everyone = service.processes()
-    with traffic(service, [{"amount": 1, "shop": "north"}]) as got:
+def test_a_signal_to_the_whole_group_under_load_cuts_off_no_answer(mortal: Serving) -> None:
+    everyone = mortal.processes()
+    with traffic(mortal, [{"amount": 1, "shop": "north"}]) as got:
         wait_until(lambda: len(got.answers) > 50, 30, "traffic to flow")
-        os.killpg(service.process.pid, signal.SIGTERM)
-        assert service.process.wait(END) == 0
+        os.killpg(mortal.process.pid, signal.SIGTERM)
+        assert mortal.process.wait(END) == 0
     # A new connection is refused, an idle one may be closed under a request; what was taken in is answered.
     assert not [failure for failure in got.failures if "error" in failure and "code" in failure], got.failures[:3]
     wait_until(lambda: gone(everyone), 2, "every process to be gone")
-    logged = service.logged_ids()
+    logged = mortal.logged_ids()
     assert len(logged) == len(set(logged)) >= len(got.answers)
 
 
-def test_when_the_main_process_is_killed_nobody_stays(service: Serving) -> None:
-    everyone = service.processes()
-    service.process.kill()
+def test_when_the_main_process_is_killed_nobody_stays(mortal: Serving) -> None:
+    everyone = mortal.processes()
+    mortal.process.kill()
     wait_until(lambda: gone(everyone), END, "the orphans to end")
 
 
 @pytest.mark.parametrize("victim", [Serving.worker, Serving.http])
-def test_a_killed_process_is_started_again(service: Serving, victim: Callable[[Serving], psutil.Process]) -> None:
-    killed = victim(service)
+def test_a_killed_process_is_started_again(mortal: Serving, victim: Callable[[Serving], psutil.Process]) -> None:
+    killed = victim(mortal)
     killed.kill()
-    wait_until(lambda: "starting it again" in service.log.read_text(), 10, "the loss to be noticed")
-    wait_until(lambda: service.versions() == [1, 1], 30, "both workers to answer")
+    wait_until(lambda: "starting it again" in mortal.log.read_text(), 10, "the loss to be noticed")
+    wait_until(lambda: mortal.versions() == [1, 1], 30, "both workers to answer")
     for start in range(20):
-        assert service.predict(rows(1, start)).status_code == 200
+        assert mortal.predict(rows(1, start)).status_code == 200
     assert not psutil.pid_exists(killed.pid) or gone([killed])
 
 
-def test_when_the_queues_die_the_service_ends_to_be_started_afresh(service: Serving) -> None:
-    everyone = service.processes()
+def test_when_the_queues_die_the_service_ends_to_be_started_afresh(mortal: Serving) -> None:
+    everyone = mortal.processes()
     queues = min((process for process in everyone[1:] if "spawn_main" in " ".join(process.cmdline())), key=lambda one: one.pid)
     queues.kill()
-    assert service.process.wait(END) == 1
+    assert mortal.process.wait(END) == 1
     wait_until(lambda: gone(everyone), 2, "every process to be gone")
 
 
@@ -171,7 +172,7 @@ def run(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_start_that_cannot_work_is_one_clear_line(tmp_path: Path, service: Serving, store_url: str) -> None:
-    spec = str(tmp_path / "small.toml")
+    spec = str(models.write_small(tmp_path))
     port = service.url.rsplit(":", 1)[1]
     cases = [
         (run("--spec", spec), "REDIS_URL is not set"),

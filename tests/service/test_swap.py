@@ -12,6 +12,7 @@ import httpx
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_contract import frame_of
 from tests.support import models
+from tests.support.sentry_receiver import SentryReceiver
 from tests.support.waiting import wait_until
 
 CLIENTS = 4
@@ -89,10 +90,12 @@ def test_the_service_starts_without_a_champion_and_takes_the_first_one(tmp_path:
         wait_until(lambda: service.predict(rows(1)).status_code == 200, 20, "the first champion to answer")
 
 
-def test_a_bad_version_is_refused_while_the_old_one_answers(tmp_path: Path, store_url: str) -> None:
+def test_a_bad_version_is_refused_and_reported_while_the_old_one_answers(
+    tmp_path: Path, store_url: str, sentry: SentryReceiver
+) -> None:
     registry = registry_of(tmp_path)
     models.publish_small(registry, models.small_model())
-    with serving(tmp_path, store_url) as service:
+    with serving(tmp_path, store_url, sentry_dsn=sentry.dsn) as service:
         bad = models.publish_small(registry, models.small_model(seed=1), promote=False)
         trees = tmp_path / "registry" / "models" / "small" / "versions" / str(bad) / "model.txt"
         trees.write_bytes(trees.read_bytes()[:-100])
@@ -100,5 +103,9 @@ def test_a_bad_version_is_refused_while_the_old_one_answers(tmp_path: Path, stor
         wait_until(lambda: service.metric("perennial_versions_refused_total") == 1, 20, "the bad version to be refused")
         assert service.predict(rows(1)).json()["version"] == 1
         assert "model.txt does not match its manifest" in service.log.read_text()
+        (event,) = sentry.wait_for(1)
+        assert event["exception"]["values"][-1]["type"] == "CorruptVersion"
+        assert event["tags"]["model"] == "small"
+        assert event["tags"]["refused_version"] == str(bad)
         models.publish_small(registry, models.small_model(seed=2))
         wait_until(lambda: service.predict(rows(1)).json()["version"] == 3, 20, "the next good version to answer")
