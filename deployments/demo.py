@@ -21,6 +21,7 @@ from deployments.driver import Driver
 from deployments.hold import Hold, Loop, patiently
 from deployments.memory import PeakMemory
 from deployments.outcome import Measured, conclude, gather
+from deployments.prefect_api import PrefectApi
 from deployments.stack import down, running_stack, up
 from deployments.summary import Summary, closed_loop, lossless
 from deployments.supervision import supervisor_of
@@ -127,7 +128,8 @@ def _play(own: Settings, environ: Mapping[str, str], play: Script, display: Disp
     supervisor = supervisor_of(stack.state_dir)
     roots = [os.getpid(), *([supervisor.pid] if supervisor else [])]
     registry, store = Registry(own.registry_url), connect(stack.store.url)
-    with PeakMemory(lambda: roots) as memory, Witness(stack.prefect.url, spec.name, now) as witness:
+    with PeakMemory(lambda: roots) as memory, PrefectApi(stack.prefect.url, environ) as api:
+        witness = Witness(api, spec.name, now)
         loop = Loop(spec.name, own.model_home(spec.name), service.url, stack.store.url, store, registry, witness)
         table = _train(loop, spec, display, environ)
         driver = Driver(loop, spec, open_baseline(registry, spec, SPEC.parent, loop.home), display, START)

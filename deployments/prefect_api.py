@@ -61,17 +61,17 @@ class PrefectApi:
 
     def has_pool(self, pool: str) -> bool:
         """Whether the work pool exists."""
-        return self._ask("GET", f"/work_pools/{pool}", missing=True) is not None
+        return self.ask("GET", f"/work_pools/{pool}", missing=True) is not None
 
     def online_workers(self, pool: str, since: datetime) -> tuple[str, ...]:
         """Names of the pool's workers that have given a sign of life since a moment."""
-        rows = self._ask("POST", f"/work_pools/{pool}/workers/filter", {"limit": PAGE}, missing=True) or []
+        rows = self.ask("POST", f"/work_pools/{pool}/workers/filter", {"limit": PAGE}, missing=True) or []
         alive = (row for row in rows if row["status"] == "ONLINE" and row["last_heartbeat_time"])
         return tuple(row["name"] for row in alive if datetime.fromisoformat(row["last_heartbeat_time"]) >= since)
 
     def deployment_id(self, name: str) -> str:
         """The id of `flow/deployment`."""
-        return str(self._ask("GET", f"/deployments/name/{name}")["id"])
+        return str(self.ask("GET", f"/deployments/name/{name}")["id"])
 
     def runs(self, pool: str, states: tuple[str, ...]) -> tuple[FlowRun, ...]:
         """Runs of a pool in states of these types, those expected first first."""
@@ -81,25 +81,26 @@ class PrefectApi:
             "sort": "EXPECTED_START_TIME_ASC",
             "limit": PAGE,
         }
-        return tuple(_read_run(row) for row in self._ask("POST", "/flow_runs/filter", wanted))
+        return tuple(_read_run(row) for row in self.ask("POST", "/flow_runs/filter", wanted))
 
     def start_run(self, deployment_id: str, parameters: Mapping[str, object] | None = None) -> str:
         """Ask for one run of a deployment now; returns its id."""
         body = {"parameters": dict(parameters or {}), "state": {"type": "SCHEDULED"}}
-        return str(self._ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
+        return str(self.ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
 
     def end_run(self, run: FlowRun, state: str, message: str) -> None:
         """Put a run whose process is known to be gone into a final state."""
         body = {"state": {"type": state, "message": message}, "force": True}
-        self._ask("POST", f"/flow_runs/{run.id}/set_state", body)
+        self.ask("POST", f"/flow_runs/{run.id}/set_state", body)
 
     def events(self, name: str, since: datetime) -> tuple[Happened, ...]:
         """Events of one name since a moment, the newest first, at most a page."""
         wanted = {"event": {"name": [name]}, "occurred": {"since": since.isoformat()}, "order": "DESC"}
-        rows = self._ask("POST", "/events/filter", {"filter": wanted, "limit": 50})["events"]
+        rows = self.ask("POST", "/events/filter", {"filter": wanted, "limit": 50})["events"]
         return tuple(Happened(id=row["id"], name=row["event"], occurred=row["occurred"], payload=row["payload"]) for row in rows)
 
-    def _ask(self, method: str, path: str, body: object = None, *, missing: bool = False) -> Any:
+    def ask(self, method: str, path: str, body: object = None, *, missing: bool = False) -> Any:
+        """One request by its path below the API, decoded; with `missing`, None where there is no such thing."""
         try:
             answer = self._http.request(method, self.url + path, json=body)
             if missing and answer.status_code == httpx.codes.NOT_FOUND:

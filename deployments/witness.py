@@ -2,21 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
-from prefect.settings import get_current_settings
 from pydantic import AwareDatetime, Field
 
-from perennial.errors import PrefectUnreachable
+from deployments.prefect_api import PAGE, PrefectApi
 from perennial.values import Value
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 """State types in which a flow run stays."""
-
-PAGE = 200
-"""Flow runs per request; the API's own limit."""
 
 
 class Run(Value):
@@ -50,17 +45,8 @@ class Seen(Value):
 class Witness:
     """Reads the runs and events of one model since a moment; raises PrefectUnreachable."""
 
-    def __init__(self, api_url: str, model: str, since: datetime) -> None:
-        key = get_current_settings().api.key
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        self._http = httpx.Client(base_url=api_url.rstrip("/"), headers=headers, timeout=30.0)
-        self._url, self._model, self._since = api_url, model, since
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.close()
+    def __init__(self, api: PrefectApi, model: str, since: datetime) -> None:
+        self._api, self._model, self._since = api, model, since
 
     def runs(self, flow: str) -> list[Run]:
         """Runs of `{flow}/{model}` created since the moment, oldest first; scheduled ones that have not begun are left out."""
@@ -75,24 +61,22 @@ class Witness:
         """Events on the model's resource that occurred since the moment, oldest first."""
         resource = {"id": [f"perennial.model.{self._model}"]}
         query = {"event": {"prefix": [prefix]}, "resource": resource, "occurred": {"since": self._since.isoformat()}}
-        page = self._ask("POST", "/events/filter", {"filter": query, "limit": 50})
+        page = self._api.ask("POST", "/events/filter", {"filter": query, "limit": 50})
         raw = list(page["events"])
         while page["next_page"]:
             # The link bears the server's own idea of its address; only its token is wanted.
             token = httpx.URL(page["next_page"]).params["page-token"]
-            page = self._ask("GET", f"/events/filter/next?page-token={token}")
+            page = self._api.ask("GET", f"/events/filter/next?page-token={token}")
             raw += page["events"]
         return sorted((_to_seen(one) for one in raw), key=lambda seen: seen.occurred)
 
     def start(self, flow: str, parameters: dict[str, Any]) -> str:
-        """Ask a worker to run `{flow}/{model}` now; returns the run's id."""
-        deployment = self._ask("GET", f"/deployments/name/{flow}/{self._model}")
-        body = {"parameters": {**deployment["parameters"], **parameters}, "state": {"type": "SCHEDULED", "name": "Scheduled"}}
-        return str(self._ask("POST", f"/deployments/{deployment['id']}/create_flow_run", body)["id"])
+        """Ask a worker to run `{flow}/{model}` now, with these parameters over the deployment's own; returns the run's id."""
+        return self._api.start_run(self._api.deployment_id(f"{flow}/{self._model}"), parameters)
 
     def run(self, run_id: str) -> Run:
         """One run by its id."""
-        return _to_run(self._ask("GET", f"/flow_runs/{run_id}"))
+        return _to_run(self._api.ask("GET", f"/flow_runs/{run_id}"))
 
     def _filter(self, flow: str) -> dict[str, Any]:
         return {
@@ -103,18 +87,9 @@ class Witness:
 
     def _pages(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         offset = 0
-        while page := self._ask("POST", "/flow_runs/filter", {**query, "limit": PAGE, "offset": offset}):
+        while page := self._api.ask("POST", "/flow_runs/filter", {**query, "limit": PAGE, "offset": offset}):
             yield from (raw for raw in page if datetime.fromisoformat(raw["created"]) >= self._since)
             offset += PAGE
-
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        try:
-            reply = self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise PrefectUnreachable(f"the Prefect API at {self._url} does not answer ({error!r}): is the server up?") from error
-        if not reply.is_success:
-            raise PrefectUnreachable(f"{method} {path} at {self._url} answered {reply.status_code}: {reply.text[:300]}")
-        return reply.json()
 
 
 def _to_run(raw: dict[str, Any]) -> Run:

@@ -1,11 +1,14 @@
 """The witness reads a real Prefect API: runs of one model's deployments, and the events on its resource."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from deployments.prefect_api import PrefectApi
 from deployments.witness import Witness
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, Happening, send
 from perennial.errors import PrefectUnreachable
@@ -22,6 +25,12 @@ def a_deployment(api: str, flow: str, model: str) -> None:
     httpx.post(f"{api}/deployments/", json=body).raise_for_status()
 
 
+@contextmanager
+def a_witness(url: str, model: str, since: datetime) -> Iterator[Witness]:
+    with PrefectApi(url, {}) as api:
+        yield Witness(api, model, since)
+
+
 @pytest.fixture
 def model() -> str:
     """A name that no other test used: the server keeps everything for the session."""
@@ -30,7 +39,7 @@ def model() -> str:
 
 def test_a_run_is_started_with_the_deployments_parameters_and_ours(prefect_api: str, model: str) -> None:
     a_deployment(prefect_api, "train", model)
-    with Witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness:
+    with a_witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness:
         run = witness.run(witness.start("train", {"until": "2013-03-01"}))
     assert (run.state, run.terminal, run.automated, run.started, run.event_id) == ("SCHEDULED", False, False, None, None)
     raw = httpx.get(f"{prefect_api}/flow_runs/{run.id}").json()
@@ -41,8 +50,8 @@ def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: 
     a_deployment(prefect_api, "retrain", model)
     a_deployment(prefect_api, "retrain", model + "x")
     with (
-        Witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness,
-        Witness(prefect_api, model + "x", datetime.now(UTC)) as other,
+        a_witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness,
+        a_witness(prefect_api, model + "x", datetime.now(UTC)) as other,
     ):
         ran = finish(prefect_api, witness.start("retrain", {"event": {"event_id": "e-1"}}))
         finish(prefect_api, other.start("retrain", {"event": {"event_id": "e-2"}}))
@@ -50,7 +59,7 @@ def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: 
         assert witness.run_for("e-1") == witness.runs("retrain")[0]
         assert witness.run_for("e-2") is None
         assert witness.runs("train") == []
-    with Witness(prefect_api, model, datetime.now(UTC) + BEFORE) as later:
+    with a_witness(prefect_api, model, datetime.now(UTC) + BEFORE) as later:
         assert later.runs("retrain") == []
 
 
@@ -62,7 +71,7 @@ def test_events_on_the_models_resource_are_read_back_in_order(prefect_api: str, 
     ]
     for happening in (*reversed(told), Happening(event=DRIFT_DETECTED, model=model + "x", id=uuid4(), occurred=now)):
         send(happening)
-    with Witness(prefect_api, model, now - BEFORE) as witness:
+    with a_witness(prefect_api, model, now - BEFORE) as witness:
         seen = wait_until(lambda: found if len(found := witness.events()) == len(told) else None, 30, "the events to be stored")
     assert [(one.id, one.name, one.payload) for one in seen] == [(str(one.id), one.event, one.payload) for one in told]
 
@@ -80,13 +89,13 @@ def test_more_events_than_a_page_are_all_read(prefect_api: str, model: str) -> N
         for number in range(70)
     ]
     httpx.post(f"{prefect_api}/events", json=events).raise_for_status()
-    with Witness(prefect_api, model, now - BEFORE) as witness:
+    with a_witness(prefect_api, model, now - BEFORE) as witness:
         wait_until(lambda: len(witness.events()) == len(events), 30, "70 events to be stored")
 
 
 def test_an_api_that_is_not_there_is_named() -> None:
     with (
-        Witness("http://127.0.0.1:9/api", "toy", datetime.now(UTC)) as witness,
+        a_witness("http://127.0.0.1:9/api", "toy", datetime.now(UTC)) as witness,
         pytest.raises(PrefectUnreachable, match=r"127\.0\.0\.1:9"),
     ):
         witness.runs("train")
