@@ -11,7 +11,7 @@ INTERVAL = 0.02
 """Seconds between two looks: short enough not to be felt, long enough to leave the cores to the thing waited for."""
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 30.0, description: str = "") -> T:
+def wait_until(predicate: Callable[[], T | None], timeout: float = 30.0, description: str = "") -> T:
     """Look until `predicate()` is truthy and return what it gave; AssertionError names `description` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()

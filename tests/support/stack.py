@@ -1,0 +1,218 @@
+"""A whole loop for tests: the stack brought up by the commands a person types, and where to look at what its parts did.
+
+Only outcomes are looked at: replies, the archive, window files, the registry, the Prefect API, the service's own gauges.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from deployments.hold import Loop, backlog
+from deployments.prefect_api import PrefectApi
+from deployments.scrape import scrape
+from deployments.state import Service, Stack, remembered
+from deployments.witness import Run, Seen, Witness
+from monitoring.archive import Archive, Counts
+from monitoring.state import WindowResult, load_results
+from monitoring.window import Window
+from perennial.card import Card
+from perennial.model import CARD_FILE
+from perennial.registry import Registry
+from perennial.spec import ModelSpec, load_spec
+from service.store import connect
+from tasks.replay import ID, Client, Tick, prepare, ticks
+from tests.support.isolation import REDIS
+from tests.support.processes import ROOT, python
+from tests.support.store import own_database
+from tests.support.waiting import wait_until
+
+COMMAND_TIMEOUT = 240.0
+"""Seconds one command may take; `up` takes 20 on two quiet cores and several times that beside other work."""
+
+FLOW_TIMEOUT = 240.0
+"""Seconds for a flow run of a small model: two process starts of several seconds and a training of a few."""
+
+LOOP_TIMEOUT = 90.0
+"""Seconds for the monitor to do what it does within a few."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model's loop that is up."""
+
+    spec: ModelSpec
+    path: Path
+    stack: Stack
+    loop: Loop = field(repr=False)
+    api: PrefectApi = field(repr=False)
+    client: Client = field(repr=False)
+
+    @property
+    def service(self) -> Service:
+        """The model's service."""
+        service = self.stack.service_of(self.spec.name)
+        assert service is not None
+        return service
+
+    @property
+    def witness(self) -> Witness:
+        """Who reads the Prefect API."""
+        return self.loop.witness
+
+    @property
+    def registry(self) -> Registry:
+        """Where the versions are."""
+        return self.loop.registry
+
+    @property
+    def champion(self) -> int | None:
+        """The version that the registry says serves."""
+        return self.registry.aliases(self.spec.name).champion
+
+    @property
+    def serving(self) -> int:
+        """The version that every worker of the service answers with."""
+        return scrape(self.loop.service_url).version
+
+    def card(self, version: int) -> Card:
+        """What a version says of itself."""
+        return Card.model_validate_json(self.registry.read(self.spec.name, version)[CARD_FILE])
+
+    def train(self, until: datetime) -> Run:
+        """The first training by its deployment, on rows before `until`; its run once the version serves."""
+        asked = self.witness.start("train", {"until": until.isoformat()})
+        run = wait_until(lambda: self._ended(asked), FLOW_TIMEOUT, "the training to end")
+        assert run.state == "COMPLETED", run.message
+        wait_until(lambda: self.serving == self.champion == 1, 30, "the service to answer with version 1")
+        return run
+
+    def replay(self, table: pl.DataFrame, start: datetime, delay: timedelta, step: timedelta) -> "Replay":
+        """The rows from `start` on, to be asked in their order; their labels are told `delay` later. Nothing is sent yet."""
+        return Replay(self.client, ticks(prepare(table, self.spec), start, None, delay, step))
+
+    def window(self, start: datetime) -> WindowResult:
+        """The result of the window that starts then, once the monitor has closed it."""
+        closed = Window(start=start, end=start + self.spec.window.length)
+        return wait_until(lambda: self._result(closed), LOOP_TIMEOUT, f"the monitor to close the window {closed}")
+
+    def retraining(self, event_id: str) -> Run:
+        """The one run that an event has started, once it has ended."""
+        wait_until(lambda: self.witness.run_for(event_id), LOOP_TIMEOUT, f"the automation to answer event {event_id}")
+        return wait_until(lambda: self._over(event_id), FLOW_TIMEOUT, "the retraining to end")
+
+    def event(self, event_id: str) -> Seen:
+        """An event of the feed; the server shows it a few seconds after it has confirmed it."""
+        return wait_until(lambda: self._event(event_id), LOOP_TIMEOUT, f"the feed to show event {event_id}")
+
+    def parameters(self, run: Run) -> dict[str, Any]:
+        """The parameters of a flow run, as the API has them."""
+        found: dict[str, Any] = self.api.ask("GET", f"/flow_runs/{run.id}")["parameters"]
+        return found
+
+    def archived(self) -> Counts:
+        """What the archive holds once nothing waits in the streams any more."""
+        wait_until(lambda: backlog(self.loop) == 0, LOOP_TIMEOUT, "the monitor to archive everything")
+        return self.archive().counts()
+
+    def archive(self) -> Archive:
+        """The prediction log."""
+        return Archive(self.loop.home, self.spec.task, self.card(1).schema_)
+
+    def _ended(self, run_id: str) -> Run | None:
+        run = self.witness.run(run_id)
+        return run if run.terminal else None
+
+    def _over(self, event_id: str) -> Run | None:
+        run = self.witness.run_for(event_id)
+        return run if run is not None and run.terminal else None
+
+    def _result(self, window: Window) -> WindowResult | None:
+        return next((result for result in load_results(self.loop.home) if result.window == window), None)
+
+    def _event(self, event_id: str) -> Seen | None:
+        return next((event for event in self.witness.events() if event.id == event_id), None)
+
+
+class Replay:
+    """A table lived through as far as a test wants to."""
+
+    def __init__(self, client: Client, moments: Iterator[Tick]) -> None:
+        self._client, self._moments, self._next = client, moments, next(moments, None)
+        self.asked: list[str] = []
+        self.told: list[str] = []
+
+    def until(self, end: datetime, insist: bool = False) -> None:
+        """Send what happens before `end`; a tick that fails is sent again when we insist, for as long as a restart may take."""
+        while self._next is not None and self._next.clock < end:
+            tick, self._next = self._next, next(self._moments, None)
+            sent = self._client.send(tick)
+            if insist and sent.failed:
+                wait_until(partial(self._sent, tick), LOOP_TIMEOUT, "the service to answer again")
+            self.asked += [row[ID] for row in tick.rows]
+            self.told += [row[ID] for row in tick.labels]
+
+    def _sent(self, tick: Tick) -> bool:
+        return not self._client.send(tick).failed
+
+
+@contextmanager
+def stage(path: Path, home: Path, **environ: str) -> Iterator[Stage]:
+    """Bring the stack of a spec up in `home`; whatever is left of it is taken down when the block is left."""
+    own, began = {"PERENNIAL_HOME": str(home), **environ}, datetime.now(UTC)
+    try:
+        perennial("up", str(path), **own)
+        stack, spec = remembered(home), load_spec(path)
+        assert stack is not None
+        service = stack.service_of(spec.name)
+        assert service is not None
+        with (
+            PrefectApi(stack.prefect.url, {}) as api,
+            connect(stack.store.url) as store,
+            Client(service.url) as client,
+        ):
+            registry, witness = Registry(str(home.absolute() / "registry")), Witness(api, spec.name, began)
+            loop = Loop(spec.name, home.absolute() / spec.name, service.url, stack.store.url, store, registry, witness)
+            yield Stage(spec, path, stack, loop, api, client)
+    finally:
+        perennial("down", **own)
+
+
+def perennial(*arguments: str, **environ: str) -> str:
+    """Run one command of the command line as a person does; returns what it printed, fails when it fails."""
+    done = subprocess.run(
+        python("-c", "from deployments.cli import main; main()", *arguments),
+        cwd=ROOT,
+        env={**_surroundings(), **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, f"perennial {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4_000:]}"
+    return done.stdout
+
+
+def _surroundings() -> dict[str, str]:
+    """The environment of the tests, but for where W&B puts its files: that is the home's own affair."""
+    return {name: value for name, value in os.environ.items() if not (name.startswith("WANDB_") and name.endswith("_DIR"))}
+
+
+def given_store() -> Mapping[str, str]:
+    """REDIS_URL as the person who runs the tests has set it, cleared for us; nothing where the stack brings its own."""
+    given = os.environ.get(REDIS)
+    if not given:
+        return {}
+    url = own_database(given)
+    with connect(url) as store:
+        store.flushdb()
+    return {"REDIS_URL": url}
