@@ -100,10 +100,12 @@ class Driver:
         )
 
     def _retrained(self, run: Run | None) -> None:
-        before, after = self._now.version, self._loop.registry.aliases(self._loop.model).champion
-        outcome = f"version {after} answers now" if after != before else f"version {before} stays"
-        story = f"{run.name} ended {run.state}" if run is not None else self.hold.problems[-1]
-        self._display.say(f"  retraining: {story}; {outcome}")
+        registry, model = self._loop.registry, self._loop.model
+        before, after, newest = self._now.version, registry.aliases(model).champion, registry.versions(model)[-1]
+        if run is None:
+            self._display.say(f"  retraining: {self.hold.problems[-1]}")
+        else:
+            self._display.say(f"  retraining: {run.name} ended {run.state.lower()}; {became(before, after, newest, run.message)}")
         self._now = replace(self._now, version=after, retrainings=self._now.retrainings + (run is not None))
 
     def _show(self, tick: Tick, total: Sent, seconds: float) -> None:
@@ -140,6 +142,15 @@ def line(result: WindowResult, compared: Compared | None, metric: str) -> str:
     quality = f"{NAMES[metric]} {_of(compared, 'loop', metric)} (frozen {_of(compared, 'static', metric)})"
     kind = "" if result.decision.kind == "none" else f"{result.decision.kind.upper()}: "
     return f"{when}  {result.rows:>6,} rows  v{result.version}  {drift}  {quality}  {kind}{result.decision.reason}"
+
+
+def became(before: int | None, after: int | None, newest: int, message: str) -> str:
+    """What a retraining came to: `before` and `after` are the champions around it, `newest` the newest version there is."""
+    if after != before:
+        return f"version {after} answers now"
+    if newest > (before or 0) and not message:
+        return f"the gate refused version {newest}, version {before} answers on"
+    return f"{message or 'nothing was published'}; version {before} answers on"
 
 
 def _of(compared: Compared | None, side: str, metric: str) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.driver import line, take_due
+from deployments.driver import became, line, take_due
 from deployments.hold import patiently
 from monitoring.policy import Decision
 from monitoring.state import WindowResult
@@ -94,3 +94,9 @@ def test_a_line_says_what_the_window_was_and_what_was_decided() -> None:
         "04 Mar to 11 Mar   6,546 rows  v3  drift 0.1250 (bound 0.2500)  AUC 0.7000 (frozen 0.6500)  within bounds"
     )
     assert line(a_result("drift", "0.4 is over 0.25"), None, "auc").endswith("AUC - (frozen -)  DRIFT: 0.4 is over 0.25")
+
+
+def test_a_retraining_is_told_by_what_it_came_to() -> None:
+    assert became(1, 2, 2, "") == "version 2 answers now"
+    assert became(1, 1, 2, "") == "the gate refused version 2, version 1 answers on"
+    assert became(1, 1, 2, "settled by version 1") == "settled by version 1; version 1 answers on"
