@@ -3,17 +3,22 @@
 The bins of a table are made once; every fold and trial is a subset of them.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from perennial.errors import TrainingError
 from perennial.metrics import higher_is_better
+from tasks.job import CALM
 from tasks.split import Indices
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 Params = dict[str, float | int | str | bool]
 
@@ -52,7 +57,7 @@ class Table:
 class Boosted:
     """A booster, its number of rounds, and its metric after each round on the rows it was stopped by, if any."""
 
-    booster: lgb.Booster
+    booster: "lgb.Booster"
     rounds: int
     curve: tuple[float, ...] = ()
 
@@ -67,15 +72,16 @@ class Bins:
 
     def __init__(self, table: Table, params: Mapping[str, Any]) -> None:
         self.table = table
-        self._set = lgb.Dataset(
+        dataset = load_lightgbm().Dataset(
             table.matrix,
             table.labels,
             weight=table.weights,
             feature_name=list(table.names),
             categorical_feature=list(table.categorical),
-            params={key: value for key, value in params.items() if key not in ("objective", "metric")},
-            free_raw_data=True,
-        ).construct()
+            params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
+        )
+        with _explained(params):
+            self._set = dataset.construct()
 
     def boost(self, params: Mapping[str, Any], rounds: int, train: Indices | None = None) -> Boosted:
         """Train a fixed number of rounds on `train`, or on all rows."""
@@ -84,24 +90,37 @@ class Bins:
     def boost_until(self, params: Mapping[str, Any], rounds: int, patience: int, train: Indices, valid: Indices) -> Boosted:
         """Train on `train` until `valid` has not improved for `patience` rounds, at most `rounds`."""
         record: dict[str, dict[str, list[float]]] = {}
-        stop = lgb.early_stopping(patience, first_metric_only=True, verbose=False)
+        stop = load_lightgbm().early_stopping(patience, first_metric_only=True, verbose=False)
         booster = _train(params, self._subset(train), rounds, self._subset(valid), record, stop)
         curve = tuple(next(iter(record["valid"].values())))
         return Boosted(booster, booster.best_iteration or len(curve), curve)
 
-    def _subset(self, rows: Indices | None) -> lgb.Dataset:
-        return self._set if rows is None else self._set.subset(rows)
+    def _subset(self, rows: Indices | None) -> Any:
+        return self._set if rows is None else self._set.subset(rows.tolist())
 
 
-def _train(
-    params: Mapping[str, Any], train: lgb.Dataset, rounds: int, valid: lgb.Dataset | None, record: dict[str, Any], *callbacks: Any
-) -> lgb.Booster:
+def _train(params: Mapping[str, Any], train: Any, rounds: int, valid: Any, record: dict[str, Any], *callbacks: Any) -> Any:
+    lgb = load_lightgbm()
     sets = [valid] if valid is not None else []
     watching = [lgb.record_evaluation(record), *callbacks] if sets else []
-    try:
+    with _explained(params):
         return lgb.train(dict(params), train, rounds, valid_sets=sets, valid_names=["valid"] * len(sets), callbacks=watching)
-    except lgb.basic.LightGBMError as error:
+
+
+@contextmanager
+def _explained(params: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except load_lightgbm().basic.LightGBMError as error:
         raise TrainingError(f"LightGBM cannot train with {dict(params)}: {error}") from error
+
+
+def load_lightgbm() -> Any:
+    """LightGBM, loaded where it is used: it takes a second, and calm threads must have been asked for before."""
+    os.environ.setdefault(*CALM)
+    import lightgbm
+
+    return lightgbm
 
 
 def full_params(task: str, metric: str, classes: int, chosen: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:

@@ -4,9 +4,9 @@ The newest rows stop the boosting, then all rows are boosted for that many round
 a model can least do without.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import lightgbm as lgb
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from tasks.features import Material
 from tasks.job import Job
 from tasks.split import Indices
 from tasks.step import step
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 NEWEST = 0.1
 """Share of the training rows, the newest, that decides the number of rounds."""
@@ -33,7 +36,7 @@ UNGUIDED = 100
 class Fitted:
     """A booster with the features it reads; `curve` is its metric by round on the newest rows, before they were added."""
 
-    booster: lgb.Booster
+    booster: "lgb.Booster"
     compiled: CompiledFeatures
     classes: tuple[str, ...]
     params: Params
@@ -57,12 +60,11 @@ def fit_model(job: Job, material: Material, params: Params) -> Fitted:
     bins = Bins(table, full)
     older, newest = newest_apart(table)
     if newest.size < FEW or older.size < FEW or not has_contrast(table.labels[newest]):
-        rounds, curve = min(UNGUIDED, spec.search.max_rounds), ()
+        final = bins.boost(full, min(UNGUIDED, spec.search.max_rounds))
     else:
         stopped = bins.boost_until(full, spec.search.max_rounds, spec.search.patience, older, newest)
-        rounds, curve = stopped.rounds, stopped.curve
-    booster = bins.boost(full, rounds).booster
-    return Fitted(booster, material.compiled, material.classes, chosen, rounds, curve, bins)
+        final = replace(bins.boost(full, stopped.rounds), curve=stopped.curve)
+    return Fitted(final.booster, material.compiled, material.classes, chosen, final.rounds, final.curve, bins)
 
 
 def newest_apart(table: Table) -> tuple[Indices, Indices]:

@@ -1,5 +1,6 @@
 """Gate: may the challenger replace the champion? Judged on labelled rows newer than anything either was trained on."""
 
+import math
 from datetime import datetime
 from typing import Literal
 
@@ -60,7 +61,7 @@ def judge(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataF
 def decide(metric: str, challenger: float, champion: float, min_gain: float) -> tuple[Decision, str]:
     """Promote when the relative gain is positive and at least `min_gain`."""
     better = challenger - champion if higher_is_better(metric) else champion - challenger
-    gain = better / abs(champion) if champion else np.sign(better) * np.inf
+    gain = better / abs(champion) if champion else math.copysign(math.inf, better) if better else 0.0
     text = f"{metric} {challenger:.5g} against the champion's {champion:.5g} ({gain:+.2%})"
     if better > 0 and gain >= min_gain:
         return "promote", text

@@ -25,7 +25,7 @@ def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
     error = error_of(state)
     if error is None:
         return
-    report(error, group=("flow", flow.name, type(error).__name__), flow=flow.name, flow_run=str(flow_run.id))
+    report(error, group=("flow", flow.name), flow=flow.name, flow_run=str(flow_run.id))
     flush()
 
 

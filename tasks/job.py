@@ -13,6 +13,11 @@ from perennial.registry import Registry
 from perennial.settings import Settings, load_settings
 from perennial.spec import ModelSpec, load_spec
 
+CALM = ("OMP_WAIT_POLICY", "passive")
+"""Makes OpenMP's threads sleep, not spin, while they wait for one another; it is read once, when LightGBM is loaded.
+
+On busy cores a spinning thread keeps the one it waits for from running: measured 10 to 30 times slower."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -58,9 +63,13 @@ def begin(spec: str) -> Job:
 
     from perennial.triage import init_triage, tag
 
+    os.environ.setdefault(*CALM)  # before anything below loads LightGBM
     job = open_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
     init_triage(job.settings, "flow")
     tag(
-        model=job.spec.name, flow=str(flow_run.get_flow_name()), flow_run=str(job.run_id), flow_run_url=str(flow_run.get_ui_url())
+        model=job.spec.name,
+        flow=str(flow_run.get_flow_name()),
+        flow_run=str(job.run_id),
+        flow_run_url=str(flow_run.get_flow_run_ui_url()),
     )
     return job

@@ -3,6 +3,9 @@
 Nothing is joined, derived or checked here: a reader answers with the table as it stands, or says why it cannot.
 """
 
+import bz2
+import gzip
+import lzma
 import zipfile
 from collections.abc import Callable, Mapping
 from glob import glob
@@ -16,8 +19,11 @@ from perennial.errors import FunctionError, PerennialError, SourceError
 from perennial.functions import load_function
 from perennial.spec import SourceSpec
 
-PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
-"""Endings of single compressed files and fsspec's names for them."""
+PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+"""Endings of single compressed files, and what unpacks them."""
+
+PATIENCE = 60.0
+"""Seconds a web server may stay silent."""
 
 _CSV, _PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
 _LOCAL = "file://"
@@ -63,10 +69,7 @@ def _read_local(name: str, path: Path, nulls: tuple[str, ...]) -> pl.DataFrame:
     if path.suffix == ".zip":
         return _read_zip(name, path, nulls)
     if path.suffix in PACKED:
-        import fsspec
-
-        with fsspec.open(str(path), "rb", compression=PACKED[path.suffix]) as stream:
-            return _parse(name, path.stem, BytesIO(stream.read()), nulls)
+        return _parse(name, path.stem, BytesIO(PACKED[path.suffix](path.read_bytes())), nulls)
     return _parse(name, path.name, path, nulls)
 
 
@@ -79,18 +82,32 @@ def _read_zip(name: str, source: Path | IO[bytes], nulls: tuple[str, ...]) -> pl
 
 
 def _read_remote(name: str, url: str, nulls: tuple[str, ...]) -> pl.DataFrame:
-    """Plain cloud objects go through polars' own readers, everything else through fsspec (which unpacks and globs)."""
+    """Objects of S3, GCS and Azure go through polars' own readers; the web, and packed objects, as bytes."""
+    suffix, web = Path(url).suffix, url.startswith(("http://", "https://"))
+    if suffix in _PARQUET and not web:
+        return pl.scan_parquet(url).collect()
+    if suffix in _CSV and not web:
+        return pl.scan_csv(url, **_csv_options(nulls, url)).collect()
+    content = _from_web(url) if web else _from_store(url)
+    if suffix == ".zip":
+        return _read_zip(name, BytesIO(content), nulls)
+    if suffix in PACKED:
+        return _parse(name, Path(url).stem, BytesIO(PACKED[suffix](content)), nulls)
+    return _parse(name, Path(url).name, BytesIO(content), nulls)
+
+
+def _from_web(url: str) -> bytes:
+    import httpx
+
+    return httpx.get(url, follow_redirects=True, timeout=PATIENCE).raise_for_status().content
+
+
+def _from_store(url: str) -> bytes:
     import fsspec
 
-    suffix = Path(url).suffix
-    if suffix in _PARQUET and not url.startswith(("http:", "https:")):
-        return pl.scan_parquet(url).collect()
-    if suffix in _CSV and not url.startswith(("http:", "https:")):
-        return pl.scan_csv(url, **_csv_options(nulls, url)).collect()
-    with fsspec.open(url, "rb", compression=PACKED.get(suffix)) as stream:
-        content = BytesIO(stream.read())
-    inner = Path(url).stem if suffix in PACKED else Path(url).name
-    return _read_zip(name, content, nulls) if suffix == ".zip" else _parse(name, inner, content, nulls)
+    with fsspec.open(url, "rb") as stream:
+        content: bytes = stream.read()
+    return content
 
 
 def _parse(name: str, file: str, content: Path | IO[bytes], nulls: tuple[str, ...]) -> pl.DataFrame:

@@ -32,9 +32,10 @@ def split_newest(frame: pl.DataFrame, event_time: str, length: timedelta) -> Spl
     cut = newest - length
     older = int((frame[event_time] <= cut).sum())
     if older == 0:
-        span = f"{frame[event_time].min():%Y-%m-%d %H:%M} to {newest:%Y-%m-%d %H:%M}"
+        span = f"{frame[event_time].min()!s} to {newest}"
         raise TrainingError(
-            f"all rows ({span}) lie within the newest {format_duration(length)} that are held out: shorten it in the spec, or bring more"
+            f"all rows ({span}) lie within the newest {format_duration(length)}, which are held out: "
+            "shorten it in the spec, or bring more rows"
         )
     return Split(frame.head(older), frame.slice(older))
 
@@ -46,11 +47,16 @@ def forward_chain(times: NDArray[np.datetime64], folds: int) -> list[tuple[Indic
     unless all rows share one moment, which is a TrainingError.
     """
     rows = times.size
-    cuts = [int(np.searchsorted(times, times[min(rows * part // (folds + 1), rows - 1)])) for part in range(1, folds + 1)]
-    edges = [*sorted({cut for cut in cuts if cut > 0}), rows]
+    cuts = {_moment_start(times, rows * part // (folds + 1)) for part in range(1, folds + 1)}
+    edges = [*sorted(cut for cut in cuts if cut < rows), rows]
     if len(edges) < 2:
         raise TrainingError("all rows have the same event time, so nothing can be learnt from the past about the future")
     return [(np.arange(start), np.arange(start, stop)) for start, stop in itertools.pairwise(edges)]
+
+
+def _moment_start(times: NDArray[np.datetime64], place: int) -> int:
+    """The first row of the moment that `place` lies in; of the next moment where that would be the very first row."""
+    return int(np.searchsorted(times, times[place], "left")) or int(np.searchsorted(times, times[place], "right"))
 
 
 def split_test(job: Job, frame: pl.DataFrame) -> Split:

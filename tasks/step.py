@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from perennial.errors import PerennialError, PrefectUnreachable, SourceError, StoreUnreachable
+from perennial.errors import PrefectUnreachable, SourceError, StoreUnreachable
 
 RETRIES = 3
 BACKOFF: list[float] = [1, 5, 25]
@@ -36,8 +36,11 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
 
 def transient(error: BaseException) -> bool:
     """Whether the error is about a connection; a missing file or a wrong table does not heal by waiting."""
-    if isinstance(error, SourceError):
-        return error.__cause__ is not None and not isinstance(error.__cause__, (FileNotFoundError, ValueError))
-    if isinstance(error, (StoreUnreachable, PrefectUnreachable)):
-        return True
-    return isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, PerennialError)
+    import httpx
+    from sqlalchemy.exc import OperationalError
+
+    reason = error.__cause__ if isinstance(error, SourceError) else error
+    if isinstance(reason, httpx.HTTPStatusError):
+        return reason.response.is_server_error
+    connections = (ConnectionError, TimeoutError, httpx.TransportError, OperationalError)
+    return isinstance(reason, (*connections, StoreUnreachable, PrefectUnreachable))

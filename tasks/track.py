@@ -65,6 +65,7 @@ def track_training(job: Job, training: Training) -> None:
     card = training.model.card
     run = wandb.init(
         project=job.settings.wandb_project,
+        dir=os.environ["WANDB_DIR"],
         id=card.wandb_run,
         name=f"{card.name} v{card.version}",
         group=card.name,
@@ -146,6 +147,7 @@ def _settings(job: Job) -> "wandb.Settings":
         disable_code=True,
         x_disable_stats=True,
         x_disable_meta=True,
+        x_save_requirements=False,
     )
 
 

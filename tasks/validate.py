@@ -181,7 +181,8 @@ def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spe
             what = f"is null ({nulls / frame.height:.1%}; the spec lets {check.max_null_rate:.1%} through)"
             yield Problem(column=column, what=what, rows=nulls)
     if labelled.height < spec.checks.min_rows:
-        what = f"is known for only {labelled.height:,} of {good.height:,} good rows; checks.min_rows asks for {spec.checks.min_rows:,}"
+        known = f"is known for only {labelled.height:,} of {good.height:,} good rows"
+        what = f"{known}; checks.min_rows asks for {spec.checks.min_rows:,}"
         yield Problem(column=spec.target, what=what, rows=0)
     elif labelled[spec.target].n_unique() < 2:
         yield Problem(column=spec.target, what=f"is always {labelled[spec.target][0]!r}: there is nothing to learn", rows=0)
