@@ -5,9 +5,9 @@ conditional put (`mode="create"`) and replace whole objects atomically by themse
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
@@ -46,14 +46,15 @@ def _is_local(fs: Any) -> bool:
 
 def _stage(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".staged-")
+    # Not mkstemp: its files are for one user only, and a registry is shared.
+    staged = path.parent / f".staged-{uuid4().hex}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with staged.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
         # On a full disk the part that was written would keep it full.
-        Path(name).unlink()
+        staged.unlink(missing_ok=True)
         raise
-    return Path(name)
+    return staged

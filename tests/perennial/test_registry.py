@@ -1,6 +1,7 @@
 """Versions never change, aliases move by compare-and-set, and damage is named."""
 
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -53,6 +54,14 @@ def test_a_missing_file_is_refused_by_name(registry: Registry) -> None:
     Path(registry.url, "models/flights/versions/1/model.txt").unlink()
     with pytest.raises(CorruptVersion, match=r"model\.txt of 'flights' version 1 is missing"):
         registry.read("flights", 1)
+
+
+def test_other_users_may_read_what_the_umask_lets_them(registry: Registry) -> None:
+    registry.publish("flights", files)
+    before = os.umask(0o022)
+    os.umask(before)
+    manifest = Path(registry.url, "models/flights/versions/1/manifest.json")
+    assert manifest.stat().st_mode & 0o777 == 0o666 & ~before
 
 
 def test_a_publisher_that_dies_leaves_no_version(registry: Registry) -> None:
