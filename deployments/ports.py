@@ -1,7 +1,16 @@
-"""Ports of the local stack: asked for, remembered or found; it only looks, and never keeps one open."""
+"""Ports of the local stack: asked for, remembered or found; it never listens on one itself."""
 
+import fcntl
+import os
 import socket
+import tempfile
 from collections.abc import Container
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
 
 from perennial.errors import StackError
 
@@ -25,22 +34,57 @@ def is_free(host: str, port: int) -> bool:
     return not _answers(reachable(host), port) and _can_bind(host, port)
 
 
-def find_port(host: str, preferred: int, taken: Container[int] = ()) -> int:
-    """The first free port from `preferred` upwards that is not in `taken`; raises StackError."""
-    last = min(preferred + TRIES, 65_536)
-    for port in range(preferred, last):
-        if port not in taken and is_free(host, port):
+class Ports:
+    """Ports handed out while a stack is planned and starts; until the block is left no other stack is given the same ones.
+
+    Between looking at a port and listening on it lie seconds, in which a second stack would otherwise find it free too.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._held.close()
+
+    def find(self, host: str, preferred: int, taken: Container[int] = ()) -> int:
+        """The first free port from `preferred` upwards that is not in `taken`; raises StackError."""
+        last = min(preferred + TRIES, 65_536)
+        for port in range(preferred, last):
+            if port not in taken and self._reserve(port) and is_free(host, port):
+                return port
+        raise StackError(
+            f"no free port from {preferred} to {last - 1} on {host}: end what listens there, or ask for another port"
+        )
+
+    def claim(self, host: str, port: int, what: str, variable: str) -> int:
+        """The port that was asked for by name; raises StackError naming it when somebody has it."""
+        if self._reserve(port) and is_free(host, port):
             return port
-    raise StackError(f"no free port from {preferred} to {last - 1} on {host}: end what listens there, or ask for another port")
+        fix = "end what listens there, or change it"
+        raise StackError(f"port {port} on {host} is taken, but {variable} asks for it as {what}: {fix}")
+
+    def _reserve(self, port: int) -> bool:
+        directory = Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-ports"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        lock = self._held.enter_context((directory / str(port)).open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
 
-def claim_port(host: str, port: int, what: str, variable: str) -> int:
-    """The port that was asked for by name; raises StackError naming it when somebody listens there."""
-    if is_free(host, port):
-        return port
-    raise StackError(
-        f"port {port} on {host} is taken, but {variable} asks for it as {what}: end what listens there, or change it"
-    )
+def listens(pid: int, port: int) -> bool:
+    """Whether a process or one of its descendants is who listens on `port`."""
+    try:
+        process = psutil.Process(pid)
+        sockets = [socket for one in (process, *process.children(recursive=True)) for socket in one.net_connections("tcp")]
+    except psutil.Error:
+        return False
+    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
 def _answers(host: str, port: int) -> bool:

@@ -12,6 +12,7 @@ import httpx
 
 from deployments import deploy, parts, plan, supervision
 from deployments.orphans import settle_orphans
+from deployments.ports import Ports, listens
 from deployments.prefect_api import PrefectApi
 from deployments.state import Service, Stack, remember, remembered, state_dir
 from deployments.store import store_answers
@@ -41,9 +42,9 @@ def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime
     it early, Ctrl-C too, ends a stack that this call has started.
     """
     spec, directory = load_spec(path), state_dir(settings.home)
-    with _alone(directory):
+    with _alone(directory), Ports() as ports:
         running = supervision.supervisor_of(directory) is not None
-        stack = _planned(running, spec, path, settings, now)
+        stack = _planned(running, spec, path, settings, ports, now)
         try:
             _launch(stack, environ, running)
             _bring_up(stack, spec, settings, environ, now, tell)
@@ -102,12 +103,13 @@ def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: M
     return target
 
 
-def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, now: datetime) -> Stack:
+def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, ports: Ports, now: datetime) -> Stack:
     before = remembered(settings.home)
     if running and before is not None:
         plan.refuse_other_parts(before, settings)
-        return plan.with_service(before, before, spec, path, settings)
-    return plan.with_service(plan.fresh(before, settings, Path.cwd(), now), before, spec, path, settings)
+        return plan.with_service(before, before, spec, path, settings, ports)
+    stack = plan.fresh(before, settings, ports, Path.cwd(), now)
+    return plan.with_service(stack, before, spec, path, settings, ports)
 
 
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
@@ -131,8 +133,8 @@ def _bring_up(stack: Stack, spec: ModelSpec, settings: Settings, environ: Mappin
     service = stack.service_of(spec.name)
     assert service is not None
     with PrefectApi(stack.prefect.url, environ) as api:
-        _ready(stack, parts.STORE, lambda: store_answers(stack.store.url), tell)
-        _ready(stack, parts.PREFECT, api.healthy, tell)
+        _ready(stack, parts.STORE, lambda: _ours(stack, parts.STORE, stack.store.port) and store_answers(stack.store.url), tell)
+        _ready(stack, parts.PREFECT, lambda: _ours(stack, parts.PREFECT, stack.prefect.port) and api.healthy(), tell)
         _start_worker(stack, api, now)
         _wait(stack, parts.WORKER, lambda: api.has_pool(POOL))
         tell("deployments", "applying")
@@ -141,7 +143,7 @@ def _bring_up(stack: Stack, spec: ModelSpec, settings: Settings, environ: Mappin
         _ready(stack, parts.WORKER, lambda: api.online_workers(POOL, stack.started_at), tell)
         _keep_watching(api, spec.name, now)
         tell("monitor", "ready")
-    _ready(stack, service.program, lambda: _serves(service), tell)
+    _ready(stack, service.program, lambda: _ours(stack, service.program, service.port) and _serves(service), tell)
 
 
 def _start_worker(stack: Stack, api: PrefectApi, now: datetime) -> None:
@@ -189,6 +191,11 @@ def _log_end(stack: Stack, part: str) -> str:
     if not log.exists():
         return ""
     return f"; the end of {log}:\n{log.read_text(errors='replace').strip()[-1_500:]}"
+
+
+def _ours(stack: Stack, part: str, port: int | None) -> bool:
+    """Whether it is our own process that listens: another server that took the port in the meantime would answer as well."""
+    return port is None or listens(supervision.states(stack.socket)[part].pid, port)
 
 
 def _serves(service: Service) -> bool:

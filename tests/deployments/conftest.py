@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from deployments import stack as stacks
-from deployments.ports import find_port
+from deployments.ports import Ports
 from deployments.prefect_api import PrefectApi
 from deployments.state import Stack
 from perennial.settings import Settings
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, free_port
 
 FLIGHTS = ROOT / "examples" / "flights.toml"
 """The spec that the stack of the tests is brought up for."""
@@ -20,8 +20,8 @@ FLIGHTS = ROOT / "examples" / "flights.toml"
 
 @pytest.fixture(scope="session")
 def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of the tests' stack: a home of its own and a port that nobody asks for."""
-    return Settings(home=tmp_path_factory.mktemp("stack"), port=find_port("127.0.0.1", 18_000))
+    """Settings of the tests' stack: a home of its own and a port that nobody else asks for."""
+    return Settings(home=tmp_path_factory.mktemp("stack"), port=free_port())
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,13 @@ def stack(stack_settings: Settings) -> Iterator[Stack]:
     """A stack that is up, with the flights example deployed."""
     yield stacks.up(FLIGHTS, stack_settings, os.environ, datetime.now(UTC))
     stacks.down(stack_settings)
+
+
+@pytest.fixture
+def ports() -> Iterator[Ports]:
+    """Ports that no other stack is given during the test."""
+    with Ports() as handed_out:
+        yield handed_out
 
 
 @pytest.fixture

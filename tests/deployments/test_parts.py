@@ -6,21 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from deployments import parts, plan, supervision
+from deployments import parts, supervision
 from deployments.state import Stack
 from perennial.settings import Settings, load_settings
-from perennial.spec import load_spec
-from tests.deployments.conftest import FLIGHTS
-from tests.deployments.test_plan import NOW
-
-
-def stack_of(settings: Settings) -> Stack:
-    return plan.with_service(plan.fresh(None, settings, Path.cwd(), NOW), None, load_spec(FLIGHTS), FLIGHTS, settings)
+from tests.deployments.test_plan import planned
 
 
 @pytest.fixture
 def embedded(tmp_path: Path) -> Stack:
-    return stack_of(Settings(home=tmp_path))
+    return planned(Settings(home=tmp_path))
 
 
 def test_the_worker_stops_first_and_the_store_last(embedded: Stack) -> None:
@@ -29,7 +23,7 @@ def test_the_worker_stops_first_and_the_store_last(embedded: Stack) -> None:
 
 
 def test_parts_that_somebody_else_runs_are_not_started(tmp_path: Path) -> None:
-    foreign = stack_of(Settings(home=tmp_path, redis_url="redis://there:6379/0", prefect_api_url="https://there/api"))
+    foreign = planned(Settings(home=tmp_path, redis_url="redis://there:6379/0", prefect_api_url="https://there/api"))
     assert [program.name for program in parts.programs(foreign)] == ["service-flights", "worker"]
     environment = parts.environment(foreign, {"PREFECT_API_KEY": "k"})
     assert environment["PREFECT_API_URL"] == "https://there/api"
@@ -53,6 +47,6 @@ def test_telemetry_is_off(embedded: Stack) -> None:
 
 def test_no_secret_is_written_to_a_file(tmp_path: Path) -> None:
     secret = Settings(home=tmp_path, wandb_api_key="hush", sentry_dsn="hush")  # type: ignore[arg-type]
-    stack = stack_of(secret)
+    stack = planned(secret)
     supervision.write_config(tmp_path, stack.socket, parts.programs(stack))
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and "hush" in file.read_text()]

@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 from deployments import plan
-from deployments.ports import find_port
+from deployments.ports import Ports
 from deployments.state import Stack, remember, remembered
 from perennial.errors import StackError
 from perennial.settings import Settings, load_settings
 from perennial.spec import load_spec
 from tests.deployments.conftest import FLIGHTS
+from tests.support.processes import free_port
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def planned(settings: Settings, before: Stack | None = None) -> Stack:
-    stack = plan.fresh(before, settings, Path.cwd(), NOW)
-    return plan.with_service(stack, before, load_spec(FLIGHTS), FLIGHTS, settings)
+    with Ports() as ports:
+        stack = plan.fresh(before, settings, ports, Path.cwd(), NOW)
+        return plan.with_service(stack, before, load_spec(FLIGHTS), FLIGHTS, settings, ports)
 
 
 def test_parts_of_the_environment_are_not_embedded(tmp_path: Path) -> None:
@@ -51,32 +53,32 @@ def test_a_taken_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
             planned(load_settings({"PERENNIAL_HOME": str(tmp_path), "PERENNIAL_PORT": port}))
 
 
-def test_the_same_spec_twice_is_one_service(tmp_path: Path) -> None:
+def test_the_same_spec_twice_is_one_service(tmp_path: Path, ports: Ports) -> None:
     stack = planned(Settings(home=tmp_path))
-    assert plan.with_service(stack, stack, load_spec(FLIGHTS), FLIGHTS, Settings(home=tmp_path)) == stack
+    assert plan.with_service(stack, stack, load_spec(FLIGHTS), FLIGHTS, Settings(home=tmp_path), ports) == stack
 
 
-def test_another_model_gets_a_service_and_a_port_of_its_own(tmp_path: Path, spec_copy: Path) -> None:
+def test_another_model_gets_a_service_and_a_port_of_its_own(tmp_path: Path, spec_copy: Path, ports: Ports) -> None:
     one = planned(Settings(home=tmp_path))
-    both = plan.with_service(one, None, load_spec(spec_copy), spec_copy, Settings(home=tmp_path))
+    both = plan.with_service(one, None, load_spec(spec_copy), spec_copy, Settings(home=tmp_path), ports)
     assert [service.model for service in both.services] == ["flights", "other"]
     assert both.services[0].port != both.services[1].port
 
 
-def test_one_model_is_not_served_from_two_specs(tmp_path: Path) -> None:
+def test_one_model_is_not_served_from_two_specs(tmp_path: Path, ports: Ports) -> None:
     stack = planned(Settings(home=tmp_path))
     other = tmp_path / "flights.toml"
     with pytest.raises(
         StackError, match=r"the stack serves model flights from .*examples/flights.toml: run `perennial down` first"
     ):
-        plan.with_service(stack, None, load_spec(FLIGHTS), other, Settings(home=tmp_path))
+        plan.with_service(stack, None, load_spec(FLIGHTS), other, Settings(home=tmp_path), ports)
 
 
-def test_a_running_service_does_not_change_its_port(tmp_path: Path) -> None:
+def test_a_running_service_does_not_change_its_port(tmp_path: Path, ports: Ports) -> None:
     stack = planned(Settings(home=tmp_path))
-    other = Settings(home=tmp_path, port=find_port("127.0.0.1", 20_000))
+    other = Settings(home=tmp_path, port=free_port())
     with pytest.raises(StackError, match="flights is served on port"):
-        plan.with_service(stack, None, load_spec(FLIGHTS), FLIGHTS, other)
+        plan.with_service(stack, None, load_spec(FLIGHTS), FLIGHTS, other, ports)
 
 
 def test_a_running_stack_does_not_change_its_store(tmp_path: Path) -> None:

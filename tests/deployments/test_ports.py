@@ -1,11 +1,12 @@
 """Ports of the local stack."""
 
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from deployments.ports import claim_port, find_port, is_free, reachable
+from deployments.ports import Ports, is_free, listens, reachable
 from perennial.errors import StackError
 
 LOOPBACK = "127.0.0.1"
@@ -22,25 +23,40 @@ def test_a_port_with_a_listener_is_not_free(taken: int) -> None:
     assert not is_free("0.0.0.0", taken)
 
 
-def test_the_next_free_port_is_found(taken: int) -> None:
-    found = find_port(LOOPBACK, taken)
+def test_the_next_free_port_is_found(taken: int, ports: Ports) -> None:
+    found = ports.find(LOOPBACK, taken)
     assert found > taken
     assert is_free(LOOPBACK, found)
 
 
-def test_a_port_of_another_part_is_passed_over(taken: int) -> None:
-    first = find_port(LOOPBACK, taken)
-    assert find_port(LOOPBACK, taken, {first}) > first
+def test_a_port_of_another_part_is_passed_over(taken: int, ports: Ports) -> None:
+    assert ports.find(LOOPBACK, taken, {taken + 1}) > taken + 1
 
 
-def test_a_port_asked_for_by_name_is_never_replaced(taken: int) -> None:
+def test_two_stacks_that_start_together_get_different_ports(taken: int, ports: Ports) -> None:
+    mine = ports.find(LOOPBACK, taken)
+    with Ports() as others:
+        assert others.find(LOOPBACK, mine) != mine
+        with pytest.raises(StackError, match="is taken"):
+            others.claim(LOOPBACK, mine, "the port of the service", "PERENNIAL_PORT")
+
+
+def test_a_port_is_given_back(taken: int) -> None:
+    with Ports() as first:
+        port = first.find(LOOPBACK, taken)
+    with Ports() as second:
+        assert second.claim(LOOPBACK, port, "the port of the service", "PERENNIAL_PORT") == port
+
+
+def test_who_listens_is_known(taken: int) -> None:
+    assert listens(os.getpid(), taken)
+    assert not listens(os.getpid(), 1)
+    assert not listens(2**22 + 1, taken)
+
+
+def test_a_port_asked_for_by_name_is_never_replaced(taken: int, ports: Ports) -> None:
     with pytest.raises(StackError, match=rf"port {taken} on {LOOPBACK} is taken, but PERENNIAL_PORT asks for it as the port of"):
-        claim_port(LOOPBACK, taken, "the port of the service", "PERENNIAL_PORT")
-
-
-def test_a_free_port_asked_for_by_name_is_taken(taken: int) -> None:
-    free = find_port(LOOPBACK, taken)
-    assert claim_port(LOOPBACK, free, "the port of the service", "PERENNIAL_PORT") == free
+        ports.claim(LOOPBACK, taken, "the port of the service", "PERENNIAL_PORT")
 
 
 def test_a_server_on_every_interface_is_reached_on_loopback() -> None:
