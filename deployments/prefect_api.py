@@ -1,8 +1,10 @@
 """What the stack asks of a Prefect API: is it there, who works, which runs live. Plain HTTP: importing Prefect takes a second."""
 
 import base64
+import time
 from collections.abc import Mapping
 from datetime import datetime
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +19,10 @@ PAGE = 200
 
 ANSWER_TIMEOUT = 30.0
 """Seconds; a busy SQLite server may take several."""
+
+
+BUSY_PATIENCE, BUSY_PAUSE = 30.0, 0.5
+"""Seconds for which, and between which, a server that is too busy is asked again."""
 
 
 class FlowRun(Value):
@@ -102,7 +108,7 @@ class PrefectApi:
     def ask(self, method: str, path: str, body: object = None, *, missing: bool = False) -> Any:
         """One request by its path below the API, decoded; with `missing`, None where there is no such thing."""
         try:
-            answer = self._http.request(method, self.url + path, json=body)
+            answer = self._answer(method, path, body)
             if missing and answer.status_code == httpx.codes.NOT_FOUND:
                 return None
             answer.raise_for_status()
@@ -114,6 +120,15 @@ class PrefectApi:
         except (httpx.HTTPError, ValueError) as error:
             fix = "run `perennial up SPEC`, or check PREFECT_API_URL"
             raise PrefectUnreachable(f"the Prefect API at {self.url} does not answer ({error}): {fix}") from error
+
+    def _answer(self, method: str, path: str, body: object) -> httpx.Response:
+        """A locked SQLite file is a 503 and nothing was done: ask again, as Prefect's own client does."""
+        deadline, pause = time.monotonic() + BUSY_PATIENCE, Event()
+        while True:
+            answer = self._http.request(method, self.url + path, json=body)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return answer
+            pause.wait(BUSY_PAUSE)
 
 
 def _authorization(environ: Mapping[str, str]) -> dict[str, str]:

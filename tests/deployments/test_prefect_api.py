@@ -1,7 +1,12 @@
 """What the stack asks of a Prefect API, and runs whose process is gone, against this session's real server."""
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -48,6 +53,40 @@ def test_an_api_that_is_away_is_named_with_the_fix() -> None:
 def test_a_refusal_is_named(client: PrefectApi) -> None:
     with pytest.raises(PrefectUnreachable, match=r"refuses GET /deployments/name/no/such: 404"):
         client.deployment_id("no/such")
+
+
+def test_a_server_that_is_busy_is_asked_again() -> None:
+    """Prefect answers 503 when its SQLite file is locked; nothing was done then."""
+    answers = [(503, {"exception_message": "Service Unavailable"}), (200, {"id": "one"})]
+    with answering(answers) as url, PrefectApi(url, {}) as api:
+        assert api.start_run("some-deployment") == "one"
+    assert answers == []
+
+
+@contextmanager
+def answering(answers: list[tuple[int, dict[str, str]]]) -> Iterator[str]:
+    """A server that gives these answers one after the other, whatever it is asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            status, body = answers.pop(0)
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_runs_without_a_process_are_settled_and_requests_are_kept(client: PrefectApi, deployment: str) -> None:
