@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deployments import prefect_server, store, worker
-from deployments.state import Service, Stack
+from deployments.state import Service, Stack, state_dir
 from deployments.supervision import Program
 
 STORE, PREFECT, WORKER = "store", "prefect", "worker"
@@ -31,7 +31,12 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
 
 def prefect_home(home: Path) -> Path:
     """Prefect's own files: profile, SQLite database, leases."""
-    return home.absolute() / "prefect"
+    return state_dir(home) / "prefect"
+
+
+def store_home(home: Path) -> Path:
+    """The embedded store's append-only file."""
+    return state_dir(home) / "store"
 
 
 def _search_path(environ: Mapping[str, str]) -> str:
@@ -42,8 +47,7 @@ def _search_path(environ: Mapping[str, str]) -> str:
 def _store(stack: Stack) -> Program | None:
     if stack.store.port is None:
         return None
-    directory = stack.home / "store"
-    command = store.store_command(directory, stack.store.port)
+    command = store.store_command(store_home(stack.home), stack.store.port)
     return Program(name=STORE, command=command, order=10, directory=stack.directory)
 
 

@@ -15,8 +15,10 @@ _ENVIRONMENT = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # Seconds a run that waits for a slot stays away; by default 30, longer than many a retraining.
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
-    # Seconds until a slot of a run that died is taken back; by default 300.
+    # Seconds until the slot of a run is taken back that died before it began, and between two looks for such slots; by
+    # default 300 and 15. Once a run has begun it holds its lease for 300 s and renews it.
     "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "5",
 }
 
 

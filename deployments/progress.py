@@ -32,9 +32,6 @@ class StackProgress:
         if not self._console.is_terminal:
             self._console.print(f"{time.monotonic() - self._began:6.1f} s  {part:<20} {state}")
             return
-        task = (
-            self._tasks.setdefault(part, self._live.add_task(part, total=1, state=state))
-            if part not in self._tasks
-            else self._tasks[part]
-        )
-        self._live.update(task, state=state, completed=1 if state in DONE else 0)
+        if part not in self._tasks:
+            self._tasks[part] = self._live.add_task(part, total=1, state=state)
+        self._live.update(self._tasks[part], state=state, completed=1 if state in DONE else 0)

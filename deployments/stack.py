@@ -114,8 +114,8 @@ def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, por
 
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
     """Start the supervisor, or let the running one take in what is new."""
-    (stack.home / "store").mkdir(parents=True, exist_ok=True)
-    parts.prefect_home(stack.home).mkdir(parents=True, exist_ok=True)
+    for directory in (parts.store_home(stack.home), parts.prefect_home(stack.home)):
+        directory.mkdir(parents=True, exist_ok=True)
     supervision.write_config(stack.state_dir, stack.socket, parts.programs(stack))
     remember(stack)
     if running:
