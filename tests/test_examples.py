@@ -1,0 +1,85 @@
+"""The example that no demo shows: bike sharing, a regression, through the same commands and the same loop as the flights.
+
+Five months of 2011 are learnt, then summer comes. The flights are the demo's: see tests/deployments/test_demo.py.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.baseline import open_baseline
+from monitoring.events import DRIFT_DETECTED
+from tasks.ingest import assemble
+from tests.support.processes import ROOT
+from tests.support.stack import LOOP_TIMEOUT, Replay, Stage, perennial, stage
+from tests.support.waiting import wait_until
+
+SPEC = ROOT / "examples" / "bike_sharing.toml"
+VARIABLE = "BIKE_SHARING_CSV"
+HOURS = Path(os.environ.get(VARIABLE) or ROOT.parent / "shared" / "data" / "bike_sharing_hour.csv")
+
+DAY = timedelta(days=1)
+OPENING = datetime(2011, 5, 30, tzinfo=UTC)
+"""The first model learns what came before: winter and spring. It is a day on which a window begins."""
+
+pytestmark = pytest.mark.skipif(
+    not HOURS.exists(), reason=f"{HOURS} is not there: point {VARIABLE} at hour.csv of the UCI Bike Sharing archive"
+)
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stage(SPEC, tmp_path_factory.mktemp("bikes") / "var", **{VARIABLE: str(HOURS)}) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def life(loop: Stage) -> Replay:
+    """Summer, a day per request and told a day later, from the table that the example's own loader reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(HOURS))
+        table = assemble(loop.spec, SPEC.parent, os.environ)
+    return loop.replay(table, OPENING, delay=DAY, step=DAY)
+
+
+def test_the_example_is_understood() -> None:
+    assert "regression" in perennial("check", str(SPEC))
+
+
+def test_it_is_trained_and_served(loop: Stage) -> None:
+    loop.train(until=OPENING)
+    card = loop.card(1)
+    assert (card.task, card.cause.kind) == ("regression", "initial")
+    assert card.bounds.drift is not None
+    assert card.bounds.loss is not None
+    assert httpx.get(f"{loop.service.url}/model").json()["task"] == "regression"
+
+
+def test_summer_is_a_drift_for_which_it_is_retrained_and_promoted(loop: Stage, life: Replay) -> None:
+    life.until(OPENING + loop.spec.window.length + loop.spec.window.lateness + DAY)
+    window = loop.window(OPENING)
+    assert window.decision.kind == "drift", window.decision.reason
+    assert window.decision.event_id is not None
+    run = loop.retraining(window.decision.event_id)
+    assert (run.automated, run.state) == (True, "COMPLETED"), run.message
+    assert loop.event(window.decision.event_id).name == DRIFT_DETECTED
+    assert loop.parameters(run)["event"] == loop.event(window.decision.event_id).payload
+    assert (loop.card(2).cause.kind, loop.champion) == ("drift", 2)
+    wait_until(lambda: loop.serving == 2, LOOP_TIMEOUT, "the service to answer with version 2")
+
+
+def test_the_new_version_is_better_on_what_it_answers_than_the_first_would_have_been(loop: Stage, life: Replay) -> None:
+    end = OPENING + 3 * loop.spec.window.length + loop.spec.window.lateness + DAY
+    life.until(end)
+    assert loop.window(OPENING + 2 * loop.spec.window.length).rows > 300
+    counts = loop.archived()
+    assert loop.client.total.failed == 0, loop.client.total.failures
+    assert counts.predictions == len(life.asked)
+    assert counts.joined == len(life.told)
+    compared = open_baseline(loop.registry, loop.spec, SPEC.parent, loop.loop.home).answered_by(2)
+    assert compared is not None
+    assert compared.loop.values["rmse"] < compared.static.values["rmse"]
