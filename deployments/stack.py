@@ -114,6 +114,9 @@ def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, por
 
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
     """Start the supervisor, or let the running one take in what is new."""
+    if not running:
+        # What an earlier supervisor left behind when it was killed would hold ports and read the same streams.
+        supervision.stop(stack.state_dir, stack.socket)
     for directory in (parts.store_home(stack.home), parts.prefect_home(stack.home)):
         directory.mkdir(parents=True, exist_ok=True)
     supervision.write_config(stack.state_dir, stack.socket, parts.programs(stack))
@@ -124,8 +127,6 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
             if program.at_once:
                 supervision.start_program(stack.socket, program.name)
     else:
-        # What an earlier supervisor left behind when it was killed would hold ports and read the same streams.
-        supervision.stop(stack.state_dir, stack.socket)
         supervision.start(stack.state_dir, parts.environment(stack, environ))
 
 
