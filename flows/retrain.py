@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from tasks.announce import announce_decline, announce_outcome, announce_start
 from tasks.assemble import assemble
@@ -30,7 +31,8 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     champion = require_champion(job)
     request = read_request(job, event)
     if reason := settled(job, champion, request):
-        return announce_decline(job, request, reason)
+        announce_decline(job, request, reason)
+        return Completed(name="Declined", message=reason)
     announce_start(job, request)
     dataset = gather(job, champion)
     rows, _ = validate_log(job, dataset)

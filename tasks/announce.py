@@ -4,8 +4,6 @@ import logging
 from datetime import UTC, datetime
 from uuid import UUID
 
-from prefect.client.schemas.objects import State
-from prefect.states import Completed
 from pydantic import JsonValue
 
 from monitoring import events
@@ -40,7 +38,7 @@ def outcome_happening(job: Job, challenger: Model, verdict: Verdict, now: dateti
     return Happening(
         event=event,
         model=card.name,
-        id=event_key(event, card.name, card.version),
+        id=event_key(event, card.name, card.version, card.trained_at.isoformat()),
         occurred=now,
         payload={
             "version": card.version,
@@ -72,10 +70,9 @@ def announce_start(job: Job, request: RetrainRequest | None) -> None:
 
 
 @step("announce decline")
-def announce_decline(job: Job, request: RetrainRequest | None, reason: str) -> State[None]:
-    """Nothing is trained; the state that ends the flow run says why."""
+def announce_decline(job: Job, request: RetrainRequest | None, reason: str) -> None:
+    """Nothing is trained, and why."""
     tell(retrain_happening(events.RETRAIN_DECLINED, job.spec.name, job.run_id, request, datetime.now(UTC), reason=reason))
-    return Completed(name="Declined", message=reason)
 
 
 @step("announce outcome")

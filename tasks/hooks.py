@@ -49,8 +49,9 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
 
 
 def error_of(state: Any) -> BaseException | None:
-    """The exception of a failed state, if it is known."""
-    return state.data if isinstance(state.data, BaseException) else None
+    """The exception of a failed state, if it is known; the engine wraps it where results may be kept."""
+    error = getattr(state.data, "result", state.data)
+    return error if isinstance(error, BaseException) else None
 
 
 def _circumstance(parameters: dict[str, Any]) -> str:

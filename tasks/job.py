@@ -64,8 +64,8 @@ def begin(spec: str) -> Job:
     from perennial.triage import init_triage, tag
 
     os.environ.setdefault(*CALM)  # before anything below loads LightGBM
+    init_triage(load_settings(os.environ), "flow")  # first, so that a spec that cannot be read is reported too
     job = open_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
-    init_triage(job.settings, "flow")
     tag(
         model=job.spec.name,
         flow=str(flow_run.get_flow_name()),

@@ -1,0 +1,114 @@
+"""The story of a retraining: asked for once, judged on rows it has not seen, told to everybody."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.retrain import retrain
+from flows.train import train
+from perennial.errors import TrainingError
+from perennial.model import Model
+from perennial.spec import Task
+from service.champion import load
+from tasks.job import Job, open_job
+from tests.flows.asking import artifacts, runs, told
+from tests.support.models import TASKS, write_small
+from tests.tasks.making import later_frame, log_rows
+from tests.tasks.test_decline import EVENT_ID, event
+
+
+def serving(home: Path, task: Task = "binary") -> tuple[Job, Model]:
+    """A trained champion, and the job to look at it with."""
+    spec = write_small(home, task)
+    train(str(spec))
+    job = open_job(spec, dict(os.environ), datetime.now(UTC))
+    return job, load(job.registry, "small", 1, home)
+
+
+def mend(job: Job, old: str, new: str) -> None:
+    """Change the spec's file."""
+    text = job.path.read_text()
+    assert old in text
+    job.path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_world_that_turned_is_learnt_and_promoted(home: Path, prefect_api: str, task: Task) -> None:
+    job, champion = serving(home, task)
+    turned = later_frame(task, 600, flipped=True)
+    log_rows(job, champion, turned)
+    assert retrain(str(job.path), event()) == 2
+    assert job.registry.aliases("small").champion == 2
+    card = load(job.registry, "small", 2, home).card
+    assert (card.parent, card.cause.kind, card.cause.event_id) == (1, "drift", EVENT_ID)
+    assert card.params == champion.card.params, "retrain_trials = 0 keeps them"
+    assert card.data.rows == 1_000 + 600 - 2 * 24
+    assert card.until < turned["asked_at"].tail(2 * 24).min()
+    run = runs(prefect_api, "retrain")[0]
+    assert run["name"] == "small after drift of version 1"
+    assert "PROMOTE: small version 2" in artifacts(prefect_api, run["id"])["small-gate"]["data"]
+    assert told(prefect_api, "perennial.retrain.started", run["id"])["follows"] == EVENT_ID
+    promoted = told(prefect_api, "perennial.model.promoted", run["id"])["payload"]
+    assert (promoted["champion_version"], promoted["rows"]) == (1, 48)
+
+
+def test_a_settled_event_is_declined_whoever_sends_it_again(home: Path, prefect_api: str) -> None:
+    job, champion = serving(home)
+    log_rows(job, champion, later_frame("binary", 600, flipped=True))
+    retrain(str(job.path), event())
+    retrain(str(job.path), event())
+    run = runs(prefect_api, "retrain")[0]
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Declined")
+    assert run["state"]["message"] == "the event is about version 1, and version 2 serves by now"
+    assert job.registry.versions("small") == (1, 2)
+    assert told(prefect_api, "perennial.retrain.declined", run["id"])["payload"]["reason"] == run["state"]["message"]
+
+
+def test_too_few_new_labels_hold_and_the_event_is_settled_by_that(home: Path, prefect_api: str) -> None:
+    job, champion = serving(home)
+    mend(job, 'holdout = "2d", min_rows = 20', 'holdout = "2d", min_rows = 5000')
+    log_rows(job, champion, later_frame("binary", 100))
+    assert retrain(str(job.path), event()) == 2
+    assert job.registry.aliases("small").champion == 1
+    held = told(prefect_api, "perennial.model.held", runs(prefect_api, "retrain")[0]["id"])
+    assert "gate.min_rows asks for 5,000" in held["payload"]["reason"]
+    retrain(str(job.path), event())
+    assert runs(prefect_api, "retrain")[0]["state"]["message"] == "version 2 was trained for this event already"
+
+
+def test_by_hand_and_with_a_search(home: Path) -> None:
+    job, champion = serving(home)
+    mend(job, "trials = 2,", "trials = 2, retrain_trials = 2,")
+    log_rows(job, champion, later_frame("binary", 300, flipped=True))
+    assert retrain(str(job.path)) == 2
+    assert load(job.registry, "small", 2, home).card.cause.kind == "manual"
+
+
+@pytest.mark.parametrize("data", ["trailing", "weighted"])
+def test_the_spec_says_which_rows_are_learnt(home: Path, data: str) -> None:
+    job, champion = serving(home)
+    mend(job, "signals.blocks = 3", f'signals.blocks = 3\nretrain = {{ data = "{data}", windows = 2, half_life = "7d" }}')
+    log_rows(job, champion, later_frame("binary", 300))
+    retrain(str(job.path))
+    rows = load(job.registry, "small", 2, home).card.data.rows
+    assert rows == (14 * 24 if data == "trailing" else 1_300 - 48)
+
+
+def test_without_a_champion_the_failure_is_told(home: Path, prefect_api: str) -> None:
+    with pytest.raises(TrainingError, match="run the `train` flow first"):
+        retrain(str(write_small(home)), event())
+    run = runs(prefect_api, "retrain")[0]
+    assert run["state"]["type"] == "FAILED"
+    failed = told(prefect_api, "perennial.retrain.failed", run["id"])
+    assert "run the `train` flow first" in failed["payload"]["error"]
+    assert failed["follows"] == EVENT_ID
+
+
+def test_a_payload_that_is_no_request_fails_the_run(home: Path, prefect_api: str) -> None:
+    job, _ = serving(home)
+    with pytest.raises(TrainingError, match="parameter `event` is not a request to retrain"):
+        retrain(str(job.path), {"cause": "drift"})
+    assert runs(prefect_api, "retrain")[0]["state"]["type"] == "FAILED"
+    assert job.registry.versions("small") == (1,)

@@ -1,0 +1,87 @@
+"""The story of a training, for each task, told by the registry and the Prefect API alone."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flows.train import train
+from perennial.errors import ChecksFailed, SpecError
+from perennial.registry import Registry
+from perennial.settings import load_settings
+from perennial.spec import Task
+from service.champion import load
+from tests.flows.asking import artifacts, runs, task_runs, told
+from tests.support.models import TASKS, small_frame, write_small
+from tests.support.sentry_receiver import SentryReceiver
+
+
+def registry(home: Path) -> Registry:
+    return Registry(load_settings({"PERENNIAL_HOME": str(home / "var")}).registry_url)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_first_training_serves_at_once(home: Path, task: Task) -> None:
+    spec = write_small(home, task)
+    assert train(str(spec)) == 1
+    aliases = registry(home).aliases("small")
+    assert (aliases.champion, aliases.challenger) == (1, 1)
+    model = load(registry(home), "small", 1, home)
+    assert model.card.cause.kind == "initial"
+    assert model.card.data.rows == small_frame(task).height - 7 * 24
+    assert model.card.bounds.drift is not None
+
+
+def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:
+    train(str(write_small(home)), "2024-02-05")
+    run = runs(prefect_api, "train")[0]
+    assert run["name"] == "small until 2024-02-05"
+    assert run["state"]["type"] == "COMPLETED"
+    shown = artifacts(prefect_api, run["id"])
+    assert set(shown) == {"small-checks", "small-evaluation", "small-gate", "small-trials"}
+    assert "PROMOTE: small version 1" in shown["small-gate"]["data"]
+    assert told(prefect_api, "perennial.model.promoted", run["id"])["payload"]["decision"] == "promote"
+
+
+def test_a_later_training_must_beat_the_champion(home: Path) -> None:
+    spec = write_small(home)
+    train(str(spec), "2024-02-05")
+    assert train(str(spec), "2024-02-05") == 2
+    assert registry(home).aliases("small").champion == 1, "the same again is no better"
+    assert registry(home).aliases("small").challenger == 2
+
+
+def test_a_search_that_is_done_is_not_done_again(home: Path, prefect_api: str) -> None:
+    spec = write_small(home, frame=small_frame(seed=11))
+    first, second = train(str(spec)), train(str(spec))
+    models = [load(registry(home), "small", version, home) for version in (first, second)]
+    assert models[0].card.params == models[1].card.params
+    states = [run["state"]["name"] for run in task_runs(prefect_api, runs(prefect_api, "train")[0]["id"], "tune")]
+    assert states == ["Cached"]
+
+
+def test_bad_data_fails_the_task_with_its_message_and_reaches_triage(
+    home: Path, prefect_api: str, sentry: SentryReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTRY_DSN", sentry.dsn)
+    spec = write_small(home, frame=small_frame().with_columns(outcome=pl.lit(1)))
+    with pytest.raises(ChecksFailed):
+        train(str(spec))
+    run = runs(prefect_api, "train")[0]
+    assert run["state"]["type"] == "FAILED"
+    assert "outcome: is always 1: there is nothing to learn" in run["state"]["message"]
+    failed = task_runs(prefect_api, run["id"], "validate")[0]
+    assert "outcome: is always 1" in failed["state"]["message"]
+    event = sentry.wait_for(1)[0]
+    assert event["fingerprint"][:2] == ["flow", "train"]
+    assert event["tags"]["flow_run"] == run["id"]
+    assert event["tags"]["model"] == "small"
+    assert registry(home).versions("small") == ()
+
+
+def test_a_wrong_spec_fails_the_run_with_the_nearest_key(home: Path, prefect_api: str) -> None:
+    spec = write_small(home)
+    spec.write_text(spec.read_text().replace("target =", "targt ="))
+    with pytest.raises(SpecError, match="did you mean 'target'"):
+        train(str(spec))
+    assert "did you mean 'target'" in runs(prefect_api, "train")[0]["state"]["message"]
