@@ -162,6 +162,28 @@ def rollback(
 
 
 @app.command
+def replay(
+    spec: Spec,
+    *,
+    start: Annotated[str, Parameter(help="first event time to ask about (ISO 8601)")],
+    until: Annotated[str | None, Parameter(help="event time to stop before (default: the end of the table)")] = None,
+    label_delay: Annotated[str, Parameter(help="how long after its event a label is told, such as 1d")] = "1d",
+) -> int:
+    """Live through past rows of the spec's own table, at full speed over HTTP: questions, then their labels as they fell due."""
+    from deployments.stack import service_url
+
+    url = service_url(spec, _settings())
+    _join_stack()
+    from flows.replay import replay as flow
+
+    sent = flow(spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
+    _console().print(
+        f"{sent.requests:,} requests: {sent.predictions:,} predictions and {sent.labels:,} labels, {sent.failed:,} failed"
+    )
+    return 0
+
+
+@app.command
 def predict(
     spec: Spec,
     source: Annotated[str, Parameter(help="CSV or Parquet file or URL with the input columns")],

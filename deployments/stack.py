@@ -83,6 +83,13 @@ def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
     return {**own, **environ}
 
 
+def service_url(path: Path, settings: Settings) -> str:
+    """Where the service of a spec answers: in the running stack, or at the address the settings give."""
+    stack = running_stack(settings)
+    service = stack.service_of(load_spec(path).name) if stack is not None else None
+    return service.url if service is not None else f"http://{settings.host}:{settings.port}"
+
+
 def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: Mapping[str, str], directory: Path) -> Path:
     """Deploy a spec's flows to the stack, or to the API of PREFECT_API_URL; returns the file that was applied.
 

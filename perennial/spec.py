@@ -23,6 +23,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 META_PREFIX = "_"
 """Columns the prediction log adds start with this, so no column of a spec may."""
 
+RESERVED = frozenset({"stack", "registry", "wandb", "demo"})
+"""Directories beside those of the models in the home directory."""
+
 OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "function")
 
 
@@ -224,6 +227,8 @@ class ModelSpec(Value):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if self.name in RESERVED:
+            raise ValueError(f"a model cannot be called {self.name!r}: the home directory keeps that name for itself")
         _refuse_meta_names((*self.features, *self.inputs, self.target, self.event_time))
         _refuse_unknown_joins(self.sources, self.joins)
         if self.target in self.inputs:

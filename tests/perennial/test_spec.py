@@ -194,3 +194,8 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes):
 def test_a_directory_is_no_spec(tmp_path: Path):
     with pytest.raises(SpecError, match="cannot be read as TOML"):
         load_spec(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["stack", "registry", "wandb", "demo"])
+def test_a_name_the_home_directory_keeps_for_itself_is_refused(name: str):
+    assert f"cannot be called '{name}'" in refusal(name=name)
