@@ -87,7 +87,7 @@ def conclude(evidence: Evidence, directory: Path, spec: ModelSpec, console: Cons
     summary = summarise(evidence)
     write(directory, summary, evidence, spec)
     head, *rows = version_rows(summary)
-    table = Table(*head, box=None, pad_edge=False)
+    table = Table(*head, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*row)
     console.print("\nWhat became of each version (AUC on the rows it answered: of its predecessor, had it stayed, and its own)")
@@ -97,7 +97,7 @@ def conclude(evidence: Evidence, directory: Path, spec: ModelSpec, console: Cons
 
 def version_rows(summary: Summary) -> list[list[str]]:
     """The table of versions, its head first."""
-    head = ["version", "cause", "gate", "since", "trained rows", "AUC before", "AUC after"]
+    head = ["version", "cause", "gate", "since", "trained on", "AUC before", "AUC after"]
     return [head, *([*_told(version)] for version in summary.versions)]
 
 

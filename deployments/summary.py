@@ -216,7 +216,7 @@ def _judgement(version: int, events: Sequence[Seen]) -> Seen | None:
 
 def _decision(card: Card, judged: Seen | None, moves: Sequence[Move]) -> str:
     if card.parent is None:
-        return "first model"
+        return "first"
     if any(move.version == card.version for move in replacements(moves)):
         return "promoted"
     return REFUSALS.get(judged.name, "not promoted") if judged is not None else "not promoted"

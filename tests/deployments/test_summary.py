@@ -149,7 +149,7 @@ def test_a_swap_is_timed_from_the_promotion_to_the_last_worker() -> None:
 
 def test_each_version_says_why_it_was_trained_and_what_became_of_it() -> None:
     first, second, third = summarise(evidence()).versions
-    assert (first.cause, first.decision, first.promoted_at) == ("initial", "first model", MARCH)
+    assert (first.cause, first.decision, first.promoted_at) == ("initial", "first", MARCH)
     assert (second.cause, second.decision, second.promoted_at, second.train_rows) == ("drift", "promoted", MARCH + WEEK, 6_000)
     assert (second.auc_before, second.auc_after) == (0.70, 0.74)
     assert (third.cause, third.decision, third.promoted_at, third.gate) == ("performance", "rejected", None, "no better")
