@@ -4,6 +4,7 @@ Block cross-fit: whole windows are left out, a few at a time, and what the signa
 window says. Never single rows: rows of one week resemble each other, and bounds from them fire in nearly every week.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -24,8 +25,11 @@ from tasks.fit import Fitted
 from tasks.job import Job
 from tasks.step import step
 
-FOLDS = 4
-"""Most trainings a calibration may cost; each leaves every fourth block out."""
+FOLDS = (2, 4)
+"""Least and most trainings a calibration may cost."""
+
+LEFT_OUT = 0.25
+"""Share of the rows that a training should leave out at most: a model of much fewer rows says nothing about this one."""
 
 _TICK = timedelta(microseconds=1)
 
@@ -37,9 +41,15 @@ def calibrate_bounds(job: Job, draft: Model, material: Material, fitted: Fitted)
     inside = list(_judgeable(job, material))
     if len(inside) < LEAST_BLOCKS:
         return Bounds()
-    folds = min(FOLDS, len(inside))
+    folds = _folds(int(np.sum(inside)) / len(material.table))
     values = [value for fold in range(folds) for value in _fold_values(job, draft, material, fitted, inside[fold::folds])]
     return bounds_of(job.spec, values)
+
+
+def _folds(share: float) -> int:
+    """How many trainings share the blocks, when these hold `share` of all rows: few where the blocks are a small part."""
+    least, most = FOLDS
+    return min(max(math.ceil(share / LEFT_OUT), least), most)
 
 
 def _judgeable(job: Job, material: Material) -> Iterator[Mask]:

@@ -13,7 +13,7 @@ from perennial.errors import TrainingError
 from perennial.model import Model
 from perennial.spec import ModelSpec, Task
 from tasks.assemble import assemble_model, git_commit
-from tasks.calibrate import calibrate_bounds
+from tasks.calibrate import _folds, calibrate_bounds
 from tasks.evaluate import Evaluation, calibration_table, evaluate_model
 from tasks.features import Material
 from tasks.fit import Fitted, fit_model, newest_apart
@@ -178,3 +178,8 @@ def test_a_late_window_is_no_longer_than_the_rows(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     material, *_ = trained(job)
     assert material.until - material.since == timedelta(hours=ROWS - 7 * 24 - 1)
+
+
+@pytest.mark.parametrize(("share", "folds"), [(0.05, 2), (0.3, 2), (0.6, 3), (0.95, 4), (1.0, 4)])
+def test_calibration_costs_less_where_the_blocks_are_a_small_part(share: float, folds: int) -> None:
+    assert _folds(share) == folds
