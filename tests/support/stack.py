@@ -22,7 +22,6 @@ from deployments.state import Service, Stack, remembered
 from deployments.witness import Run, Seen, Witness
 from monitoring.archive import Archive, Counts
 from monitoring.state import WindowResult, load_results
-from monitoring.window import Window
 from perennial.card import Card
 from perennial.model import CARD_FILE
 from perennial.registry import Registry
@@ -100,8 +99,11 @@ class Stage:
 
     def window(self, start: datetime) -> WindowResult:
         """The result of the window that starts then, once the monitor has closed it."""
-        closed = Window(start=start, end=start + self.spec.window.length)
-        return wait_until(lambda: self._result(closed), LOOP_TIMEOUT, f"the monitor to close the window {closed}")
+        return wait_until(lambda: self.closed(start), LOOP_TIMEOUT, f"the monitor to close the window of {start:%Y-%m-%d}")
+
+    def closed(self, start: datetime) -> WindowResult | None:
+        """The result of the window that starts then; None while it is open."""
+        return next((result for result in load_results(self.loop.home) if result.start == start), None)
 
     def retraining(self, event_id: str) -> Run:
         """The one run that an event has started, once it has ended."""
@@ -134,33 +136,32 @@ class Stage:
         run = self.witness.run_for(event_id)
         return run if run is not None and run.terminal else None
 
-    def _result(self, window: Window) -> WindowResult | None:
-        return next((result for result in load_results(self.loop.home) if result.window == window), None)
-
     def _event(self, event_id: str) -> Seen | None:
         return next((event for event in self.witness.events() if event.id == event_id), None)
 
 
 class Replay:
-    """A table lived through as far as a test wants to."""
+    """A table lived through as far as a test wants to; `failures` is every request that was not answered well."""
 
     def __init__(self, client: Client, moments: Iterator[Tick]) -> None:
         self._client, self._moments, self._next = client, moments, next(moments, None)
         self.asked: list[str] = []
         self.told: list[str] = []
+        self.failures: list[str] = []
 
     def until(self, end: datetime, insist: bool = False) -> None:
         """Send what happens before `end`; a tick that fails is sent again when we insist, for as long as a restart may take."""
         while self._next is not None and self._next.clock < end:
             tick, self._next = self._next, next(self._moments, None)
-            sent = self._client.send(tick)
-            if insist and sent.failed:
+            if not self._sent(tick) and insist:
                 wait_until(partial(self._sent, tick), LOOP_TIMEOUT, "the service to answer again")
             self.asked += [row[ID] for row in tick.rows]
             self.told += [row[ID] for row in tick.labels]
 
     def _sent(self, tick: Tick) -> bool:
-        return not self._client.send(tick).failed
+        sent = self._client.send(tick)
+        self.failures += sent.failures
+        return not sent.failed
 
 
 @contextmanager

@@ -1,0 +1,69 @@
+"""Every process of the loop is killed in the middle of its work, one after the other: nothing is lost, and the loop goes on."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import polars as pl
+import pytest
+
+from tests.faults.conftest import LATE, OPENING, WEEK, assert_nothing_lost, unanswered, world
+from tests.faults.victims import kill, wait_for_another, watch_again
+from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
+from tests.support.waiting import wait_until
+
+VICTIMS = ("monitor", "store", "prefect", "worker", "service-small", "HTTP process")
+"""Each has a week of its own to die in."""
+
+ANSWERING = ("service-small", "HTTP process")
+"""Without these a request fails and the client asks again; without the others every request is answered."""
+
+WORKER = "inference worker"
+TURN = OPENING + (len(VICTIMS) + 1) * WEEK
+
+
+def the_world() -> pl.DataFrame:
+    """The last three weeks are such that a retraining is asked for."""
+    return world(ordinary=len(VICTIMS) + 1, turned=4)
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_killed_process_comes_back_and_nothing_is_lost(loop: Stage, life: Replay, victim: str) -> None:
+    week = OPENING + VICTIMS.index(victim) * WEEK
+    asked, before = len(life.asked), len(unanswered(life))
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(life.until, week + WEEK + LATE, insist=True)
+        wait_until(lambda: len(life.asked) > asked + 48, 30, "the week to be under way")
+        died = kill(loop, victim)
+        rest.result(LOOP_TIMEOUT)
+    if victim == "monitor":
+        watch_again(loop)
+    wait_for_another(loop, victim, than=died)
+    assert victim in ANSWERING or not unanswered(life)[before:]
+    assert_nothing_lost(loop, life)
+    assert loop.window(week).rows == 7 * 24
+    wait_until(loop.api.healthy, LOOP_TIMEOUT, "the Prefect server to answer")
+
+
+def test_an_inference_worker_killed_between_two_requests_is_replaced(loop: Stage, life: Replay) -> None:
+    """Between two, because what it has answered and not yet told the store dies with it: see `service/log.py`."""
+    loop.archived()
+    died = kill(loop, WORKER)
+    life.until(TURN + LATE, insist=True)
+    wait_for_another(loop, WORKER, than=died)
+    assert_nothing_lost(loop, life)
+    assert loop.window(TURN - WEEK).rows == 7 * 24
+
+
+def test_a_killed_retraining_is_asked_for_again_after_the_cooldown(loop: Stage, life: Replay) -> None:
+    life.until(TURN + WEEK + LATE, insist=True)
+    first = loop.window(TURN).decision
+    assert first.event_id is not None, first.reason
+    kill(loop, "retrain")
+    assert loop.retraining(first.event_id).state == "CRASHED"
+    assert loop.champion == loop.serving == 1
+    life.until(TURN + 3 * WEEK + LATE, insist=True)
+    assert loop.window(TURN + WEEK).decision.cooling
+    second = loop.window(TURN + 2 * WEEK).decision
+    assert second.event_id is not None, second.reason
+    assert loop.retraining(second.event_id).state == "COMPLETED"
+    wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")
+    assert_nothing_lost(loop, life)

@@ -1,0 +1,67 @@
+"""The processes of a stack, found as an operator finds them: by the supervisor, by the service's log, by their flow run."""
+
+import os
+import re
+import signal
+
+import psutil
+
+from deployments import supervision
+from tests.support.stack import LOOP_TIMEOUT, Stage, perennial
+from tests.support.waiting import wait_until
+
+PARTS = ("store", "prefect", "worker", "service-small")
+"""What the supervisor starts again."""
+
+CHILDREN = {"inference worker": r"worker (\d+) answers", "HTTP process": r"Started server process \[(\d+)\]"}
+"""What the service's main process starts again, by the line in which each says its number."""
+
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"
+"""Variable by which a process knows which flow run it is."""
+
+
+def process_of(loop: Stage, victim: str) -> int | None:
+    """The process that is a part, a child of the service, or the working run of a flow; None while there is none."""
+    if victim in PARTS:
+        return supervision.states(loop.stack.socket)[victim].pid or None
+    if victim in CHILDREN:
+        log = supervision.log_file(loop.stack.state_dir, "service-small").read_text(errors="replace")
+        return int(re.findall(CHILDREN[victim], log)[-1])
+    return flow_process(loop, victim)
+
+
+def flow_process(loop: Stage, flow: str) -> int | None:
+    """The process of the oldest run of a flow that is at work."""
+    found = {_run_of(process): process.pid for process in supervision.marked(loop.stack.socket)}
+    return next((found[run] for run in _at_work(loop, flow) if run in found), None)
+
+
+def kill(loop: Stage, victim: str) -> int:
+    """SIGKILL it, as the kernel does when memory runs out; returns the number it had."""
+    pid = wait_until(lambda: process_of(loop, victim), LOOP_TIMEOUT, f"{victim} to be at work")
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def wait_for_another(loop: Stage, victim: str, than: int) -> None:
+    """Until another process stands in the place of the dead one."""
+    wait_until(lambda: process_of(loop, victim) not in (None, than), LOOP_TIMEOUT, f"another {victim}")
+
+
+def watch_again(loop: Stage) -> None:
+    """Bring the monitor back at once: the schedule would within five minutes, `up` looks after it whenever it is called."""
+    wait_until(lambda: flow_process(loop, "monitor") is None, LOOP_TIMEOUT, "the monitor's process to be gone")
+    wait_until(lambda: not _at_work(loop, "monitor"), LOOP_TIMEOUT, "Prefect to notice that the monitor is gone")
+    perennial("up", str(loop.path), PERENNIAL_HOME=str(loop.stack.home))
+
+
+def _at_work(loop: Stage, flow: str) -> list[str]:
+    return [run.id for run in loop.witness.runs(flow) if run.state == "RUNNING"]
+
+
+def _run_of(process: psutil.Process) -> str | None:
+    try:
+        run: str | None = process.environ().get(FLOW_RUN)
+    except (psutil.Error, OSError):
+        return None
+    return run
