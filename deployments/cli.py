@@ -212,10 +212,14 @@ def demo(
     quick: Annotated[bool, Parameter(help="to 30 April only: a few minutes", negative="")] = False,
 ) -> int:
     """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves."""
+    settings = _settings()
+    # The driver borrows from the tasks, which bring Prefect; it reads these at import: no telemetry, no files elsewhere.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
     from deployments.demo import run as play
     from deployments.demo import script
 
-    return play(_settings(), os.environ, script(until, keep=keep, quick=quick), _console())
+    return play(settings, os.environ, script(until, keep=keep, quick=quick), _console())
 
 
 @app.command
