@@ -15,9 +15,9 @@ from deployments.orphans import settle_orphans
 from deployments.ports import Ports, listens
 from deployments.prefect_api import PrefectApi
 from deployments.state import Service, Stack, remember, remembered, state_dir
-from deployments.store import store_answers
+from deployments.store import refuse_absent_store, store_answers
 from deployments.worker import POOL, run_command
-from perennial.errors import StackError
+from perennial.errors import PrefectUnreachable, StackError
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 
@@ -38,13 +38,14 @@ def quiet(_part: str, _state: str) -> None:
 def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime, tell: Tell = quiet) -> Stack:
     """Bring the stack up for a spec and deploy its flows; safe to repeat, and for a second model it adds a service.
 
-    `path` is the spec's file; `now` the time of the call. Raises StackError, SpecError or PrefectUnreachable; whatever ends
-    it early, Ctrl-C too, ends a stack that this call has started.
+    `path` is the spec's file; `now` the time of the call. Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable;
+    whatever ends it early, Ctrl-C too, ends a stack that this call has started.
     """
     spec, directory = load_spec(path), state_dir(settings.home)
     with _alone(directory), Ports() as ports:
         running = supervision.supervisor_of(directory) is not None
         stack = _planned(running, spec, path, settings, ports, now)
+        _refuse_absent(stack, environ)
         try:
             _launch(stack, environ, running)
             _bring_up(stack, spec, settings, environ, now, tell)
@@ -117,6 +118,18 @@ def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, por
         return plan.with_service(before, before, spec, path, settings, ports)
     stack = plan.fresh(before, settings, ports, Path.cwd(), now)
     return plan.with_service(stack, before, spec, path, settings, ports)
+
+
+def _refuse_absent(stack: Stack, environ: Mapping[str, str]) -> None:
+    """Parts that somebody else runs must answer before anything is started: waiting for them would not bring them up."""
+    if not stack.store.embedded:
+        refuse_absent_store(stack.store.url)
+    if not stack.prefect.embedded:
+        with PrefectApi(stack.prefect.url, environ) as api:
+            if not api.healthy():
+                raise PrefectUnreachable(
+                    f"the Prefect API at {api.url} does not answer: start it, or change or unset PREFECT_API_URL"
+                )
 
 
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:

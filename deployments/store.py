@@ -44,16 +44,19 @@ def server_version(program: Path) -> tuple[int, int]:
 
 def store_answers(url: str) -> bool:
     """Whether a store takes commands at `url` now."""
-    from service.store import connect, reaching
-
-    client = connect(url)
     try:
-        with reaching(url):
-            return bool(client.ping())
+        refuse_absent_store(url)
     except StoreUnreachable:
         return False
-    finally:
-        client.close()
+    return True
+
+
+def refuse_absent_store(url: str) -> None:
+    """Raises StoreUnreachable, with the address and the reason, unless a store takes commands at `url` now."""
+    from service.store import connect, reaching
+
+    with connect(url) as client, reaching(url):
+        client.ping()
 
 
 def _bundled_server() -> Path:

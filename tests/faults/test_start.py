@@ -11,7 +11,7 @@ import pytest
 from deployments import supervision
 from deployments.state import state_dir
 from tests.support.models import write_small
-from tests.support.processes import ROOT, python
+from tests.support.processes import ROOT, free_port, python
 from tests.support.stack import COMMAND_TIMEOUT
 
 
@@ -56,6 +56,19 @@ def test_a_port_that_is_taken(spec: Path, home: Path, taken: int) -> None:
     line = refused(perennial("up", spec), home, PERENNIAL_PORT=taken)
     assert line.startswith(f"error: port {taken} on 127.0.0.1 is taken, but PERENNIAL_PORT asks for it")
     assert "end what listens there, or change it" in line
+
+
+def test_a_store_that_is_not_there(spec: Path, home: Path) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    line = refused(perennial("up", spec), home, REDIS_URL=nowhere)
+    assert line.startswith(f"error: the store at {nowhere} does not take commands")
+    assert line.endswith("start it, or set REDIS_URL")
+
+
+def test_a_prefect_api_that_is_not_there(spec: Path, home: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}/api"
+    line = refused(perennial("up", spec), home, PREFECT_API_URL=nowhere)
+    assert line == f"error: the Prefect API at {nowhere} does not answer: start it, or change or unset PREFECT_API_URL"
 
 
 def test_a_spec_that_is_not_there(home: Path) -> None:
