@@ -36,7 +36,8 @@ ENV PATH="/app/.venv/bin:$PATH" \
     PERENNIAL_HOME=/app/var \
     PREFECT_HOME=/app/var/prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
-    DO_NOT_TRACK=1
+    DO_NOT_TRACK=1 \
+    OMP_WAIT_POLICY=passive
 USER 10001:10001
 VOLUME /app/var
 EXPOSE 8000

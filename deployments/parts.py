@@ -12,6 +12,9 @@ from deployments.supervision import Program
 STORE, PREFECT, WORKER = "store", "prefect", "worker"
 """Names of the parts, as `status` shows them."""
 
+CALM = {"OMP_WAIT_POLICY": "passive"}
+"""LightGBM's idle threads sleep, so that a prediction or a training leaves the cores to the parts beside it."""
+
 
 def programs(stack: Stack) -> tuple[Program, ...]:
     """The programs to supervise; parts that somebody else runs are not among them."""
@@ -26,7 +29,7 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     """
     addresses = {"REDIS_URL": stack.store.url, "PREFECT_API_URL": stack.prefect.url, "PERENNIAL_HOME": str(stack.home)}
     server = {} if stack.prefect.port is None else prefect_server.server_environment(prefect_home(stack.home), stack.prefect.port)
-    return {**environ, **worker.worker_environment(), **server, **addresses, "PATH": _search_path(environ)}
+    return {**CALM, **environ, **worker.worker_environment(), **server, **addresses, "PATH": _search_path(environ)}
 
 
 def prefect_home(home: Path) -> Path:

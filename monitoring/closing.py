@@ -99,7 +99,8 @@ def _versions(rows: pl.DataFrame) -> dict[int, int]:
 def _identified(decision: Decision, window: Window, model: Model) -> Decision:
     if decision.kind == "none":
         return decision
-    id_ = event_id(model.card.name, model.card.version, window, decision.kind)
+    card = model.card
+    id_ = event_id(card.name, card.version, card.trained_at, window, decision.kind)
     return decision.model_copy(update={"event_id": str(id_)})
 
 

@@ -77,9 +77,13 @@ def resource_id(model: str) -> str:
     return f"perennial.model.{model}"
 
 
-def event_id(model: str, version: int, window: Window, cause: Cause) -> UUID:
-    """The id of the event about this champion, window and cause: the same after a crash, on any machine."""
-    return event_key(NAMES[cause], model, version, window.start.isoformat())
+def event_id(model: str, version: int, trained_at: datetime, window: Window, cause: Cause) -> UUID:
+    """The id of the event about this champion, window and cause: the same after a crash, on any machine.
+
+    `trained_at` tells the champion from one of the same number in an earlier life: a home may be wiped while the
+    Prefect server remembers, and an id it has seen starts nothing.
+    """
+    return event_key(NAMES[cause], model, version, trained_at.isoformat(), window.start.isoformat())
 
 
 def event_key(*parts: str | int) -> UUID:

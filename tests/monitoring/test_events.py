@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -14,8 +14,6 @@ from perennial.errors import PrefectUnreachable
 from tests.support.models import START
 from tests.support.prefect_server import pointed_at
 from tests.support.waiting import wait_until
-
-from datetime import timedelta  # isort: skip
 
 WINDOW = window_at(START, timedelta(days=7))
 
@@ -29,7 +27,7 @@ def request_for(model: str) -> RetrainRequest:
         cause="drift",
         reason="drift 0.2 is over its bound 0.1",
         evidence={"drift": 0.2, "top_features": "amount 0.2"},
-        event_id=str(event_id(model, 3, WINDOW, "drift")),
+        event_id=str(event_id(model, 3, START, WINDOW, "drift")),
     )
 
 
@@ -74,14 +72,15 @@ def test_a_server_that_is_frozen_is_given_up(frozen_server: str) -> None:
         send(requested(request_for("frozen"), datetime.now(UTC)), patience=0.3)
 
 
-def test_ids_tell_windows_versions_and_causes_apart() -> None:
+def test_ids_tell_windows_versions_lives_and_causes_apart() -> None:
     later = window_at(WINDOW.end, timedelta(days=7))
     ids = {
-        event_id(model, version, window, cause)
+        event_id(model, version, trained_at, window, cause)
         for model in ("a", "b")
         for version in (1, 2)
+        for trained_at in (START, WINDOW.end)
         for window in (WINDOW, later)
         for cause in NAMES
     }
-    assert len(ids) == 32
-    assert event_id("a", 1, WINDOW, "drift") == event_id("a", 1, WINDOW, "drift")
+    assert len(ids) == 64
+    assert event_id("a", 1, START, WINDOW, "drift") == event_id("a", 1, START, WINDOW, "drift")

@@ -18,6 +18,7 @@ REDIS = "TEST_REDIS_URL"
 
 _PRIVATE = ("PREFECT_", "PERENNIAL_", "WANDB_", "SENTRY_")
 _OFFLINE = {
+    "OMP_WAIT_POLICY": "passive",  # LightGBM's idle threads must not take the cores of the servers beside them
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
