@@ -166,12 +166,10 @@ def _ceil(time: pl.Expr, step: timedelta) -> pl.Expr:
 
 def _by_moment(rows: pl.DataFrame, moment: pl.Expr) -> dict[datetime, pl.DataFrame]:
     keyed = rows.with_columns(moment.alias("_moment"))
-    parts = keyed.partition_by("_moment", as_dict=True, maintain_order=True, include_key=False)
-    return {_moment(key[0]): part for key, part in parts.items()}
-
-
-def _moment(key: Any) -> datetime:
-    return datetime.fromisoformat(str(key)).astimezone(UTC)
+    parts: dict[tuple[Any, ...], pl.DataFrame] = keyed.partition_by(
+        "_moment", as_dict=True, maintain_order=True, include_key=False
+    )
+    return {clock.astimezone(UTC): part for (clock,), part in parts.items()}
 
 
 def _to_rows(part: pl.DataFrame | None) -> Rows:

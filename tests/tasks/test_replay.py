@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import polars as pl
 import pytest
 
-from perennial.errors import DataError
+from perennial.errors import DataError, RequestError
 from perennial.spec import ModelSpec
-from tasks.replay import Client, Sent, Tick, prepare, ticks
+from tasks.job import Job, open_job
+from tasks.replay import Client, Sent, Tick, live_through, prepare, ticks
 
 DAY = timedelta(days=1)
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -169,3 +171,37 @@ def test_a_service_that_is_gone_is_a_failed_request() -> None:
         sent = client.send(Tick(NOON, [{"_id": "a", "_event_time": NOON, "x": 1.0}], []))
     assert (sent.requests, sent.failed) == (1, 1)
     assert sent.failures[0].startswith("POST /predict: ConnectError")
+
+
+TOML = """
+name = "toy"
+task = "binary"
+target = "late"
+event_time = "at"
+id = "key"
+[sources.rows]
+path = "rows.parquet"
+[features]
+x = "numeric"
+colour = "categorical"
+"""
+
+
+def a_job(directory: Path) -> Job:
+    """The same table, as a spec finds it."""
+    a_table().write_parquet(directory / "rows.parquet")
+    (directory / "toy.toml").write_text(TOML)
+    return open_job(directory / "toy.toml", {}, NOON)
+
+
+def test_a_stretch_of_a_specs_own_table_is_lived_through(tmp_path: Path) -> None:
+    received = Received()
+    with service(received) as url:
+        sent = live_through(a_job(tmp_path), "2024-05-01", "2024-05-02", url, "12h")
+    assert sent == Sent(requests=4, predictions=4, labels=3)
+    assert [path for path, _ in received.calls] == ["/predict", "/predict", "/feedback", "/feedback"]
+
+
+def test_a_replay_that_was_refused_fails_with_the_first_reason(tmp_path: Path) -> None:
+    with service(Received(503)) as url, pytest.raises(RequestError, match="4 of 4 requests failed; first: POST /predict: 503"):
+        live_through(a_job(tmp_path), "2024-05-01", "2024-05-02", url, "12h")
