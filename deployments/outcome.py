@@ -70,7 +70,7 @@ def gather(hold: Hold, spec: ModelSpec, base: Path, measured: Measured) -> Evide
         swaps=hold.swaps,
         peak_memory_mb=measured.peak_memory_mb,
         wall_s=measured.wall_s,
-        problems=[*hold.problems, *measured.sent.failures],
+        problems=[*hold.problems, *measured.sent.failures, *loop.witness.failures()],
     )
 
 

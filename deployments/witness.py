@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from pydantic import AwareDatetime, Field
 
+from deployments.automations import failed_actions
 from deployments.prefect_api import PAGE, PrefectApi
 from perennial.values import Value
 
@@ -69,6 +70,10 @@ class Witness:
             page = self._api.ask("GET", f"/events/filter/next?page-token={token}")
             raw += page["events"]
         return sorted((_to_seen(one) for one in raw), key=lambda seen: seen.occurred)
+
+    def failures(self) -> list[str]:
+        """Automations that fired since the moment and did not do what they were to do; nothing else says so."""
+        return [f"automation {failed.action} failed: {failed.reason}" for failed in failed_actions(self._api, self._since)]
 
     def start(self, flow: str, parameters: dict[str, Any]) -> str:
         """Ask a worker to run `{flow}/{model}` now, with these parameters over the deployment's own; returns the run's id."""

@@ -93,6 +93,21 @@ def test_more_events_than_a_page_are_all_read(prefect_api: str, model: str) -> N
         wait_until(lambda: len(witness.events()) == len(events), 30, "70 events to be stored")
 
 
+def test_an_automation_whose_action_failed_is_told(prefect_api: str, model: str) -> None:
+    now = datetime.now(UTC)
+    event = {
+        "id": str(uuid4()),
+        "event": "prefect.automation.action.failed",
+        "occurred": now.isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.automation.{uuid4()}"},
+        "payload": {"action_type": "run-deployment", "reason": f"no deployment of {model}"},
+    }
+    httpx.post(f"{prefect_api}/events", json=[event]).raise_for_status()
+    with a_witness(prefect_api, model, now - timedelta(seconds=1)) as witness:
+        failures = wait_until(witness.failures, 30, "the failure to be stored")
+    assert f"automation run-deployment failed: no deployment of {model}" in failures
+
+
 def test_an_api_that_is_not_there_is_named() -> None:
     with (
         a_witness("http://127.0.0.1:9/api", "toy", datetime.now(UTC)) as witness,
