@@ -17,6 +17,7 @@ from tasks.gate import gate
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import begin
 from tasks.publish import publish, require_champion, settle
+from tasks.receipt import answer, take
 from tasks.retrain_data import choose, gather, validate_log
 from tasks.show import show_outcome
 from tasks.split import hold_out_for_gate
@@ -28,9 +29,11 @@ from tasks.tune import keep_or_tune
 def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]:
     """Train a challenger for the event's cause, or by hand; returns its version, or declines what is settled already."""
     job = begin(spec)
-    champion = require_champion(job)
     request = read_request(job, event)
+    take(job, request)
+    champion = require_champion(job)
     if reason := settled(job, champion, request):
+        answer(job, request, None)
         announce_decline(job, request, reason)
         return Completed(name="Declined", message=reason)
     announce_start(job, request)
@@ -45,6 +48,7 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     draft = assemble(job, material, fitted, evaluation, cause_of(request), champion)
     challenger = publish(job, draft, calibrate(job, draft, material, fitted))
     verdict = settle(job, challenger, champion, gate(job, challenger, champion, split.test))
+    answer(job, request, verdict)
     announce_outcome(job, challenger, verdict)
     show_outcome(job, challenger, evaluation, verdict)
     track(job, Training(challenger, fitted, evaluation, tuned, verdict, dataset))

@@ -17,9 +17,10 @@ from monitoring.drift import Drift, measure_drift
 from monitoring.events import RetrainRequest, event_id, requested, send
 from monitoring.partitions import collect
 from monitoring.performance import Performance, measure_performance
-from monitoring.policy import Asked, Decision, Findings, decide
+from monitoring.policy import Decision, Findings, decide
+from monitoring.reminder import unsettled
 from monitoring.report import disagreement, report_path, write_report
-from monitoring.state import WindowResult, save_result
+from monitoring.state import MonitorState, WindowResult, save_result
 from monitoring.window import Window
 from perennial.model import Model
 from perennial.profile import count_profile
@@ -43,22 +44,32 @@ class Examination:
     served: dict[int, int]
 
 
+@dataclass(frozen=True)
+class Closed:
+    """A window that is settled, and the request to retrain that was told and confirmed on its account."""
+
+    result: WindowResult
+    request: RetrainRequest | None
+
+
 def close_window(
-    window: Window, model: Model, spec: ModelSpec, archive: Archive, asked: Asked | None, unreadable: float, now: datetime
-) -> WindowResult:
+    window: Window, model: Model, spec: ModelSpec, archive: Archive, state: MonitorState, unreadable: float, now: datetime
+) -> Closed:
     """Settle one window against the champion `model`; its result is on disk when this returns.
 
     Raises PrefectUnreachable when an event is due and is not confirmed: the window is still open then.
     """
     examined = examine(window, model, spec, archive, unreadable)
-    decision = _identified(decide(examined.findings, asked, spec), window, model)
+    decision = decide(examined.findings, state.asked, spec, unsettled(archive.home, state.told, now))
+    decision = _identified(decision, window, model)
     link = report_path(archive.home, window) if examined.findings.rows else None
-    if decision.kind != "none":
-        send(requested(_request(examined, decision, model, link), now))
+    request = _request(examined, decision, model, link) if decision.kind != "none" else None
+    if request is not None:
+        send(requested(request, now))
     made = link if link is not None and _reported(archive.home, model, window, examined) else None
     result = _result(examined, decision, model, made, now)
     save_result(archive.home, result)
-    return result
+    return Closed(result, request if decision.asks else None)
 
 
 def examine(window: Window, model: Model, spec: ModelSpec, archive: Archive, unreadable: float) -> Examination:

@@ -24,6 +24,11 @@ MOST_SEEN = 0.5
 """Share of a window that the champion may have been trained on and still be judged by it."""
 
 
+LONGEST_TRAINING = timedelta(hours=1)
+"""Wall time in which a request is settled, if at all: what takes longer has been killed or lost. Trainings take minutes;
+one that really takes longer is asked for a second time at most, and the flow declines what is settled by then."""
+
+
 class Findings(Value):
     """What was measured about the champion on one window. A signal that could not be measured is None."""
 
@@ -68,21 +73,28 @@ class Decision(Value):
         return self.kind in ("drift", "performance", "age")
 
 
-def decide(findings: Findings, asked: Asked | None, spec: ModelSpec) -> Decision:
-    """Broken data before performance before drift before age; quiet during the cooldown of the last request."""
+def decide(findings: Findings, asked: Asked | None, spec: ModelSpec, unsettled: timedelta = timedelta()) -> Decision:
+    """Broken data before performance before drift before age; quiet during the cooldown of the last request.
+
+    `unsettled` is how long ago, in wall time, that request was told if it has no outcome yet.
+    """
     if (excuse := _unjudgeable(findings, spec)) is not None:
         return Decision(kind="none", reason=excuse)
     if (broken := _broken(findings, spec)) is not None:
         return Decision(kind="data", reason=broken)
     kind, reason = next(_signals(findings, spec), ("none", _fine(findings)))
-    if kind != "none" and (until := quiet_until(asked, spec)) is not None and findings.window.end <= until:
+    until = quiet_until(asked, spec, unsettled)
+    if kind != "none" and until is not None and findings.window.end <= until:
         return Decision(kind="none", reason=f"{reason}; quiet until {until:%Y-%m-%d %H:%M} after the last request", cooling=True)
     return Decision(kind=kind, reason=reason)
 
 
-def quiet_until(asked: Asked | None, spec: ModelSpec) -> datetime | None:
-    """The end of the cooldown: windows that end by then ask for nothing, whoever is champion by now."""
-    return asked.at + spec.cooldown if asked is not None else None
+def quiet_until(asked: Asked | None, spec: ModelSpec, unsettled: timedelta) -> datetime | None:
+    """The end of the cooldown: windows that end by then ask for nothing, whoever is champion by now.
+
+    A request that nothing came of keeps nobody quiet.
+    """
+    return asked.at + spec.cooldown if asked is not None and unsettled <= LONGEST_TRAINING else None
 
 
 def after(asked: Asked | None, window: Window, decision: Decision, version: int) -> Asked | None:

@@ -4,11 +4,14 @@ Both are replaced whole or not at all. The result of a window is written before 
 it closed, so after a crash in between the window is judged again, with the same event id.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
 from pydantic import AwareDatetime, ValidationError
 
+from monitoring.events import RetrainRequest
 from monitoring.policy import Asked, Decision
 from monitoring.window import Window
 from perennial.card import Bounds
@@ -18,11 +21,21 @@ from perennial.metrics import Metrics
 from perennial.values import Value
 
 
+class Told(Value):
+    """The last request to retrain, as Prefect confirmed it; times are wall time. When `over`, no reminder is needed."""
+
+    request: RetrainRequest
+    at: AwareDatetime
+    last: AwareDatetime
+    over: bool = False
+
+
 class MonitorState(Value):
     """Where the monitor stands: windows that end by `closed_until` are settled."""
 
     closed_until: AwareDatetime | None = None
     asked: Asked | None = None
+    told: Told | None = None
 
 
 class WindowResult(Value):
@@ -68,13 +81,13 @@ def load_state(home: Path) -> MonitorState:
 
 def save_state(home: Path, state: MonitorState) -> None:
     """Replace the state; raises ArchiveError when it cannot be written."""
-    _write(_state_path(home), state)
+    write_value(_state_path(home), state)
 
 
 def save_result(home: Path, result: WindowResult) -> Path:
     """Write or replace the result of a window; raises ArchiveError when it cannot be written."""
     path = home / "windows" / f"{result.window.key}.json"
-    _write(path, result)
+    write_value(path, result)
     return path
 
 
@@ -83,12 +96,20 @@ def load_results(home: Path) -> tuple[WindowResult, ...]:
     return tuple(WindowResult.model_validate_json(path.read_bytes()) for path in sorted((home / "windows").glob("*.json")))
 
 
-def _state_path(home: Path) -> Path:
-    return home / "monitor" / "state.json"
-
-
-def _write(path: Path, value: Value) -> None:
-    try:
+def write_value(path: Path, value: Value) -> None:
+    """Replace a file by a value in JSON; raises ArchiveError."""
+    with writing(path):
         replace(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with the disk is an ArchiveError that names the file."""
+    try:
+        yield
     except OSError as error:
         raise ArchiveError(f"{path} cannot be written ({error.strerror or error}): free space or mend the directory") from error
+
+
+def _state_path(home: Path) -> Path:
+    return home / "monitor" / "state.json"

@@ -3,7 +3,8 @@
     watch(spec, spec_base, settings, until=deadline, on_window=show)
 
 What is read is acknowledged when it is archived; a window is closed when its event is confirmed. So
-a run may die anywhere, and the next one begins where this one was safe.
+a run may die anywhere, and the next one begins where this one was safe. A confirmed event may die with
+its server: until a retraining has written its receipt, a request to retrain is told again.
 """
 
 import logging
@@ -16,13 +17,16 @@ import redis
 
 from monitoring.archive import FUTURE, Archive
 from monitoring.champion import Champion
-from monitoring.closing import close_window
+from monitoring.closing import Closed, close_window
+from monitoring.events import requested, send
 from monitoring.intake import Taken, take
 from monitoring.lease import Lease, lease_key
 from monitoring.policy import after
 from monitoring.reader import COUNT, Batch, Reader
+from monitoring.receipts import is_taken
+from monitoring.reminder import due
 from monitoring.report import prepare
-from monitoring.state import MonitorState, WindowResult, load_state, save_state
+from monitoring.state import MonitorState, Told, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, window_at
 from perennial.errors import PrefectUnreachable, SettingsError, StoreUnreachable
 from perennial.model import Model
@@ -61,6 +65,7 @@ class Summary(Value):
     taken: Taken = Taken()
     windows: int = 0
     requests: int = 0
+    reminders: int = 0
     waiting: bool = False
 
 
@@ -154,6 +159,7 @@ class Monitor:
             # Labels told before the newest predictions were asked must be in before a window is judged.
             if labels_stream(self._spec.name) not in batch.more:
                 self._close_due(desk)
+            self._remind(desk)
             if late and not batch.more:
                 return True
         return False
@@ -190,12 +196,31 @@ class Monitor:
     def _close(self, desk: "Desk", window: Window) -> None:
         seen = self._since_close
         share = seen.unreadable / seen.entries if seen.entries else 0.0
-        result = close_window(window, desk.model, self._spec, desk.archive, desk.state.asked, share, self._clock())
-        desk.settle(result)
+        closed = close_window(window, desk.model, self._spec, desk.archive, desk.state, share, self._clock())
+        desk.settle(closed)
+        result = closed.result
         self._since_close, self._retry_wait = Taken(), FIRST_RETRY
         self._note(windows=self.summary.windows + 1, requests=self.summary.requests + result.decision.asks, waiting=False)
         log.info("window %s: %s (%s)", window, result.decision.kind, result.decision.reason)
         self._show(result)
+
+    def _remind(self, desk: "Desk") -> None:
+        """Tell the last request again where nothing shows that it came through; the same id is one event to a living server."""
+        told, now = desk.state.told, self._clock()
+        if told is None or not due(told, now):
+            return
+        self._update(desk)
+        if is_taken(self._home, told.request.event_id) or told.request.version != desk.model.card.version:
+            desk.remember(told.model_copy(update={"over": True}))
+            return
+        log.warning("no retraining has begun for event %s since %s: it is told again", told.request.event_id, told.at)
+        try:
+            # It occurs now: an event older than a trigger's last one would start nothing.
+            send(requested(told.request, now))
+            self._note(reminders=self.summary.reminders + 1)
+        except PrefectUnreachable as error:
+            log.warning("%s", error)
+        desk.remember(told.model_copy(update={"last": now}))
 
     def _show(self, result: WindowResult) -> None:
         try:
@@ -272,11 +297,20 @@ class Desk:
             return []
         return list(due_windows(spec, since, self._newest, self.archive.dates()))
 
-    def settle(self, result: WindowResult) -> None:
+    def settle(self, closed: Closed) -> None:
         """The window is closed: remember it, and what was asked."""
+        result, request = closed.result, closed.request
         asked = after(self.state.asked, result.window, result.decision, result.version)
-        self.state = MonitorState(closed_until=result.end, asked=asked)
-        save_state(self._home, self.state)
+        told = Told(request=request, at=result.closed_at, last=result.closed_at) if request else self.state.told
+        self._keep(MonitorState(closed_until=result.end, asked=asked, told=told))
+
+    def remember(self, told: Told) -> None:
+        """What has become of telling the last request."""
+        self._keep(self.state.model_copy(update={"told": told}))
+
+    def _keep(self, state: MonitorState) -> None:
+        save_state(self._home, state)
+        self.state = state
 
 
 def _unreachable(url: str, error: redis.RedisError) -> StoreUnreachable:

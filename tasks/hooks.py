@@ -1,5 +1,6 @@
 """Hooks: what a flow run is called, and what happens when it fails."""
 
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from perennial.errors import PerennialError
 
 NameOf = Any
+
+logger = logging.getLogger(__name__)
 
 
 def run_name(verb: str = "") -> str:
@@ -30,11 +33,12 @@ def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
 
 
 def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's signature
-    """Tell Prefect that a retraining failed."""
+    """Write down and tell Prefect that a retraining failed."""
     from monitoring import events
     from monitoring.events import RetrainRequest
     from tasks.announce import retrain_happening, tell
     from tasks.job import open_job
+    from tasks.receipt import write_outcome
 
     try:
         job = open_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
@@ -42,6 +46,10 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
         request = RetrainRequest.model_validate(asked) if asked else None
     except (PerennialError, ValueError):
         return  # a spec or an event that cannot be read is what failed, and names no model
+    try:
+        write_outcome(job, request, "failed", job.now)
+    except (PerennialError, ValueError) as failure:
+        logger.warning("the failure is told, but not written down: %s", failure)
     happening = retrain_happening(
         events.RETRAIN_FAILED, job.spec.name, job.run_id, request, job.now, error=str(error_of(state) or state.message)[:500]
     )

@@ -8,6 +8,7 @@ import pytest
 
 from flows.retrain import retrain
 from flows.train import train
+from monitoring.receipts import read_receipt
 from perennial.errors import TrainingError
 from perennial.model import Model
 from perennial.spec import Task
@@ -25,6 +26,14 @@ def serving(home: Path, task: Task = "binary") -> tuple[Job, Model]:
     train(str(spec))
     job = open_job(spec, dict(os.environ), datetime.now(UTC))
     return job, load(job.registry, "small", 1, home)
+
+
+def outcome(home: Path, run_id: str) -> str | None:
+    """What the receipt of the event says, written by this run."""
+    receipt = read_receipt(home / "var" / "small", EVENT_ID)
+    assert receipt is not None
+    assert receipt.flow_run == run_id
+    return receipt.outcome
 
 
 def mend(job: Job, old: str, new: str) -> None:
@@ -52,13 +61,16 @@ def test_a_world_that_turned_is_learnt_and_promoted(home: Path, prefect_api: str
     assert told(prefect_api, "perennial.retrain.started", run["id"])["follows"] == EVENT_ID
     promoted = told(prefect_api, "perennial.model.promoted", run["id"])["payload"]
     assert (promoted["champion_version"], promoted["rows"]) == (1, 48)
+    assert outcome(home, run["id"]) == "promoted"
 
 
 def test_a_settled_event_is_declined_whoever_sends_it_again(home: Path, prefect_api: str) -> None:
     job, champion = serving(home)
     log_rows(job, champion, later_frame("binary", 600, flipped=True))
     retrain(str(job.path), event())
+    first = runs(prefect_api, "retrain")[0]
     retrain(str(job.path), event())
+    assert outcome(home, first["id"]) == "promoted", "the first outcome stands"
     run = runs(prefect_api, "retrain")[0]
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Declined")
     assert run["state"]["message"] == "the event is about version 1, and version 2 serves by now"
@@ -74,8 +86,17 @@ def test_too_few_new_labels_hold_and_the_event_is_settled_by_that(home: Path, pr
     assert job.registry.aliases("small").champion == 1
     held = told(prefect_api, "perennial.model.held", runs(prefect_api, "retrain")[0]["id"])
     assert "gate.min_rows asks for 5,000" in held["payload"]["reason"]
+    assert outcome(home, held["payload"]["flow_run"]) == "held"
     retrain(str(job.path), event())
     assert runs(prefect_api, "retrain")[0]["state"]["message"] == "version 2 was trained for this event already"
+
+
+def test_a_request_about_an_older_version_is_declined_and_settled_by_that(home: Path, prefect_api: str) -> None:
+    job, _ = serving(home)
+    retrain(str(job.path), event(version=7))
+    run = runs(prefect_api, "retrain")[0]
+    assert run["state"]["message"] == "the event is about version 7, and version 1 serves by now"
+    assert outcome(home, run["id"]) == "declined"
 
 
 def test_by_hand_and_with_a_search(home: Path) -> None:
@@ -84,6 +105,7 @@ def test_by_hand_and_with_a_search(home: Path) -> None:
     log_rows(job, champion, later_frame("binary", 300, flipped=True))
     assert retrain(str(job.path)) == 2
     assert load(job.registry, "small", 2, home).card.cause.kind == "manual"
+    assert not (job.home / "requests").exists(), "nobody waits for a receipt"
 
 
 @pytest.mark.parametrize("data", ["trailing", "weighted"])
@@ -104,6 +126,7 @@ def test_without_a_champion_the_failure_is_told(home: Path, prefect_api: str) ->
     failed = told(prefect_api, "perennial.retrain.failed", run["id"])
     assert "run the `train` flow first" in failed["payload"]["error"]
     assert failed["follows"] == EVENT_ID
+    assert outcome(home, run["id"]) == "failed"
 
 
 def test_a_payload_that_is_no_request_fails_the_run(home: Path, prefect_api: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.policy import Asked, Decision, Findings, after, decide
+from monitoring.policy import LONGEST_TRAINING, Asked, Decision, Findings, after, decide
 from monitoring.window import Window
 from perennial.card import Bounds
 from perennial.spec import ModelSpec, parse_spec
@@ -144,6 +144,16 @@ def test_the_cooldown_is_one_window_and_says_so() -> None:
     assert (second.kind, second.cooling) == ("none", True)
     assert "quiet until 2013-03-18" in second.reason
     assert third.kind == "drift"
+
+
+def test_a_request_that_nothing_came_of_keeps_nobody_quiet() -> None:
+    asked = Asked(at=START + WEEK, version=1, cause="drift")
+    held, over = (
+        decide(findings(1, drift=0.2), asked, SPEC, wait) for wait in (LONGEST_TRAINING, LONGEST_TRAINING + timedelta(seconds=1))
+    )
+    assert (held.kind, held.cooling) == ("none", True)
+    assert (over.kind, over.cooling) == ("drift", False)
+    assert decide(findings(1), asked, SPEC, timedelta(days=9)).kind == "none", "a calm window asks for nothing"
 
 
 def test_an_alert_about_data_starts_no_cooldown() -> None:

@@ -1,0 +1,79 @@
+"""Receipts: what a retraining says about the request it was started for, one file per request.
+
+An event that Prefect has confirmed may still be lost with its server's memory; only what the retraining itself has
+written shows that the request came through. The retrain flow writes them, the monitor reads them.
+"""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+import fsspec
+from pydantic import AwareDatetime, ValidationError
+
+from monitoring.state import write_value, writing
+from perennial.exclusive import create_exclusively
+from perennial.values import Value
+
+Outcome = Literal["promoted", "held", "rejected", "declined", "failed"]
+
+log = logging.getLogger(__name__)
+
+
+class Receipt(Value):
+    """Where a request stands: `taken` when its retraining has begun, `settled` once there is an outcome."""
+
+    event_id: str
+    state: Literal["taken", "settled"]
+    at: AwareDatetime
+    flow_run: str | None = None
+    outcome: Outcome | None = None
+
+
+def take(home: Path, event_id: str, now: datetime, flow_run: str | None = None) -> None:
+    """Write that a retraining has begun, unless there is a receipt already; raises ArchiveError, ValueError (no UUID)."""
+    path = receipt_path(home, event_id)
+    receipt = Receipt(event_id=event_id, state="taken", at=now, flow_run=flow_run)
+    with writing(path):
+        create_exclusively(fsspec.filesystem("file"), str(path), receipt.model_dump_json(indent=1).encode())
+
+
+def settle(home: Path, event_id: str, outcome: Outcome, now: datetime, flow_run: str | None = None) -> None:
+    """Write the outcome. The first one stands, for a request told again is declined; but a failure may be made good.
+
+    Raises ArchiveError, ValueError (no UUID).
+    """
+    standing = read_receipt(home, event_id)
+    if standing is None or standing.outcome in (None, "failed"):
+        receipt = Receipt(event_id=event_id, state="settled", at=now, flow_run=flow_run, outcome=outcome)
+        write_value(receipt_path(home, event_id), receipt)
+
+
+def is_taken(home: Path, event_id: str) -> bool:
+    """Whether a retraining has begun for this request, whatever became of it."""
+    return receipt_path(home, event_id).exists()
+
+
+def is_settled(home: Path, event_id: str) -> bool:
+    """Whether the request has an outcome."""
+    receipt = read_receipt(home, event_id)
+    return receipt is not None and receipt.state == "settled"
+
+
+def read_receipt(home: Path, event_id: str) -> Receipt | None:
+    """The receipt of a request; None where there is none, or none that can be read: no receipt may hold the monitor up."""
+    path = receipt_path(home, event_id)
+    try:
+        return Receipt.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        log.warning("%s cannot be read and counts as not settled: %s", path, error)
+        return None
+
+
+def receipt_path(home: Path, event_id: str) -> Path:
+    """Where a request's receipt is; an id that is no UUID, and so perhaps a path, is a ValueError."""
+    return home / "requests" / f"{UUID(event_id)}.json"
