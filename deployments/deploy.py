@@ -33,6 +33,7 @@ def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
     text = _define(text, "model", spec.name)
     text = _define(text, "spec", path)
     text = _define(text, "resource", f"perennial.model.{spec.name}")
+    text = _define(text, "revival", f"perennial.revival.{spec.name}")
     return _define(text, "infrastructure", infrastructure)
 
 

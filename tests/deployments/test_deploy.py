@@ -80,6 +80,19 @@ def test_the_monitor_outlasts_its_interval() -> None:
     assert monitor["concurrency_limit"] == {"limit": 2, "collision_strategy": "CANCEL_NEW"}
 
 
+def test_a_dead_monitor_of_this_model_alone_is_brought_back(other: ModelSpec) -> None:
+    monitor = read(deploy.render(other, "specs/other.toml"))["flows.monitor.monitor"]
+    (trigger,) = monitor["triggers"]
+    assert trigger["name"] == "perennial.revival.other"
+    assert set(trigger["expect"]) == {"prefect.flow-run.Crashed", "prefect.flow-run.Failed"}
+    assert trigger["match_related"] == [
+        {"prefect.resource.role": "flow", "prefect.resource.name": "monitor"},
+        {"prefect.resource.role": "deployment", "prefect.resource.name": "other"},
+    ]
+    assert trigger["within"] == 60
+    assert trigger["parameters"] == monitor["parameters"]
+
+
 def test_a_file_that_prefect_refuses_is_one_clear_error(tmp_path: Path) -> None:
     file = tmp_path / "prefect.yaml"
     file.write_text("deployments:\n  - name: x\n    entrypoint: no.such.flow\n")

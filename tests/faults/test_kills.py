@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 import pytest
 
+from monitoring.receipts import is_settled, is_taken
 from tests.faults.conftest import LATE, OPENING, WEEK, assert_nothing_lost, unanswered, world
-from tests.faults.victims import kill, wait_for_another, watch_again
+from tests.faults.victims import kill, long_after, wait_for_another
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
 
@@ -21,8 +22,8 @@ TURN = OPENING + (len(VICTIMS) + 1) * WEEK
 
 
 def the_world() -> pl.DataFrame:
-    """The last three weeks are such that a retraining is asked for."""
-    return world(ordinary=len(VICTIMS) + 1, turned=4)
+    """The last weeks are such that a retraining is asked for."""
+    return world(ordinary=len(VICTIMS) + 1, turned=3)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
@@ -34,13 +35,17 @@ def test_a_killed_process_comes_back_and_nothing_is_lost(loop: Stage, life: Repl
         wait_until(lambda: len(life.asked) > asked + 48, 30, "the week to be under way")
         died = kill(loop, victim)
         rest.result(LOOP_TIMEOUT)
-    if victim == "monitor":
-        watch_again(loop)
     wait_for_another(loop, victim, than=died)
     assert victim in ANSWERING or not unanswered(life)[before:]
     assert_nothing_lost(loop, life)
     assert loop.window(week).rows == 7 * 24
     wait_until(loop.api.healthy, LOOP_TIMEOUT, "the Prefect server to answer")
+
+
+def test_the_monitor_came_back_by_the_automation_and_not_by_the_schedule(loop: Stage) -> None:
+    first, second, *_ = loop.witness.runs("monitor")
+    assert (first.state, first.automated) == ("CRASHED", False)
+    assert second.automated
 
 
 def test_an_inference_worker_killed_between_two_requests_is_replaced(loop: Stage, life: Replay) -> None:
@@ -53,17 +58,21 @@ def test_an_inference_worker_killed_between_two_requests_is_replaced(loop: Stage
     assert loop.window(TURN - WEEK).rows == 7 * 24
 
 
-def test_a_killed_retraining_is_asked_for_again_after_the_cooldown(loop: Stage, life: Replay) -> None:
+def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(loop: Stage, life: Replay) -> None:
+    """The next week would be within the cooldown; but the request was told more than an hour ago, and nothing came of it."""
     life.until(TURN + WEEK + LATE, insist=True)
     first = loop.window(TURN).decision
     assert first.event_id is not None, first.reason
     kill(loop, "retrain")
     assert loop.retraining(first.event_id).state == "CRASHED"
     assert loop.champion == loop.serving == 1
-    life.until(TURN + 3 * WEEK + LATE, insist=True)
-    assert loop.window(TURN + WEEK).decision.cooling
-    second = loop.window(TURN + 2 * WEEK).decision
+    assert is_taken(loop.loop.home, first.event_id)
+    assert not is_settled(loop.loop.home, first.event_id)
+    long_after(loop)
+    life.until(TURN + 2 * WEEK + LATE, insist=True)
+    second = loop.window(TURN + WEEK).decision
     assert second.event_id is not None, second.reason
     assert loop.retraining(second.event_id).state == "COMPLETED"
+    assert is_settled(loop.loop.home, second.event_id)
     wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")
     assert_nothing_lost(loop, life)

@@ -12,7 +12,7 @@ from deployments.hold import backlog
 from deployments.witness import Run
 from monitoring.events import RETRAIN_FAILED
 from tests.faults.conftest import DAY, LATE, OPENING, WEEK, assert_nothing_lost, world
-from tests.faults.victims import process_of, watch_again
+from tests.faults.victims import process_of, wait_for_another
 from tests.support.models import instances
 from tests.support.stack import FLOW_TIMEOUT, LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ def test_a_full_disk_ends_the_monitor_with_a_clear_message_and_loses_nothing(loo
     assert "free space" in failed.message
     assert life.failures == []
     assert backlog(loop.loop) > 0
-    watch_again(loop)
+    wait_for_another(loop, "monitor", than=monitor.pid)
     assert_nothing_lost(loop, life)
     assert loop.window(OPENING).rows == 7 * 24
 

@@ -3,11 +3,14 @@
 import os
 import re
 import signal
+from datetime import timedelta
 
 import psutil
 
 from deployments import supervision
-from tests.support.stack import LOOP_TIMEOUT, Stage, perennial
+from monitoring.policy import LONGEST_TRAINING
+from monitoring.state import load_state, save_state
+from tests.support.stack import LOOP_TIMEOUT, Stage
 from tests.support.waiting import wait_until
 
 PARTS = ("store", "prefect", "worker", "service-small")
@@ -48,11 +51,15 @@ def wait_for_another(loop: Stage, victim: str, than: int) -> None:
     wait_until(lambda: process_of(loop, victim) not in (None, than), LOOP_TIMEOUT, f"another {victim}")
 
 
-def watch_again(loop: Stage) -> None:
-    """Bring the monitor back at once: the schedule would within five minutes, `up` looks after it whenever it is called."""
-    wait_until(lambda: flow_process(loop, "monitor") is None, LOOP_TIMEOUT, "the monitor's process to be gone")
-    wait_until(lambda: not _at_work(loop, "monitor"), LOOP_TIMEOUT, "Prefect to notice that the monitor is gone")
-    perennial("up", str(loop.path), PERENNIAL_HOME=str(loop.stack.home))
+def long_after(loop: Stage) -> None:
+    """Let the last request have been told longer ago than a training may take; the next monitor finds it so in the state."""
+    died = kill(loop, "monitor")
+    state = load_state(loop.loop.home)
+    assert state.told is not None
+    then = state.told.at - LONGEST_TRAINING - timedelta(minutes=1)
+    save_state(loop.loop.home, state.model_copy(update={"told": state.told.model_copy(update={"at": then})}))
+    loop.witness.start("monitor", {})  # the automation's brake may still be on from the monitor that was killed first
+    wait_for_another(loop, "monitor", than=died)
 
 
 def _at_work(loop: Stage, flow: str) -> list[str]:
