@@ -46,10 +46,11 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     fitted = fit(job, material, tuned.params)
     evaluation = evaluate(job, fitted, split.test)
     draft = assemble(job, material, fitted, evaluation, cause_of(request), champion)
-    challenger = publish(job, draft, calibrate(job, draft, material, fitted))
+    calibration = calibrate(job, draft, material, fitted)
+    challenger = publish(job, draft, calibration.bounds)
     verdict = settle(job, challenger, champion, gate(job, challenger, champion, split.test))
     answer(job, request, verdict)
     announce_outcome(job, challenger, verdict)
-    show_outcome(job, challenger, evaluation, verdict)
+    show_outcome(job, challenger, evaluation, calibration, verdict)
     track(job, Training(challenger, fitted, evaluation, tuned, verdict, dataset))
     return challenger.card.version

@@ -13,8 +13,10 @@ import polars as pl
 
 from monitoring.drift import measure_drift
 from monitoring.performance import measure_performance
+from monitoring.policy import LEAST_COVER
 from monitoring.window import Window
 from perennial.card import Bounds
+from perennial.durations import format_duration
 from perennial.model import Model
 from perennial.profile import count_profile
 from perennial.spec import ModelSpec
@@ -32,10 +34,20 @@ class BlockValues(Value):
     auc: float | None = None
 
 
+class Calibration(Value):
+    """The bounds of a model, and on how many blocks its signals were measured for them."""
+
+    bounds: Bounds
+    blocks: int
+
+
 def blocks(until: datetime, length: timedelta, count: int, since: datetime) -> tuple[Window, ...]:
-    """The newest `count` windows that end at `until` and begin no earlier than `since`, oldest first."""
+    """The newest `count` windows that end at `until` and that rows from `since` on reach over well enough, oldest first.
+
+    Well enough is as the policy asks of a window: three weeks of hourly rows are an hour short of three weeks, yet three blocks.
+    """
     ends = (until - index * length for index in range(count))
-    found = [Window(start=end - length, end=end) for end in ends if end - length >= since]
+    found = [Window(start=end - length, end=end) for end in ends if end - since >= LEAST_COVER * length]
     return tuple(reversed(found))
 
 
@@ -65,6 +77,26 @@ def bounds_in_force(spec: ModelSpec, bounds: Bounds) -> Bounds:
         loss=bounds.loss if named.loss_bound is None else named.loss_bound,
         auc=bounds.auc if named.auc_bound is None else named.auc_bound,
     )
+
+
+def silence(spec: ModelSpec, found: Calibration) -> str | None:
+    """Which signals can never alarm because they have no bound, why, and what to do; None when all that are on have one."""
+    known = bounds_in_force(spec, found.bounds).model_dump()
+    names = [name for name in _signals_on(spec) if known[name] is None]
+    if not names:
+        return None
+    keys = ", ".join(f"{name}_bound" for name in names)
+    return (
+        f"the monitor will never alarm on {', '.join(names)}: no bound. A bound takes {LEAST_BLOCKS} measured blocks, and "
+        f"the training rows fill {found.blocks}: whole windows of window.length = {format_duration(spec.window.length)} "
+        f"with at least window.min_rows = {spec.window.min_rows} rows each. Train on more history, make window.length "
+        f"shorter, or name {keys} in [signals]"
+    )
+
+
+def _signals_on(spec: ModelSpec) -> list[str]:
+    on = {"drift": spec.signals.drift, "loss": spec.signals.loss, "auc": spec.signals.auc and spec.task == "binary"}
+    return [name for name, wanted in on.items() if wanted]
 
 
 def upper_bound(values: Iterable[float | None], confidence: float) -> float | None:

@@ -12,8 +12,9 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from prefect import get_run_logger
 
-from monitoring.calibration import LEAST_BLOCKS, BlockValues, block_values, blocks
+from monitoring.calibration import LEAST_BLOCKS, BlockValues, Calibration, block_values, blocks, silence
 from monitoring.calibration import calibrate as bounds_of
 from monitoring.window import Window
 from perennial.card import Bounds
@@ -36,20 +37,20 @@ _TICK = timedelta(microseconds=1)
 Mask = NDArray[np.bool_]
 
 
-def calibrate_bounds(job: Job, draft: Model, material: Material, fitted: Fitted) -> Bounds:
+def calibrate_bounds(job: Job, draft: Model, material: Material, fitted: Fitted) -> Calibration:
     """Bounds of a draft; none where the training rows fill fewer than three judgeable windows."""
     inside = list(_judgeable(job, material))
     if len(inside) < LEAST_BLOCKS:
-        return Bounds()
-    folds = _folds(int(np.sum(inside)) / len(material.table))
+        return Calibration(bounds=Bounds(), blocks=len(inside))
+    folds = _folds(int(np.sum(inside)) / len(material.table), len(inside))
     values = [value for fold in range(folds) for value in _fold_values(job, draft, material, fitted, inside[fold::folds])]
-    return bounds_of(job.spec, values)
+    return Calibration(bounds=bounds_of(job.spec, values), blocks=len(inside))
 
 
-def _folds(share: float) -> int:
-    """How many trainings share the blocks, when these hold `share` of all rows: few where the blocks are a small part."""
+def _folds(share: float, count: int) -> int:
+    """How many trainings share `count` blocks that hold `share` of all rows: few where the blocks are a small part."""
     least, most = FOLDS
-    return min(max(math.ceil(share / LEFT_OUT), least), most)
+    return min(max(math.ceil(share / LEFT_OUT), least), most, count)
 
 
 def _judgeable(job: Job, material: Material) -> Iterator[Mask]:
@@ -82,4 +83,10 @@ def _fold_values(job: Job, draft: Model, material: Material, fitted: Fitted, lef
     yield from (block_values(judge, material.frame.filter(pl.Series(rows))) for rows in left_out)
 
 
-calibrate = step("calibrate")(calibrate_bounds)
+@step("calibrate")
+def calibrate(job: Job, draft: Model, material: Material, fitted: Fitted) -> Calibration:
+    """Calibrate, and warn where the monitor would be silent for ever."""
+    found = calibrate_bounds(job, draft, material, fitted)
+    if (warning := silence(job.spec, found)) is not None:
+        get_run_logger().warning(warning)
+    return found

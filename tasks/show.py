@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from monitoring.calibration import Calibration, silence
 from perennial.metrics import Metrics
 from perennial.model import Model
 from tasks.evaluate import Evaluation
@@ -15,10 +16,11 @@ from tasks.tune import Tuned
 from tasks.validate import Checks
 
 
-def evaluation_markdown(model: Model, evaluation: Evaluation) -> str:
+def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calibration) -> str:
     """What a version was trained on and how good it is, as a page."""
     card = model.card
-    bounds = {name: bound for name, bound in card.bounds.model_dump().items() if bound is not None}
+    bounds = {name: bound for name, bound in calibration.bounds.model_dump().items() if bound is not None}
+    warning = silence(card.spec, calibration)
     return "\n\n".join(
         [
             f"# {card.name} version {card.version}",
@@ -32,7 +34,8 @@ def evaluation_markdown(model: Model, evaluation: Evaluation) -> str:
             ),
             *_slices(evaluation),
             "## Bounds of the monitor's signals",
-            markdown_table(("signal", "bound"), list(bounds.items())) if bounds else "None: too few windows to calibrate on.",
+            markdown_table(("signal", "bound"), list(bounds.items())) if bounds else "None could be calibrated.",
+            *([f"**Warning**: {warning}."] if warning else []),
             "## Parameters",
             markdown_table(("parameter", "value"), list(card.params.items())),
         ]
@@ -95,11 +98,11 @@ def show_trials(job: Job, tuned: Tuned) -> None:
 
 
 @step("show outcome")
-def show_outcome(job: Job, model: Model, evaluation: Evaluation, verdict: Verdict) -> None:
+def show_outcome(job: Job, model: Model, evaluation: Evaluation, calibration: Calibration, verdict: Verdict) -> None:
     """The evaluation and the gate's decision, as artifacts."""
     name = job.spec.name
     create_markdown_artifact(
-        evaluation_markdown(model, evaluation), key=f"{name}-evaluation", description=f"version {model.card.version}"
+        evaluation_markdown(model, evaluation, calibration), key=f"{name}-evaluation", description=f"version {model.card.version}"
     )
     create_markdown_artifact(
         verdict_markdown(model, verdict), key=f"{name}-gate", description=f"{verdict.decision}: {verdict.reason}"

@@ -25,6 +25,11 @@ def artifacts(api: str, run_id: str) -> dict[str, dict[str, Any]]:
     return {one["key"]: one for one in _post(api, "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})}
 
 
+def logged(api: str, run_id: str) -> list[str]:
+    """The messages in a run's log; they arrive in batches."""
+    return [line["message"] for line in _post(api, "logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}})]
+
+
 def told(api: str, name: str, run_id: str) -> dict[str, Any]:
     """The event of this name that a run sent about the small model, once it can be read: the server stores them in batches."""
 

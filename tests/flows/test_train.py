@@ -11,9 +11,10 @@ from perennial.registry import Registry
 from perennial.settings import load_settings
 from perennial.spec import Task
 from service.champion import load
-from tests.flows.asking import artifacts, runs, task_runs, told
+from tests.flows.asking import artifacts, logged, runs, task_runs, told
 from tests.support.models import TASKS, small_frame, write_small
 from tests.support.sentry_receiver import SentryReceiver
+from tests.support.waiting import wait_until
 
 
 def registry(home: Path) -> Registry:
@@ -41,6 +42,14 @@ def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:
     assert set(shown) == {"small-checks", "small-evaluation", "small-gate", "small-trials"}
     assert "PROMOTE: small version 1" in shown["small-gate"]["data"]
     assert told(prefect_api, "perennial.model.promoted", run["id"])["payload"]["decision"] == "promote"
+
+
+def test_a_monitor_that_would_be_silent_is_announced_loudly(home: Path, prefect_api: str) -> None:
+    train(str(write_small(home)), "2024-01-21")
+    run = runs(prefect_api, "train")[0]
+    warning = "on drift, loss, auc: no bound. A bound takes 3 measured blocks, and the training rows fill 1:"
+    assert warning in artifacts(prefect_api, run["id"])["small-evaluation"]["data"]
+    wait_until(lambda: [line for line in logged(prefect_api, run["id"]) if warning in line], 30, "the warning in the run's log")
 
 
 def test_a_later_training_must_beat_the_champion(home: Path) -> None:

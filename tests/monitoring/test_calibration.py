@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.calibration import BlockValues, block_values, blocks, bounds_in_force, calibrate, lower_bound, upper_bound
+from monitoring.calibration import (
+    BlockValues,
+    Calibration,
+    block_values,
+    blocks,
+    bounds_in_force,
+    calibrate,
+    lower_bound,
+    silence,
+    upper_bound,
+)
 from perennial.card import Bounds
 from perennial.spec import Task
 from tests.support.models import START, small_frame, small_model, small_spec
@@ -47,6 +57,29 @@ def test_blocks_are_the_newest_whole_windows() -> None:
     found = blocks(END, WEEK, 8, END - 3.5 * WEEK)
     assert [window.end for window in found] == [END - 2 * WEEK, END - WEEK, END]
     assert all(window.end - window.start == WEEK for window in found)
+
+
+@pytest.mark.parametrize(("weeks", "count"), [(3, 3), (3 - 1 / 168, 3), (2.9, 3), (2.89, 2)])
+def test_the_oldest_block_may_begin_a_little_before_the_rows(weeks: float, count: int) -> None:
+    assert len(blocks(END, WEEK, 8, END - weeks * WEEK)) == count
+
+
+def test_signals_that_can_never_alarm_are_named_with_the_fix() -> None:
+    assert silence(small_spec(), Calibration(bounds=Bounds(drift=0.1, loss=0.5, auc=0.6), blocks=3)) is None
+    assert silence(small_spec("regression"), Calibration(bounds=Bounds(drift=0.1, loss=0.5), blocks=3)) is None
+    assert silence(small_spec(), Calibration(bounds=Bounds(), blocks=2)) == (
+        "the monitor will never alarm on drift, loss, auc: no bound. A bound takes 3 measured blocks, and the training rows fill "
+        "2: whole windows of window.length = 7d with at least window.min_rows = 20 rows each. Train on more history, make "
+        "window.length shorter, or name drift_bound, loss_bound, auc_bound in [signals]"
+    )
+
+
+def test_a_signal_that_is_off_or_has_a_bound_in_the_spec_may_be_silent() -> None:
+    spec = small_spec()
+    named = spec.signals.model_copy(update={"drift_bound": 0.3, "loss": False})
+    text = silence(spec.model_copy(update={"signals": named}), Calibration(bounds=Bounds(), blocks=0))
+    assert text is not None
+    assert text.startswith("the monitor will never alarm on auc: no bound.")
 
 
 def test_the_spec_has_the_last_word() -> None:

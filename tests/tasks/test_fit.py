@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from monitoring.calibration import Calibration
 from perennial.card import Bounds, Cause
 from perennial.errors import TrainingError
 from perennial.model import Model
@@ -38,7 +39,7 @@ def trained(job: Job) -> tuple[Material, Fitted, Evaluation, Model]:
 def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task) -> None:
     job = make_job(tmp_path, task)
     material, fitted, evaluation, draft = trained(job)
-    bounds = calibrate_bounds(job, draft, material, fitted)
+    bounds = calibrate_bounds(job, draft, material, fitted).bounds
     model = publish_version(job, draft, bounds, NOW)
     frame = small_frame(task, 50, seed=3)
     np.testing.assert_allclose(model.predict_frame(frame), fitted.predict(frame), rtol=1e-12)
@@ -137,7 +138,7 @@ class TestBounds:
     def test_an_ordinary_window_lies_within_them(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
         material, fitted, _, draft = trained(job)
-        bounds = calibrate_bounds(job, draft, material, fitted)
+        bounds = calibrate_bounds(job, draft, material, fitted).bounds
         assert bounds.drift is not None
         assert bounds.loss is not None
         assert bounds.auc is not None
@@ -158,14 +159,26 @@ class TestBounds:
         draft = assemble_model(
             job, material, fitted, evaluate_model(job, fitted, small_frame(rows=50)), Cause(kind="initial"), None
         )
-        assert calibrate_bounds(job, draft, material, fitted) == Bounds()
+        assert calibrate_bounds(job, draft, material, fitted) == Calibration(bounds=Bounds(), blocks=hours // (7 * 24))
+
+    @pytest.mark.parametrize("hours", [24 * 21, 24 * 20 + 9])
+    def test_three_weeks_of_hourly_rows_are_three_windows(self, tmp_path: Path, hours: int) -> None:
+        job = make_job(tmp_path)
+        material = make_training(job, small_frame(rows=hours))
+        fitted = fit_model(job, material, PARAMS)
+        evaluation = evaluate_model(job, fitted, small_frame(rows=50))
+        found = calibrate_bounds(
+            job, assemble_model(job, material, fitted, evaluation, Cause(kind="initial"), None), material, fitted
+        )
+        assert found.blocks == 3
+        assert None not in found.bounds.model_dump().values()
 
     def test_windows_that_the_monitor_would_not_judge_do_not_count(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
         material, fitted, _, draft = trained(job)
         raw = job.spec.model_dump()
         spec = ModelSpec.model_validate({**raw, "window": {**raw["window"], "min_rows": 500}})
-        assert calibrate_bounds(replace(job, spec=spec), draft, material, fitted) == Bounds()
+        assert calibrate_bounds(replace(job, spec=spec), draft, material, fitted) == Calibration(bounds=Bounds(), blocks=0)
 
 
 def test_a_commit_is_known_inside_a_repository_only(tmp_path: Path) -> None:
@@ -180,6 +193,8 @@ def test_a_late_window_is_no_longer_than_the_rows(tmp_path: Path) -> None:
     assert material.until - material.since == timedelta(hours=ROWS - 7 * 24 - 1)
 
 
-@pytest.mark.parametrize(("share", "folds"), [(0.05, 2), (0.3, 2), (0.6, 3), (0.95, 4), (1.0, 4)])
-def test_calibration_costs_less_where_the_blocks_are_a_small_part(share: float, folds: int) -> None:
-    assert _folds(share) == folds
+@pytest.mark.parametrize(
+    ("share", "blocks", "folds"), [(0.05, 8, 2), (0.3, 8, 2), (0.6, 8, 3), (0.95, 8, 4), (1.0, 8, 4), (1.0, 3, 3)]
+)
+def test_calibration_costs_less_where_the_blocks_are_a_small_part(share: float, blocks: int, folds: int) -> None:
+    assert _folds(share, blocks) == folds

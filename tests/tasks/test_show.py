@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from monitoring.calibration import Calibration
 from monitoring.policy import Decision
 from monitoring.state import WindowResult
 from perennial.card import Bounds
@@ -25,12 +26,13 @@ def test_an_evaluation_says_what_was_trained_and_how_good_it_is() -> None:
     evaluation = Evaluation(
         Metrics(rows=9, values={"auc": 0.75}), (CalibrationRow(predicted=0.2, observed=0.25, rows=9),), (), NONE, NONE
     )
-    page = evaluation_markdown(small_model(version=3), evaluation)
+    page = evaluation_markdown(small_model(version=3), evaluation, Calibration(bounds=Bounds(drift=0.1), blocks=3))
     assert "# small version 3" in page
     assert "Trained on 1,000 rows from 2024-01-01 to 2024-02-11 15:00, 20 rounds, because: initial." in page
     assert "| auc | 0.75 |" in page
     assert "| 0.2 | 0.25 | 9 |" in page
     assert "| drift | 0.1 |" in page
+    assert "**Warning**: the monitor will never alarm on loss, auc: no bound." in page
 
 
 def test_a_verdict_names_both_versions() -> None:
