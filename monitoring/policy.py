@@ -26,7 +26,7 @@ MOST_SEEN = 0.5
 
 LONGEST_TRAINING = timedelta(hours=1)
 """Wall time in which a request is settled, if at all: what takes longer has been killed or lost. Trainings take minutes;
-one that really takes longer is asked for a second time at most, and the flow declines what is settled by then."""
+one that really takes longer is asked for again by the next window, and that is declined once a newer version serves."""
 
 
 class Findings(Value):
