@@ -41,6 +41,9 @@ class Settings(Value):
     transport: Literal["fast", "stock"] = Field(
         "fast", description="what carries requests to the workers: channels of ours, or LitServe's own queues"
     )
+    max_in_flight: int = Field(
+        1_024, ge=1, description="most requests in work at once, shared by the HTTP processes; beyond it 503 with `Retry-After`"
+    )
     max_rows: int = Field(10_000, ge=1, description="most rows in one request")
     max_body_mb: float = Field(16.0, gt=0, description="largest request body in MB")
     log_full: Literal["fail", "count"] = Field(

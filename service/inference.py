@@ -3,20 +3,19 @@
 The model is pinned when a request is decoded; nothing after that looks at which version is live.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from perennial.record import PredictionBatch, Score
 from service.answers import explanation_body, prediction_body
 from service.champion import ChampionWatcher, Live
+from service.desk import Ask, Operation
 from service.encoding import Encoded, encode_instances
 from service.log import PredictionLog
 from service.metrics import WorkerMetrics
 from service.refusal import unavailable
 from service.requests import Instances, parse_instances
-
-Operation = Literal["predict", "explain"]
 
 EXPLAIN_ROWS = 1_000
 """Most rows of one explain request: a row costs a hundred times its prediction, and others wait for the worker."""
@@ -42,16 +41,16 @@ class Inference:
         self._log = log
         self._metrics = metrics
 
-    def read(self, operation: Operation, body: bytes, now: datetime) -> Work:
+    def read(self, ask: Ask, now: datetime) -> Work:
         """Check a body against the live model; raises RequestError, or Refused without a model or for too many rows."""
         live = self.live()
-        most = min(self._max_rows, EXPLAIN_ROWS) if operation == "explain" else self._max_rows
-        instances = parse_instances(body, most, live.model.card.schema_, now)
-        return Work(operation, live, instances, encode_instances(instances, live.model))
+        most = min(self._max_rows, EXPLAIN_ROWS) if ask.operation == "explain" else self._max_rows
+        instances = parse_instances(ask.body, most, live.model.card.schema_, now)
+        return Work(ask.operation, live, instances, encode_instances(instances, live.model))
 
-    def answer(self, work: Work, now: datetime) -> bytes:
-        """The response body; a prediction is in the log before anybody sees it."""
-        return self._explain(work) if work.operation == "explain" else self._predict(work, now)
+    def answer(self, works: Sequence[Work], now: datetime) -> list[bytes]:
+        """The response bodies; a prediction is in the log before anybody sees it."""
+        return [self._explain(work) if work.operation == "explain" else self._predict(work, now) for work in works]
 
     def live(self) -> Live:
         """The live model; raises Refused (503) before the first promotion."""

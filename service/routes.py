@@ -21,8 +21,7 @@ from perennial.spec import ModelSpec
 from perennial.triage import report
 from perennial.values import Value
 from service.answers import ExplainResponse, PredictResponse
-from service.api import STATUS
-from service.desk import Ask, Desk
+from service.desk import Ask, Desk, Operation
 from service.info import Desired, ModelInfo
 from service.metrics import HttpMetrics, render_metrics
 from service.refusal import Problem, Refusal, Refused, body_of, internal, is_ours, status_of, too_large, unavailable
@@ -104,7 +103,7 @@ def add_routes(app: FastAPI, front: Callable[[], Front]) -> None:
 
 
 def _add_inference(app: FastAPI, front: Callable[[], Front]) -> None:
-    def endpoint(operation: str) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             body = await read_json(request, front().max_body)
             reply = await front().desk.ask(Ask(operation, body))
@@ -139,7 +138,7 @@ def _add_reports(app: FastAPI, front: Callable[[], Front]) -> None:
 
     @app.get("/ready", summary="Whether a worker has a model", response_class=Response, responses=_REFUSALS)
     async def ready() -> Response:
-        reply = await front().desk.ask(Ask(STATUS, b""), READY_TIMEOUT)
+        reply = await front().desk.ask(Ask("status", b""), READY_TIMEOUT)
         if b'"version":null' in reply.body:
             raise unavailable("no_model", "no version has been promoted yet")
         return json_response(reply.body, reply.status)

@@ -60,7 +60,7 @@ def make_plan(settings: Settings, spec_path: Path) -> Plan:
 def build_server(plan: Plan) -> Frame:
     """LitServe's server with our API and routes; nothing is started."""
     api = PerennialAPI(plan.settings, plan.spec, plan.base, plan.store_url)
-    frame = Frame(api, plan.settings.workers, plan.settings.timeout)
+    frame = Frame(api, plan.settings)
     fronts: list[Front] = []
     frame.on_startup(lambda: fronts.append(Front(plan.settings, plan.spec, plan.store_url, frame.desk)))
     frame.app.title, frame.app.version = f"Perennial: {plan.spec.name}", __version__
