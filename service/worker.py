@@ -18,7 +18,7 @@ from service.metrics import WorkerMetrics
 from service.orphan import outlive_signals
 
 FLUSH_PATIENCE = 3.0
-"""Seconds in which a worker that ends tries to bring its last predictions to the store."""
+"""Seconds in which a worker that ends brings its last predictions to the store, or else to the spool."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class Worker:
     def __init__(self, settings: Settings, spec: ModelSpec, base: Path, store_url: str) -> None:
         self._settings = settings
         self._metrics = WorkerMetrics()
-        self._log = PredictionLog(store_url, spec.name, observe=self._metrics.logged)
+        spool = settings.model_home(spec.name) / "service" / "spool"
+        self._log = PredictionLog(store_url, spec.name, spool, full=settings.log_full, observe=self._metrics.logged)
         registry = Registry(settings.registry_url)
         self._champion = ChampionWatcher(registry, spec.name, base, on_swap=self._swapped, on_refuse=self._metrics.refused)
         self.inference = Inference(spec.name, settings.max_rows, self._champion, self._log, self._metrics)
