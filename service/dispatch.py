@@ -14,7 +14,7 @@ from typing import cast
 
 from service.channel import HELLO, REPLY, REQUEST, Door, Splitter
 from service.desk import Ask, Reply
-from service.refusal import Refused, timed_out, unavailable
+from service.refusal import Refused, busy, timed_out, unavailable
 
 MAX_BYTES = 256 * 1024 * 1024
 """Bytes of the bodies in flight in one HTTP process: sixteen of the largest that the default settings allow."""
@@ -197,12 +197,6 @@ class _Line(asyncio.Protocol):
 
 _GIVEN_UP = Ask("status", b"")
 """Instead of what was asked: a worker may hold on to its place for long, but not to the memory of its body."""
-
-
-def busy(in_flight: int) -> Refused:
-    """More is in flight than this process may take in."""
-    fix = "try again, or raise PERENNIAL_WORKERS or PERENNIAL_MAX_IN_FLIGHT"
-    return unavailable("busy", f"{in_flight} requests are in flight: {fix}")
 
 
 def _restarting() -> Refused:

@@ -36,10 +36,12 @@ from service.api import PerennialAPI
 from service.channel import Door, make_door
 from service.counter import Counter
 from service.desk import Ask, Desk, Reply
-from service.dispatch import Dispatcher, busy
+from service.dispatch import Dispatcher
+from service.guard import HEADERS
+from service.heads import BoundedHeads
 from service.keeping import Kept, join_all, keep
 from service.orphan import outlive_signals
-from service.refusal import internal, timed_out, unavailable
+from service.refusal import busy, internal, timed_out, unavailable
 
 DRAIN = 4.0
 """Seconds for requests in flight when the service ends."""
@@ -173,6 +175,8 @@ class Frame(LitServer):  # type: ignore[misc]
         self._join(link)
         config = uvicorn.Config(
             self._outermost(self.app),
+            http=BoundedHeads,
+            headers=HEADERS,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """Variable by which prometheus_client finds the directory, in this process and those it starts."""
 
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds; a row takes milliseconds, 10,000 rows a second."""
-
 
 def prepare_metrics(directory: Path) -> None:
     """Empty the directory of an earlier run and make this process and its children use it."""
@@ -49,27 +46,6 @@ def _forget_dead(directory: Path) -> None:
     for pid in pids:
         if not psutil.pid_exists(pid):
             mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
-
-
-class HttpMetrics:
-    """What an HTTP process counts."""
-
-    def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Histogram
-
-        own = CollectorRegistry()
-        self._requests = Counter("perennial_requests", "Requests answered", ["route", "code"], registry=own)
-        self._seconds = Histogram("perennial_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS, registry=own)
-        self._labels = Counter("perennial_labels", "Labels accepted into the stream", registry=own)
-
-    def answered(self, route: str, code: int, seconds: float) -> None:
-        """One request was answered."""
-        self._requests.labels(route, str(code)).inc()
-        self._seconds.labels(route).observe(seconds)
-
-    def labelled(self, rows: int) -> None:
-        """Labels went into the stream."""
-        self._labels.inc(rows)
 
 
 class WorkerMetrics:

@@ -43,6 +43,12 @@ def unavailable(code: str, message: str) -> Refused:
     return Refused(HTTPStatus.SERVICE_UNAVAILABLE, code, message)
 
 
+def busy(in_flight: int) -> Refused:
+    """More is in flight than one HTTP process may take in."""
+    message = f"{in_flight} requests are in flight; try again, or raise PERENNIAL_WORKERS or PERENNIAL_MAX_IN_FLIGHT"
+    return unavailable("busy", message)
+
+
 def timed_out(seconds: float) -> Refused:
     """No worker answered in time."""
     message = f"no worker answered within {seconds:g} s; try again, or raise PERENNIAL_TIMEOUT or PERENNIAL_WORKERS"
@@ -60,6 +66,11 @@ def status_of(error: PerennialError) -> int:
             return int(HTTPStatus.SERVICE_UNAVAILABLE)
         case _:
             return int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def headers_of(status: int) -> dict[str, str]:
+    """What an answer with this status says beside its body."""
+    return _HEADERS.get(status, {})
 
 
 def body_of(error: PerennialError) -> bytes:
@@ -89,4 +100,8 @@ def _problem(error: PerennialError) -> Problem:
             return _INTERNAL
 
 
+_HEADERS = {
+    int(HTTPStatus.UNAUTHORIZED): {"WWW-Authenticate": 'Bearer realm="perennial"'},
+    int(HTTPStatus.SERVICE_UNAVAILABLE): {"Retry-After": "1"},
+}
 _INTERNAL = Problem(code="internal", message="the service failed on this request; it has been logged")

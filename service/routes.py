@@ -1,6 +1,6 @@
 """The routes: what each address does in an HTTP process. Bytes are judged in workers or parsers, not here."""
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -12,7 +12,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perennial.errors import PerennialError
 from perennial.record import encode_labels
@@ -23,16 +22,14 @@ from perennial.values import Value
 from service.answers import ExplainResponse, PredictResponse
 from service.desk import Ask, Desk, Operation
 from service.info import Desired, ModelInfo
-from service.metrics import HttpMetrics, render_metrics
-from service.refusal import Problem, Refusal, Refused, body_of, internal, is_ours, status_of, too_large, unavailable
+from service.metrics import render_metrics
+from service.refusal import Problem, Refusal, Refused, body_of, headers_of, internal, is_ours, status_of, too_large, unavailable
 from service.requests import FeedbackRequest, PredictRequest, parse_labels
 from service.store import connect, reaching
 from service.stream import append, labels_stream
+from service.tally import INTERVAL, HttpMetrics
 
 JSON = "application/json"
-MEASURED = ("/predict", "/explain", "/feedback", "/model", "/health", "/ready", "/metrics")
-"""Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory."""
-
 DEFINITION = "#/components/schemas/{model}"
 """Where OpenAPI keeps the form of a body."""
 
@@ -99,7 +96,6 @@ def add_routes(app: FastAPI, front: Callable[[], Front]) -> None:
     _add_reports(app, front)
     _add_refusals(app)
     _add_definitions(app)
-    app.add_middleware(Measuring, front=front)
 
 
 def _add_inference(app: FastAPI, front: Callable[[], Front]) -> None:
@@ -144,8 +140,10 @@ def _add_reports(app: FastAPI, front: Callable[[], Front]) -> None:
         return json_response(reply.body, reply.status)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    def metrics() -> Response:
-        return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics() -> Response:
+        await asyncio.sleep(2 * INTERVAL)  # what other processes have answered is in the files then
+        front().metrics.flush()
+        return Response(await run_in_threadpool(render_metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_refusals(app: FastAPI) -> None:
@@ -205,35 +203,7 @@ def _refuse_foreign(request: Request) -> None:
 
 def json_response(body: bytes, status: int) -> Response:
     """A response whose body is JSON already."""
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return Response(body, status_code=int(status), media_type=JSON, headers=headers)
-
-
-class Measuring:
-    """Counts every answer by route and code, and times it."""
-
-    def __init__(self, app: ASGIApp, front: Callable[[], Front]) -> None:
-        self._app = app
-        self._front = front
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI has it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, code = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-        async def watched(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            route = scope["path"] if scope["path"] in MEASURED else "other"
-            self._front().metrics.answered(route, code, time.perf_counter() - started)
+    return Response(body, status_code=int(status), media_type=JSON, headers=headers_of(int(status)))
 
 
 def _body_too_large(limit: int) -> Refused:
