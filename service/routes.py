@@ -20,16 +20,16 @@ from perennial.spec import ModelSpec
 from perennial.triage import report
 from perennial.values import Value
 from service.answers import ExplainResponse, PredictResponse
+from service.bodies import JSON, Head, read_body
 from service.desk import Ask, Desk, Operation
 from service.info import Desired, ModelInfo
 from service.metrics import render_metrics
-from service.refusal import Problem, Refusal, Refused, body_of, headers_of, internal, is_ours, status_of, too_large, unavailable
+from service.refusal import Problem, Refusal, body_of, headers_of, internal, is_ours, status_of, unavailable
 from service.requests import FeedbackRequest, PredictRequest, parse_labels
 from service.store import connect, reaching
 from service.stream import append, labels_stream
 from service.tally import INTERVAL, HttpMetrics
 
-JSON = "application/json"
 DEFINITION = "#/components/schemas/{model}"
 """Where OpenAPI keeps the form of a body."""
 
@@ -179,35 +179,14 @@ def _add_definitions(app: FastAPI) -> None:
 
 async def read_json(request: Request, limit: int) -> bytes:
     """The body of a JSON request; raises Refused (415, 413) before more than `limit` bytes are in memory."""
-    _refuse_foreign(request)
-    announced = request.headers.get("content-length", "0")
-    chunks, size = [], 0
-    if announced.isdigit() and int(announced) > limit:
-        raise _body_too_large(limit)
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _body_too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _refuse_foreign(request: Request) -> None:
-    """Only plain JSON is read: a compressed body may be a thousand times larger than it says."""
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if kind != JSON or coding != "identity":
-        found = f"content type {kind!r:.80}, coding {coding!r:.80}"
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", f"{found}; expected {JSON}, not compressed")
+    head = Head(request.scope)
+    head.refuse_foreign(JSON)
+    return await read_body(head, request.receive, limit)
 
 
 def json_response(body: bytes, status: int) -> Response:
     """A response whose body is JSON already."""
     return Response(body, status_code=int(status), media_type=JSON, headers=headers_of(int(status)))
-
-
-def _body_too_large(limit: int) -> Refused:
-    return too_large(f"the body is larger than {limit} bytes: send fewer rows at once, or raise PERENNIAL_MAX_BODY_MB")
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "not now; try again"}}

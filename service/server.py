@@ -16,6 +16,7 @@ from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 from perennial.triage import init_triage
 from service.api import PerennialAPI
+from service.express import Express
 from service.frame import Frame, Link
 from service.guard import Guard, Rules
 from service.metrics import prepare_metrics
@@ -68,7 +69,9 @@ def build_server(plan: Plan) -> Frame:
     frame.app.title, frame.app.version = f"Perennial: {plan.spec.name}", __version__
     add_routes(frame.app, lambda: fronts[0])
     rules = Rules(plan.settings)
-    frame.put_in_front(lambda app: Guard(app, rules, lambda: fronts[0].metrics, plan.settings.timeout))
+    frame.put_in_front(
+        lambda app: Guard(Express(app, lambda: fronts[0]), rules, lambda: fronts[0].metrics, plan.settings.timeout)
+    )
     return frame
 
 
