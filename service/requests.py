@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from pydantic import Field
 
 from perennial.errors import RequestError
@@ -19,6 +18,7 @@ from perennial.record import Label, LabelBatch
 from perennial.spec import Task
 from perennial.values import Value
 from service.refusal import too_large
+from service.shape import read_json
 
 if TYPE_CHECKING:
     from perennial.schema import Schema
@@ -91,7 +91,7 @@ def parse_labels(body: bytes, max_rows: int, model: str, task: Task, now: dateti
 
 
 def _objects(body: bytes, key: str, max_rows: int) -> Sequence[dict[str, Any]]:
-    rows = _envelope(body, key)[key]
+    rows = _envelope(body, key, max_rows)[key]
     if not isinstance(rows, list) or not rows:
         raise RequestError(f"{key!r} is {_show(rows)}, expected a list of 1 to {max_rows} objects", column=key)
     if len(rows) > max_rows:
@@ -102,11 +102,8 @@ def _objects(body: bytes, key: str, max_rows: int) -> Sequence[dict[str, Any]]:
     return rows
 
 
-def _envelope(body: bytes, key: str) -> dict[str, Any]:
-    try:
-        envelope = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f'the body is not JSON ({error}), expected {{"{key}": [...]}}') from None
+def _envelope(body: bytes, key: str, max_rows: int) -> dict[str, Any]:
+    envelope = read_json(body, max_rows)
     if not isinstance(envelope, dict) or key not in envelope:
         raise RequestError(f'the body is {_show(envelope)}, expected an object {{"{key}": [...]}}', column=key)
     if others := sorted(set(envelope) - {key}):

@@ -49,12 +49,6 @@ def read_json(body: bytes, max_rows: int) -> Any:
     return value
 
 
-def depth(body: bytes) -> int:
-    """Levels of lists and objects; brackets inside texts do not count."""
-    flat = _without_texts(body).translate(_STEPS)
-    return max(accumulate(memoryview(flat).cast("b")), default=0)
-
-
 def _refuse_overgrown(body: bytes, max_rows: int) -> None:
     brackets = body.translate(None, _BESIDE_BRACKETS)
     most = 2 * max_rows + SPARE
@@ -62,11 +56,15 @@ def _refuse_overgrown(body: bytes, max_rows: int) -> None:
     if len(brackets) <= 2 * most and len(brackets.replace(b"{}", b"")) <= DEEPEST:
         return
     marks = _without_texts(body)
+    if (levels := _depth(marks[: 2 * most])) > DEEPEST:
+        raise RequestError(f"the body is nested {levels} levels deep, expected at most {DEEPEST}", column=_deep_key(body))
     opened = marks.count(b"[") + marks.count(b"{")
     if opened > most:
         raise too_large(f"the body has {opened} lists and objects, expected at most {most}: send fewer rows at once")
-    if (levels := depth(body)) > DEEPEST:
-        raise RequestError(f"the body is nested {levels} levels deep, expected at most {DEEPEST}", column=_deep_key(body))
+
+
+def _depth(marks: bytes) -> int:
+    return max(accumulate(memoryview(marks.translate(_STEPS)).cast("b")), default=0)
 
 
 def _without_texts(body: bytes) -> bytes:
