@@ -83,9 +83,7 @@ class PerennialAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         return self._worker
 
     def _status(self) -> bytes:
-        live, log = self._live.state()
-        version = live.version if live else None
-        return orjson.dumps({"version": version, "log_waiting": log.waiting, "store_reached": log.reached})
+        return orjson.dumps(self._live.status())
 
 
 @contextmanager

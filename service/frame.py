@@ -37,6 +37,7 @@ from service.channel import Door, make_door
 from service.counter import Counter
 from service.desk import Ask, Desk, Reply
 from service.dispatch import Dispatcher
+from service.ending import EndingServer
 from service.guard import HEADERS
 from service.heads import BoundedHeads
 from service.keeping import Kept, join_all, keep
@@ -151,6 +152,9 @@ class Frame(LitServer):  # type: ignore[misc]
         self._outermost: Callable[[ASGIApp], ASGIApp] = lambda app: app
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=settings.workers, timeout=settings.timeout)
         self._workers = settings.workers
+        self._lame_duck = settings.lame_duck
+        self.ending = threading.Event()
+        """Set in an HTTP process that has been told to end."""
         self.workers_setup_status: Any = {}
         self._context = multiprocessing.get_context("spawn")
         self._doors: list[Door] = []
@@ -185,7 +189,7 @@ class Frame(LitServer):  # type: ignore[misc]
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(DRAIN),
         )
-        uvicorn.Server(config).run([link.listener])
+        EndingServer(config, self.ending, self._lame_duck).run([link.listener])
 
     def run_processes(self, listener: socket.socket, http: HttpTarget, count: int, stop: threading.Event) -> int:
         """Run workers and `count` HTTP processes until `stop`; returns the exit code. Dead ones are started again."""
@@ -262,7 +266,7 @@ class Frame(LitServer):  # type: ignore[misc]
     def _end(self, workers: Sequence[Kept], servers: Sequence[Kept]) -> None:
         for server in servers:
             server.terminate()
-        join_all(servers, DRAIN + 1)
+        join_all(servers, self._lame_duck + DRAIN + 0.5)
         with contextlib.suppress(OSError, EOFError):
             self._dismiss_workers()
         join_all(workers, FLUSH)

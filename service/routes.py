@@ -1,6 +1,7 @@
 """The routes: what each address does in an HTTP process. Bytes are judged in workers or parsers, not here."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -54,13 +55,14 @@ class Health(Value):
 class Front:
     """What one HTTP process needs to answer; made after the process has started."""
 
-    def __init__(self, settings: Settings, spec: ModelSpec, store_url: str, desk: Desk) -> None:
+    def __init__(self, settings: Settings, spec: ModelSpec, store_url: str, desk: Desk, ending: threading.Event) -> None:
         self._settings = settings
         self._spec = spec
         self._store_url = store_url
         self._store: redis.Redis = connect(store_url)
         self._desired = Desired(settings, spec.name)
         self.desk = desk
+        self.ending = ending
         self.metrics = HttpMetrics()
 
     @property
@@ -134,9 +136,13 @@ def _add_reports(app: FastAPI, front: Callable[[], Front]) -> None:
 
     @app.get("/ready", summary="Whether a worker has a model", response_class=Response, responses=_REFUSALS)
     async def ready() -> Response:
+        if front().ending.is_set():
+            raise unavailable("ending", "the service is ending")
         reply = await front().desk.ask(Ask("status", b""), READY_TIMEOUT)
         if b'"version":null' in reply.body:
             raise unavailable("no_model", "no version has been promoted yet")
+        if b'"log":"memory"' in reply.body:
+            raise unavailable("log_full", "neither the store nor the disk takes predictions: start the store or free the disk")
         return json_response(reply.body, reply.status)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)

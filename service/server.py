@@ -65,7 +65,7 @@ def build_server(plan: Plan) -> Frame:
     api = PerennialAPI(plan.settings, plan.spec, plan.base, plan.store_url)
     frame = Frame(api, plan.settings)
     fronts: list[Front] = []
-    frame.on_startup(lambda: fronts.append(Front(plan.settings, plan.spec, plan.store_url, frame.desk)))
+    frame.on_startup(lambda: fronts.append(Front(plan.settings, plan.spec, plan.store_url, frame.desk, frame.ending)))
     frame.app.title, frame.app.version = f"Perennial: {plan.spec.name}", __version__
     add_routes(frame.app, lambda: fronts[0])
     rules = Rules(plan.settings)
