@@ -49,7 +49,10 @@ class PerennialAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
     def predict(self, x: "Work | None") -> bytes:
         """Checked rows to the answer, logged."""
         with _refusing():
-            return self._status() if x is None else self._live.inference.answer([x], datetime.now(UTC))[0]
+            if x is None:
+                return self._status()
+            inference = self._live.inference
+            return inference.explain(x) if x.ask.operation == "explain" else inference.predict([x], datetime.now(UTC))[0]
 
     def encode_response(self, output: bytes) -> bytes:
         """The answer is bytes already."""
@@ -60,7 +63,7 @@ class PerennialAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         now = datetime.now(UTC)
         read = [self._read(ask, now) for ask in asks]
         works = [one for one in read if not isinstance(one, Reply)]
-        answers = iter(self._answer(works, now))
+        answers = self._answer(works, now)
         return [one if isinstance(one, Reply) else next(answers) for one in read]
 
     def _read(self, ask: Ask, now: datetime) -> "Work | Reply":
@@ -69,13 +72,22 @@ class PerennialAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         except Exception as error:  # noqa: BLE001 - the outermost place that knows which request failed
             return _refusal(error)
 
-    def _answer(self, works: "Sequence[Work]", now: datetime) -> Sequence[Reply]:
-        if not works:
-            return ()
+    def _answer(self, works: "Sequence[Work]", now: datetime) -> Iterator[Reply]:
+        """Predictions together, because they share an entry of the log; explanations one by one."""
+        predicted = iter(self._predict([work for work in works if work.ask.operation == "predict"], now))
+        return (next(predicted) if work.ask.operation == "predict" else self._explain(work) for work in works)
+
+    def _predict(self, works: "Sequence[Work]", now: datetime) -> Sequence[Reply]:
         try:
-            return [Reply(200, body) for body in self._live.inference.answer(works, now)]
+            return [Reply(200, body) for body in self._live.inference.predict(works, now)] if works else ()
         except Exception as error:  # noqa: BLE001
             return [_refusal(error)] * len(works)
+
+    def _explain(self, work: "Work") -> Reply:
+        try:
+            return Reply(200, self._live.inference.explain(work))
+        except Exception as error:  # noqa: BLE001
+            return _refusal(error)
 
     @property
     def _live(self) -> "Worker":

@@ -64,7 +64,11 @@ def parse_instances(body: bytes, max_rows: int, schema: "Schema", now: datetime)
 
     A row without event time happens `now`. Raises RequestError, or Refused when there are more than `max_rows` rows.
     """
-    rows = _objects(body, "instances", max_rows)
+    return judge_rows(_objects(body, "instances", max_rows), schema, now)
+
+
+def judge_rows(rows: Sequence[dict[str, Any]], schema: "Schema", now: datetime) -> Instances:
+    """Ids and times of rows that were read from whatever form; raises RequestError."""
     id_keys, time_keys = ("id", schema.id or "id"), ("event_time", schema.event_time)
     ids = tuple(_row_id(row, id_keys, position) for position, row in enumerate(rows))
     _refuse_repeats(ids)
@@ -152,9 +156,9 @@ def _row_time(given: Mapping[str, object], keys: Sequence[str], row: int) -> dat
 def _time(given: object, row: int, column: str) -> datetime:
     # Not `perennial.schema.parse_time`: labels are read in the HTTP processes, which do without polars.
     try:
-        if not isinstance(given, str):
+        if not isinstance(given, str | datetime):
             raise TypeError
-        time = datetime.fromisoformat(given)
+        time = datetime.fromisoformat(given) if isinstance(given, str) else given
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         raise _wrong(row, column, given, "a time in ISO 8601 such as 2013-03-01T06:30:00Z") from None
