@@ -11,7 +11,6 @@ import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from perennial.errors import PerennialError
@@ -25,14 +24,12 @@ from service.bodies import JSON, Head, read_body
 from service.desk import Ask, Desk, Operation
 from service.info import Desired, ModelInfo
 from service.metrics import render_metrics
+from service.openapi import DEFINITION, add_description
 from service.refusal import Problem, Refusal, body_of, headers_of, internal, is_ours, status_of, unavailable
 from service.requests import FeedbackRequest, PredictRequest, parse_labels
 from service.store import connect, reaching
 from service.stream import append, labels_stream
 from service.tally import INTERVAL, HttpMetrics
-
-DEFINITION = "#/components/schemas/{model}"
-"""Where OpenAPI keeps the form of a body."""
 
 READY_TIMEOUT = 2.0
 """Seconds a worker may take to say how it is."""
@@ -66,6 +63,11 @@ class Front:
         self.metrics = HttpMetrics()
 
     @property
+    def asks_for_keys(self) -> bool:
+        """Whether clients need an API key."""
+        return bool(self._settings.api_keys or self._settings.api_keys_file)
+
+    @property
     def max_body(self) -> int:
         """Bytes a body may have."""
         return int(self._settings.max_body_mb * 1_000_000)
@@ -97,7 +99,8 @@ def add_routes(app: FastAPI, front: Callable[[], Front]) -> None:
     _add_feedback(app, front)
     _add_reports(app, front)
     _add_refusals(app)
-    _add_definitions(app)
+    add_description(app, front)
+    app.router.redirect_slashes = False  # an address is right or unknown; a redirect would be made from the client's Host
 
 
 def _add_inference(app: FastAPI, front: Callable[[], Front]) -> None:
@@ -162,25 +165,14 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def unknown(_request: Request, error: HTTPException) -> Response:
         problem = Problem(code=HTTPStatus(error.status_code).name.lower(), message=str(error.detail))
-        return json_response(Refusal(error=problem).model_dump_json(exclude_none=True).encode(), error.status_code)
+        answer = json_response(Refusal(error=problem).model_dump_json(exclude_none=True).encode(), error.status_code)
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         report(error, group=("service", "http", request.url.path))
         return json_response(internal(), HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def _add_definitions(app: FastAPI) -> None:
-    """Bodies are read as bytes, so FastAPI does not know their form: tell its documentation."""
-    generated = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generated()
-        _, forms = models_json_schema([(PredictRequest, "validation"), (FeedbackRequest, "validation")], ref_template=DEFINITION)
-        document["components"]["schemas"].update(forms["$defs"])
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
 async def read_json(request: Request, limit: int) -> bytes:
@@ -195,7 +187,10 @@ def json_response(body: bytes, status: int) -> Response:
     return Response(body, status_code=int(status), media_type=JSON, headers=headers_of(int(status)))
 
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "not now; try again"}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Refusal, "description": "no known API key, where the service asks for one"},
+    503: {"model": Refusal, "description": "not now; try again"},
+}
 _ALL_REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": "too many rows or bytes"},
     415: {"model": Refusal, "description": "not JSON"},
