@@ -11,6 +11,7 @@ from pathlib import Path
 
 from perennial import __version__
 from perennial.errors import SettingsError, StackError
+from perennial.keys import configured_keys
 from perennial.logs import configure_logging
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
@@ -54,9 +55,10 @@ def serve(settings: Settings, spec_path: Path) -> int:
 
 
 def make_plan(settings: Settings, spec_path: Path) -> Plan:
-    """Read the spec; raises SpecError, or SettingsError when no store is given."""
+    """Read the spec; raises SpecError, or SettingsError when no store is given or an API key is unusable."""
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: the service needs a store for its predictions; set it, or run `perennial up`")
+    configured_keys(settings)  # unusable ones are told here, before anything starts
     return Plan(settings, load_spec(spec_path), spec_path.absolute().parent, settings.redis_url)
 
 

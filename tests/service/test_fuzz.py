@@ -57,7 +57,6 @@ def test_no_body_is_an_error_of_ours(
         case.validate_response(response, checks=CHECKS)
 
     ask()
-    print(f"{path} {mode.value}: {dict(seen)}")
     answered = {200, 202} & set(seen)
     assert (sum(seen.values()), bool(answered)) == (EXAMPLES, mode is GenerationMode.POSITIVE)
     assert service.predict(rows(1)).status_code == 200
