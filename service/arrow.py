@@ -19,10 +19,12 @@ from service.encoding import encode_frame, encode_instances
 from service.ipc import check_stream
 from service.layout import new_ids
 from service.requests import MAX_ID, judge_rows
+from service.shape import LONGEST, too_long
 from service.table import Table
 
 if TYPE_CHECKING:
     from perennial.model import Model
+
 
 class _OddError(Exception):
     """Something that needs a look at single rows."""
@@ -32,6 +34,7 @@ def read_arrow(body: bytes, max_rows: int, model: "Model", now: datetime) -> Tab
     """The rows of a stream; raises RequestError naming row, column and value, or Refused (413)."""
     check_stream(body, max_rows)
     frame, schema = _read(body), model.card.schema_
+    _refuse_long(frame)
     try:
         return _take(frame, model, now)
     except (_OddError, pl.exceptions.PolarsError):
@@ -62,6 +65,15 @@ def _read(body: bytes) -> pl.DataFrame:
         return pl.read_ipc_stream(io.BytesIO(body))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as error:
         raise RequestError(f"the body is not an Arrow IPC stream ({error!s:.200})") from None
+
+
+def _refuse_long(frame: pl.DataFrame) -> None:
+    for series in frame:
+        if not _suits(series.dtype, "string"):
+            continue
+        sizes = series.cast(pl.String).str.len_chars()
+        if (row := sizes.arg_max()) is not None and sizes[row] > LONGEST:
+            raise too_long(row, series.name, sizes[row])
 
 
 def _take(frame: pl.DataFrame, model: "Model", now: datetime) -> Table:

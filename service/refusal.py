@@ -19,7 +19,7 @@ class Refused(PerennialError):
 
 
 class Problem(Value):
-    """What was wrong; `row` counts from 0."""
+    """What was wrong; `row` counts from 0. Short, whatever was sent: a client may name a column of megabytes."""
 
     code: str
     message: str
@@ -93,7 +93,9 @@ def _problem(error: PerennialError) -> Problem:
         case Refused():
             return Problem(code=error.code, message=str(error))
         case RequestError():
-            return Problem(code="invalid_request", message=str(error), row=error.row, column=error.column)
+            return Problem(
+                code="invalid_request", message=f"{error!s:.500}", row=error.row, column=error.column and error.column[:80]
+            )
         case StoreUnreachable() | RegistryError():
             return Problem(code="unavailable", message=str(error))
         case _:

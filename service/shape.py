@@ -97,9 +97,15 @@ def _may_have_long_value(body: bytes) -> bool:
 def _refuse_long(value: Any) -> None:
     for row, cells in enumerate(_rows(value)):
         for column, cell in cells.items():
-            if isinstance(cell, str) and len(cell) > LONGEST:
-                message = f"row {row}, column {column!r:.80}: a text of {len(cell)} characters, expected at most {LONGEST}"
-                raise RequestError(message, row=row, column=column[:80])
+            longest = max(len(column), len(cell) if isinstance(cell, str) else 0)
+            if longest > LONGEST:
+                raise too_long(row, column, longest)
+
+
+def too_long(row: int, column: str, size: int) -> RequestError:
+    """A name or a cell that is a document."""
+    message = f"row {row}, column {column!r:.80}: a text of {size} characters, expected at most {LONGEST}"
+    return RequestError(message, row=row, column=column)
 
 
 def _count_keys(value: Any) -> int:
@@ -119,7 +125,7 @@ def _refuse_repeated(body: bytes) -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise RequestError(f"key {key!r:.80} is there twice in one object, expected once", column=key[:80])
+                raise RequestError(f"key {key!r:.80} is there twice in one object, expected once", column=key)
             seen.add(key)
 
     json.loads(body, object_pairs_hook=once, parse_int=str)
