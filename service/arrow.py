@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from perennial.model import Model
 
 
+FIRST, LAST = -62_135_596_800, 253_402_300_799
+"""Seconds since 1970 of the first and last that Python, and ISO 8601 with four digits, can write."""
+
+_SECONDS = {"d": 86_400.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
 class _OddError(Exception):
     """Something that needs a look at single rows."""
 
@@ -33,12 +39,18 @@ class _OddError(Exception):
 def read_arrow(body: bytes, max_rows: int, model: "Model", now: datetime) -> Table:
     """The rows of a stream; raises RequestError naming row, column and value, or Refused (413)."""
     check_stream(body, max_rows)
-    frame, schema = _read(body), model.card.schema_
+    try:
+        return _judge(pl.read_ipc_stream(io.BytesIO(body)), model, now)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ArithmeticError, ValueError, OSError) as error:
+        raise RequestError(f"the body is not an Arrow IPC stream of plain columns ({error!s:.200})") from None
+
+
+def _judge(frame: pl.DataFrame, model: "Model", now: datetime) -> Table:
     _refuse_long(frame)
     try:
         return _take(frame, model, now)
     except (_OddError, pl.exceptions.PolarsError):
-        instances = judge_rows(frame.to_dicts(), schema, now)
+        instances = judge_rows(frame.to_dicts(), model.card.schema_, now)
         return Table(instances.ids, instances.event_times, encode_instances(instances, model))
 
 
@@ -58,13 +70,6 @@ def answer_arrow(model: "Model", ids: Sequence[str], scores: Sequence[Any]) -> b
     stream = io.BytesIO()
     frame.write_ipc_stream(stream, compression="uncompressed")
     return stream.getvalue()
-
-
-def _read(body: bytes) -> pl.DataFrame:
-    try:
-        return pl.read_ipc_stream(io.BytesIO(body))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as error:
-        raise RequestError(f"the body is not an Arrow IPC stream ({error!s:.200})") from None
 
 
 def _refuse_long(frame: pl.DataFrame) -> None:
@@ -113,6 +118,14 @@ def _suits(found: pl.DataType, dtype: Dtype) -> bool:
 
 
 def _in_utc(series: pl.Series) -> pl.Series:
+    """A naive time is in UTC. Raises RequestError for one outside the years that ISO 8601 writes with four digits."""
+    unit = series.dtype.time_unit if isinstance(series.dtype, pl.Datetime) else "d"
+    seconds = series.to_physical().cast(pl.Float64) * _SECONDS[unit]
+    outside = ~seconds.is_between(FIRST, LAST).fill_null(value=True)
+    if outside.any():
+        row = int(outside.arg_true()[0])
+        message = f"row {row}, column {series.name!r}: the time is outside the years 1 to 9999"
+        raise RequestError(message, row=row, column=series.name)
     if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None:
         return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
     return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
@@ -143,6 +156,9 @@ def _times(frame: pl.DataFrame, schema: Schema, now: datetime) -> pl.Series:
     given = _first_of(frame, ("event_time", schema.event_time))
     if given is None:
         return pl.repeat(now, frame.height, dtype=POLARS["datetime"], eager=True).alias(schema.event_time)
-    if not isinstance(given.dtype, pl.Datetime | pl.Date) or given.null_count():
+    if not isinstance(given.dtype, pl.Datetime | pl.Date):
         raise _OddError
-    return _in_utc(given).alias(schema.event_time)
+    times = _in_utc(given).alias(schema.event_time)
+    if times.null_count():
+        raise _OddError
+    return times

@@ -60,7 +60,7 @@ class Counter:
             asked = self._wait(None)
             for turn in _turns(asked):
                 self._answer(turn, answer)
-        self._finish()
+        self.close()
 
     def _answer(self, asked: Sequence[_Asked], answer: Answerer) -> None:
         now = time.monotonic()
@@ -142,11 +142,12 @@ class Counter:
         self._selector.unregister(channel.socket)
         channel.socket.close()
 
-    def _finish(self) -> None:
-        """Send what is left; the HTTP processes have ended, so there is seldom anything."""
-        channels = [key.data for key in self._selector.get_map().values() if key.data is not None]
-        for channel in channels:
+    def close(self) -> None:
+        """Send what the sockets take and close them; the HTTP processes have ended, so there is seldom anything."""
+        for channel in [key.data for key in self._selector.get_map().values() if key.data is not None]:
             self._send(channel)
+            if channel.socket.fileno() >= 0:
+                self._drop(channel)
         self._selector.close()
 
 

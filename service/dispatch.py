@@ -70,9 +70,19 @@ class Dispatcher:
             self._sweeper.cancel()
 
     @property
-    def in_flight(self) -> int:
-        """Requests that wait for an answer."""
-        return len(self._waiting)
+    def ready(self) -> int:
+        """Workers that take requests."""
+        return sum(line.ready for line in self._lines)
+
+    @property
+    def owed(self) -> int:
+        """Requests that workers have not answered, whether anybody waits for them or not."""
+        return sum(len(line.sent) for line in self._lines)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a timer is set: only while something waits."""
+        return self._sweeper is not None
 
     async def ask(self, ask: Ask, timeout: float | None = None) -> Reply:
         """Ask a worker; raises Refused: 503 when all are away or busy enough, 504 when none answers in time."""

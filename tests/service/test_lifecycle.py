@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.service.conftest import TRANSPORTS
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_swap import traffic
 from tests.support import models
@@ -24,11 +25,12 @@ END = 10.0
 """Seconds in which a service that is told to end is gone with everything it started."""
 
 
-@pytest.fixture
-def mortal(tmp_path: Path, store_url: str) -> Iterator[Serving]:
+@pytest.fixture(params=TRANSPORTS)
+def mortal(request: pytest.FixtureRequest, tmp_path: Path, store_url: str) -> Iterator[Serving]:
     """A service of the test's own, which may be killed."""
     models.publish_small(registry_of(tmp_path), models.small_model())
-    with serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2) as service:
+    processes = {"perennial_workers": 2, "perennial_api_servers": 2, "perennial_transport": request.param}
+    with serving(tmp_path, store_url, **processes) as service:
         wait_until(lambda: service.versions() == [1, 1], 30, "both workers to answer")
         yield service
 
