@@ -50,6 +50,9 @@ DRAIN = 4.0
 FLUSH = 4.0
 """Seconds for workers to flush their logs and end; with DRAIN and the manager's second it is under ten."""
 
+HELLO_PATIENCE = 1.0
+"""Seconds an HTTP process waits for the first worker before it says itself that there is none."""
+
 KEEP_ALIVE = 75
 """Seconds an idle connection is kept: longer than clients and load balancers keep theirs, so that they close first."""
 
@@ -214,6 +217,7 @@ class Frame(LitServer):  # type: ignore[misc]
         dispatcher = self.lit_api.spec.dispatcher
         dispatcher.open()
         try:
+            await _greeted(dispatcher)
             yield
         finally:
             dispatcher.close()
@@ -298,6 +302,13 @@ class Frame(LitServer):  # type: ignore[misc]
 
     def _register_middleware(self) -> None:
         """LitServe would add gzip, which costs more than it saves on small answers."""
+
+
+async def _greeted(dispatcher: Dispatcher) -> None:
+    """Wait a moment for a worker's hello: an HTTP process that is started again must not refuse its first requests."""
+    deadline = time.monotonic() + HELLO_PATIENCE
+    while not dispatcher.ready and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
 
 
 def _share(settings: Settings) -> int:
