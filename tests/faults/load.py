@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import statistics
 import threading
 import time
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tests.support.waiting import wait_until
 
-CONNECTIONS = 16
+CONNECTIONS = int(os.environ.get("TEST_CONNECTIONS", "16"))
 
 
 @dataclass(frozen=True, slots=True)
