@@ -99,7 +99,8 @@ def test_the_main_process_killed_under_load_leaves_neither_process_nor_port(
     missing = {answer.id for answer in load.answers} - set(own_store.streamed())
     say(
         f"gone {gone:.1f} s after the kill, another answers on the port {whole_after:.1f} s after it; "
-        f"{len(load.answers)} answers, refused {dict(load.refused)}, hanging {load.hung}; not in the stream {len(missing)}, a loss reported: {counted}"
+        f"{len(load.answers)} answers, refused {dict(load.refused)}, hanging {load.hung}; "
+        f"not in the stream {len(missing)}, a loss reported: {counted}"
     )
     assert load.hung == 0
     assert set(load.refused) <= {503, 504}

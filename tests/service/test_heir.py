@@ -7,10 +7,13 @@ from pathlib import Path
 
 import redis
 
+from perennial.settings import load_settings
+from perennial.triage import flush, init_triage
 from service.ledger import open_ledger, take_dead
 from service.log import PredictionLog
 from tests.service.test_log import arrived, batch, names, writing
 from tests.support.processes import free_port, python, running
+from tests.support.sentry_receiver import SentryReceiver
 from tests.support.store import valkey
 from tests.support.waiting import wait_until
 
@@ -53,7 +56,10 @@ def test_the_spool_of_a_killed_process_is_brought_in_by_the_next(tmp_path: Path)
         assert heir.state().lost == 0
 
 
-def test_what_a_kill_takes_with_it_is_counted(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+def test_what_a_kill_takes_with_it_is_counted_and_reported(
+    store: redis.Redis, store_url: str, tmp_path: Path, sentry: SentryReceiver
+) -> None:
+    init_triage(load_settings({"SENTRY_DSN": sentry.dsn}), "service", model="small")
     spool = tmp_path / "spool"
     with killed(store_url, spool, 7, tmp_path / "out", linger="60"):
         pass  # the writer still waits for company: a kill in a row's first milliseconds
@@ -62,11 +68,14 @@ def test_what_a_kill_takes_with_it_is_counted(store: redis.Redis, store_url: str
         assert heir.state().lost == 7
         assert len(list(spool.glob("*.ledger"))) == 1, "it is counted once"
     assert arrived(store_url) == []
+    flush()
+    (event,) = sentry.wait_for(1)
+    (exception,) = event["exception"]["values"]
+    assert exception["type"] == "PredictionsLost"
+    assert "up to 7 answered predictions of small are in no log" in exception["value"]
 
 
-def test_a_kill_before_the_stores_answer_is_noted_counts_nothing(
-    store: redis.Redis, store_url: str, tmp_path: Path
-) -> None:
+def test_a_kill_before_the_stores_answer_is_noted_counts_nothing(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     with killed(store_url, spool, 300, tmp_path / "out"):
         wait_until(lambda: len(arrived(store_url)) == 300, 10, "all rows in the stream")

@@ -144,6 +144,21 @@ def test_a_full_memory_goes_to_the_spool_and_nothing_is_dropped(tmp_path: Path) 
         assert log.state().dropped == 0
 
 
+def test_a_store_that_comes_back_with_an_older_state_is_noticed(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    with writing(store_url, tmp_path) as log:
+        log.append(batch(0, rows=10))
+        wait_until(lambda: log.state().written == 10, 10, "the rows to be written")
+        (mark,) = store.scan_iter("perennial:small:written:*")
+        store.set(mark, 4)  # what a server says that was restored from a copy of its past
+        log.append(batch(10))
+        wait_until(lambda: log.state().written == 11, 10, "the next row to be written")
+        assert log.state().lost == 6
+        store.flushdb()  # emptied on purpose: nothing was lost that somebody wanted
+        log.append(batch(11))
+        wait_until(lambda: log.state().written == 12, 10, "one more row to be written")
+        assert (log.state().lost, arrived(store_url)) == (6, ["id-11"])
+
+
 @contextmanager
 def no_disk(log: PredictionLog, spool: Path) -> Iterator[None]:
     """The spool's directory is gone and a file is in its place: the system refuses every write there."""
