@@ -18,7 +18,7 @@ MOST = 100
 """Headers of one request."""
 
 PATIENCE = 20.0
-"""Seconds from connecting to the end of the first head: who dribbles, or says nothing, gives the connection up."""
+"""Seconds from connecting to the end of the first head, and from the first piece of a later one to its end."""
 
 STATUS = 431
 
@@ -47,7 +47,11 @@ class BoundedHeads(HttpToolsProtocol):
         self._chunk = len(data)
         going_on = self._in_head
         super().data_received(data)
-        if going_on and self._in_head:
+        if not self._in_head:
+            return
+        if self._clock is None:  # a later head of this connection, in pieces
+            self._clock = self.loop.call_later(PATIENCE, self.transport.close)
+        if going_on:
             self._earlier += self._chunk
             if self._earlier > LARGEST:
                 self._hang_up()

@@ -51,7 +51,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{defaults.max_body_mb:g} MB" in limits
     assert f"| {defaults.timeout:g} s |" in limits
     assert f"{heads.LARGEST // 1024} KB" in limits
-    assert f"{heads.PATIENCE:g} s for the first" in limits
+    assert f"{heads.PATIENCE:g} s to come" in limits
     assert f"bodies up to {shape.SMALL // 1024} KB" in limits
     assert f"up to {EXPLAIN_ROWS:,} rows" in section("Addresses")
     assert f"has {SHORTEST} to {LONGEST_KEY} characters" in section("Keys")
