@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from tests.service.serving import Serving, rows
 
-EXAMPLES = 60
+EXAMPLES = 40
 """Requests for each way of asking: with SEED the same ones in every run."""
 SEED = 3
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from service.bodies import ARROW, JSON
+from tests.service.conftest import TRANSPORTS
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_contract import error_of
 from tests.support import models
@@ -133,12 +134,12 @@ WRONG = {
 }
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
     """With the limits that a service has by default."""
     home = tmp_path_factory.mktemp("malformed")
     models.publish_small(registry_of(home), models.small_model())
-    with serving(home, store_url, perennial_api_servers=2) as running:
+    with serving(home, store_url, perennial_api_servers=2, perennial_transport=request.param) as running:
         yield running
         assert "starting it again" not in running.log.read_text(), "no process has died of it"
         assert "Traceback" not in running.log.read_text()

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.bodies import ARROW
+from tests.service.conftest import TRANSPORTS
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_malformed import TABLE
 from tests.support import models
@@ -20,12 +21,13 @@ CLIENTS, ROUNDS = 4, 12
 UNKNOWN, NULL = {"amount": 1.0, "shop": "mars"}, {"amount": None, "shop": None}
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
     """Two workers and two HTTP processes that nobody else asks anything."""
     home = tmp_path_factory.mktemp("metrics")
     models.publish_small(registry_of(home), models.small_model())
-    with serving(home, store_url, perennial_workers=2, perennial_api_servers=2, perennial_max_body_mb=0.1) as running:
+    processes = {"perennial_workers": 2, "perennial_api_servers": 2, "perennial_transport": request.param}
+    with serving(home, store_url, **processes, perennial_max_body_mb=0.1) as running:
         wait_until(lambda: running.versions() == [1, 1], 30, "both workers to answer")
         yield running
 
@@ -111,10 +113,14 @@ def test_what_clients_count_is_what_is_shown(service: Serving) -> None:
     assert Counted(service)("perennial_log_written_total") == counted["rows"]
 
 
-def test_what_is_in_work_is_shown_and_bounded(tmp_path: Path, store_url: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_what_is_in_work_is_shown_and_bounded(tmp_path: Path, store_url: str, transport: str) -> None:
     """With the worker held, what comes beyond the bound is refused at once instead of waiting."""
     models.publish_small(registry_of(tmp_path), models.small_model())
-    with serving(tmp_path, store_url, perennial_max_in_flight=4) as service, ThreadPoolExecutor(10) as pool:
+    with (
+        serving(tmp_path, store_url, perennial_max_in_flight=4, perennial_transport=transport) as service,
+        ThreadPoolExecutor(10) as pool,
+    ):
         worker = service.worker()
         worker.suspend()
         try:
