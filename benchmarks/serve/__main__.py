@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.serve.aims import judge
 from benchmarks.serve.errors import BenchError
 from benchmarks.serve.figures import document
 from benchmarks.serve.load import find_wrk
@@ -62,7 +63,8 @@ def _measure(given: argparse.Namespace) -> None:
         rounds = run(plan, Ground(make_subject(home), store_url, Path(folder)))
     machine = facts(given.seconds)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document(rounds, machine), indent=2) + "\n")
+    results = {**document(rounds, machine), "aims": [verdict.record() for verdict in judge(rounds)]}
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     sys.stdout.write(render(rounds, TITLES, machine))
 
 

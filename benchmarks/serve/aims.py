@@ -35,6 +35,11 @@ class Verdict:
     found: Spread
     met: bool
 
+    def record(self) -> dict[str, object]:
+        """For the results file."""
+        found = {"median": round(self.found.middle, 3), "low": round(self.found.low, 3), "high": round(self.found.high, 3)}
+        return {"aim": self.aim.text, "bound": f"{self.aim.side} {self.aim.bound:g}", **found, "met": self.met}
+
     def line(self) -> str:
         """A row of a Markdown table."""
         return f"| {self.aim.text} | {self.aim.side} {self.aim.bound:g} | {self.found} | {'met' if self.met else '**missed**'} |"

@@ -72,6 +72,11 @@ def test_an_aim_is_judged_by_the_median_on_its_own_side():
     assert not any("LitServe" in text or "16 connections" in text or "log on" in text for text in met), "not measured"
 
 
+def test_a_verdict_goes_into_the_results_with_its_spread():
+    (found,) = (verdict.record() for verdict in judge(ROUNDS) if "bare FastAPI" in verdict.aim.text and "64" in verdict.aim.text)
+    assert found.items() >= {"bound": ">= 2.6", "median": 3.0, "low": 2.0, "high": 4.0, "met": True}.items()
+
+
 def test_the_tables_show_every_server_under_every_load():
     shown = render(ROUNDS, TITLES, FACTS)
     assert "| ours | 2,000 | 1.5 | 9.0 | 500 | 3.00 (2.00 to 4.00) | 1.50 (0.80 to 2.00) |" in shown
