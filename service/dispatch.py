@@ -149,6 +149,7 @@ class _Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
         self.ready = False
+        self._unsent: list[bytes] = []
         self.sent: dict[int, _Waiting] = {}
         self.weight = 0
 
@@ -167,12 +168,15 @@ class _Line(asyncio.Protocol):
         self.sent[number] = waiting
         self.weight += waiting.weight
         body = waiting.ask.body
-        head = REQUEST.pack(len(body), number, waiting.deadline, waiting.ask.code)
-        # uvloop sends what one turn of the loop wrote at once, and keeps what the socket does not take.
-        if len(body) < UNIT:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent += (REQUEST.pack(len(body), number, waiting.deadline, waiting.ask.code), body)
+
+    def _flush(self) -> None:
+        """What one turn of the loop asks goes in one piece; uvloop keeps what the socket does not take."""
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
@@ -190,7 +194,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name; why does not matter
         lost, self.sent, self.weight = self.sent, {}, 0
-        self.ready = False
+        self.ready, self._transport = False, None
         self.open(self._loop)
         if lost and not self._closed:
             logger.warning("a worker went away with %d requests: they are asked again", len(lost))

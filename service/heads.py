@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.gather import Gathering
 from service.refusal import Refused, body_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Give the first head its time."""
-        super().connection_made(transport)
+        super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]  # what uvicorn uses of one
         self._clock = self.loop.call_later(PATIENCE, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:

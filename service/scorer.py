@@ -20,8 +20,11 @@ Scorer = Callable[[Sequence[float]], Any]
 
 
 def make_scorer(booster: "lgb.Booster", rounds: int, classes: int) -> Scorer:
-    """A scorer of this booster; for one thread, because it has one buffer. What it holds is freed with it."""
-    columns, library = booster.num_feature(), _library()
+    """A scorer of this booster; for one thread, because it has one buffer. What it holds is freed with it.
+
+    The call keeps Python's lock: it takes microseconds, and whoever took the lock meanwhile would be waited for longer.
+    """
+    columns, library = booster.num_feature(), ctypes.PyDLL(None, handle=_library()._handle)
     row: Any = (ctypes.c_double * columns)()
     scores, count = (ctypes.c_double * max(1, classes))(), ctypes.c_int64()
     handle = _prepare(booster, rounds, columns)
