@@ -5,10 +5,10 @@ ARGS ?=
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format bench docs lock clean
+.PHONY: help demo up down test lint format bench bench-serve docs lock clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 # The lock is whole, so --no-deps installs exactly it; the stamp is written last, so a broken install is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -44,6 +44,9 @@ format: .venv/.installed  ## put the code into shape
 bench: .venv/.installed  ## measure the paths where speed counts
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-serve: .venv/.installed  ## measure the service against others, each in an environment of its own (ARGS=--quick; needs wrk)
+	$(BIN)/python -m benchmarks.serve $(ARGS)
+
 docs: .venv/.installed  ## generate the reference in docs/
 	$(BIN)/python docs/generate.py
 
@@ -51,4 +54,4 @@ lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment and all state
-	rm -rf .venv var
+	rm -rf .venv var benchmarks/.envs

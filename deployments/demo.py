@@ -27,6 +27,7 @@ from deployments.summary import Summary, closed_loop, lossless
 from deployments.supervision import supervisor_of
 from deployments.witness import Run, Witness
 from perennial.errors import PerennialError, StackError
+from perennial.keys import authorization
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
@@ -130,7 +131,9 @@ def _play(own: Settings, environ: Mapping[str, str], play: Script, display: Disp
     registry, store = Registry(own.registry_url), connect(stack.store.url)
     with PeakMemory(lambda: roots) as memory, PrefectApi(stack.prefect.url, environ) as api:
         witness = Witness(api, spec.name, now)
-        loop = Loop(spec.name, own.model_home(spec.name), service.url, stack.store.url, store, registry, witness)
+        loop = Loop(
+            spec.name, own.model_home(spec.name), service.url, stack.store.url, store, registry, witness, authorization(own)
+        )
         table = _train(loop, spec, display, environ)
         driver = Driver(loop, spec, open_baseline(registry, spec, SPEC.parent, loop.home), display, START)
         sent = driver.live(table, play.until, LABEL_DELAY)

@@ -38,7 +38,7 @@ class Driver:
     def live(self, rows: pl.DataFrame, until: datetime | None, label_delay: timedelta) -> Sent:
         """Ask and tell everything from the start to `until`, then wait until all of it is in the archive."""
         self._now = replace(self._now, version=self.hold.for_champion())
-        with Client(self._loop.service_url) as client:
+        with Client(self._loop.service_url, headers=self._loop.authorization) as client:
             pending = self._windows(rows, until)
             for tick in ticks(rows, self._start, until, label_delay):
                 self._step(client, tick, pending)

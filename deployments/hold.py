@@ -5,7 +5,7 @@ while it does. Only outcomes are looked at: windows on disk, flow runs, the regi
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,8 @@ class Loop:
     store: redis.Redis
     registry: Registry
     witness: Witness
+    authorization: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers that show the service a key."""
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Hold:
         return run if run is not None and run.terminal else None
 
     def _serving(self, version: int) -> Scraped | None:
-        scraped = scrape(self.loop.service_url)
+        scraped = scrape(self.loop.service_url, self.loop.authorization)
         return scraped if scraped.version == version else None
 
     def _wait(self, look: Callable[[], T | None], patience: float, what: str) -> T:

@@ -56,7 +56,7 @@ def gather(hold: Hold, spec: ModelSpec, base: Path, measured: Measured) -> Evide
     }
     return Evidence(
         sent=measured.sent,
-        scraped=scrape(loop.service_url),
+        scraped=scrape(loop.service_url, loop.authorization),
         counts=archive.counts(),
         windows=windows,
         weeks=frozen.windows(measured.start, measured.until),

@@ -1,6 +1,6 @@
 """What the service says about itself on /metrics, reduced to what the demo asks of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import httpx
@@ -23,10 +23,10 @@ class Scraped(Value):
     labels: int = 0
 
 
-def scrape(url: str) -> Scraped:
-    """Look at the service at `url`; raises StackError when it does not answer."""
+def scrape(url: str, headers: Mapping[str, str] | None = None) -> Scraped:
+    """Look at the service at `url`, with `headers` that show a key; raises StackError when it does not answer."""
     try:
-        reply = httpx.get(f"{url}/metrics", timeout=10.0, trust_env=False).raise_for_status()
+        reply = httpx.get(f"{url}/metrics", headers=headers, timeout=10.0, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
         raise StackError(f"{url}/metrics does not answer ({error}): see the service's log with `perennial status`") from error
     return read_metrics(reply.text)

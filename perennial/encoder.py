@@ -38,7 +38,8 @@ class Encoder:
     def __init__(self, features: FeatureSet, base: Path) -> None:
         self._event_time = features.event_time
         self._reads_time = features.event_time in features.reads
-        self._steps = tuple(_step(name, features, base) for name in features.names)
+        self.steps: Mapping[str, Callable[[Row], float]] = {name: _step(name, features, base) for name in features.names}
+        """How each feature comes from a checked row that has the event time beside its columns."""
 
     def encode(self, row: Mapping[str, object], event_time: datetime) -> list[float]:
         """The row of `CompiledFeatures.matrix`: k floats, NaN for null and unknown.
@@ -47,7 +48,7 @@ class Encoder:
         """
         values = {**row, self._event_time: parse_time(event_time)} if self._reads_time else row
         try:
-            return [step(values) for step in self._steps]
+            return [step(values) for step in self.steps.values()]
         except KeyError as error:
             name = str(error.args[0])
             raise RequestError(f"column {name!r} is missing; send null where it is not known", column=name) from None

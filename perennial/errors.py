@@ -15,6 +15,7 @@
     │   ├── CorruptVersion   files do not match their recorded digests
     │   └── AliasConflict    another promoter moved the alias first
     ├── StoreUnreachable     Redis or Valkey does not answer
+    ├── PredictionsLost      predictions were answered and are in no log
     ├── ArchiveError         the prediction log cannot be written or read
     ├── PrefectUnreachable   the Prefect API does not answer
     └── StackError           a part of the local stack cannot start or stop
@@ -86,6 +87,10 @@ class AliasConflict(RegistryError):
 
 class StoreUnreachable(PerennialError):
     """Redis or Valkey does not answer."""
+
+
+class PredictionsLost(PerennialError):
+    """Predictions were answered and are in no log: a process was killed, or store and disk were away together."""
 
 
 class ArchiveError(PerennialError):

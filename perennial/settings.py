@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 
@@ -22,6 +23,9 @@ FOREIGN = {
 }
 """Fields that are read from a tool's own variable."""
 
+Access = Literal["key", "open", "closed"]
+"""Who may read a page: whoever may predict, everybody, nobody."""
+
 
 class Settings(Value):
     """One machine's settings; every field has a safe default."""
@@ -34,8 +38,27 @@ class Settings(Value):
     workers: int = Field(1, ge=1, le=256, description="inference workers of the service")
     api_servers: int = Field(1, ge=1, le=256, description="HTTP processes of the service")
     timeout: float = Field(30.0, gt=0, description="seconds after which a request is given up")
+    transport: Literal["fast", "stock"] = Field(
+        "fast", description="what carries requests to the workers: channels of ours, or LitServe's own queues"
+    )
+    max_in_flight: int = Field(
+        1_024, ge=1, description="most requests in work at once, shared by the HTTP processes; beyond it 503 with `Retry-After`"
+    )
     max_rows: int = Field(10_000, ge=1, description="most rows in one request")
     max_body_mb: float = Field(16.0, gt=0, description="largest request body in MB")
+    log_full: Literal["fail", "count"] = Field(
+        "count", description="when store, memory and disk take no more predictions: fail the request, or answer and count it"
+    )
+    lame_duck: float = Field(0.5, ge=0, le=60, description="seconds the service still answers after it has said it is not ready")
+    challenger: bool = Field(False, description="keep the challenger loaded beside the champion")
+    api_keys: SecretStr | None = Field(
+        None, description="keys that clients may send, separated by commas; without any, no key is asked for"
+    )
+    api_keys_file: Path | None = Field(None, description="file of such keys, one a line; read again whenever it changes")
+    metrics_access: Access = Field(
+        "key", description="who may read `/metrics`: those with a key (everybody where none is asked for), everybody, or nobody"
+    )
+    docs_access: Access = Field("key", description="who may read `/docs`, in the same way")
     watch_interval: float = Field(0.25, gt=0, description="seconds between looks at the champion alias")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")

@@ -18,6 +18,7 @@ from sentry_sdk.utils import BadDsn
 
 from perennial import __version__
 from perennial.errors import (
+    PredictionsLost,
     PrefectUnreachable,
     RegistryError,
     SettingsError,
@@ -40,7 +41,7 @@ _KEPT = {
 }
 _KEPT_CONTEXTS = {"runtime", "trace"}
 _SPOKEN = (
-    *(SpecError, RegistryError, StoreUnreachable, PrefectUnreachable, StackError),
+    *(SpecError, RegistryError, StoreUnreachable, PrefectUnreachable, PredictionsLost, StackError),
     *(OSError, AttributeError, NameError, ImportError, TypeError, NotImplementedError, MemoryError, RecursionError),
 )
 """Classes whose messages speak of files, addresses, names and types. Others (a ValueError, a KeyError, an error of polars

@@ -1,7 +1,8 @@
 """The champion watcher: every inference worker looks at the alias, loads what it names and swaps it in.
 
 Loading, checking and warming up happen in the watcher's thread; the swap is one assignment. A version that cannot be
-served is refused, reported and tried again later, and the one before it answers on.
+served is refused, reported and tried again later, and the one before it answers on. The version before stays in memory,
+and so does the challenger where that is wanted: a swap to either needs no loading.
 """
 
 import logging
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.errors import CorruptVersion
-from perennial.registry import Registry
+from perennial.registry import CHALLENGER, CHAMPION, Registry
 from perennial.triage import report, tag
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ class _Refused:
 
 
 class ChampionWatcher:
-    """Keeps `live` at the registry's champion; `live` is read by the request path, and only `look` assigns it."""
+    """Keeps `live` at the registry's champion; `live` is read by the request path, and only `look` assigns it.
+
+    With `beside`, `challenger` follows the alias of that name in the same way; it answers nobody.
+    """
 
     def __init__(
         self,
@@ -65,18 +69,21 @@ class ChampionWatcher:
         *,
         on_swap: Callable[[Live], None],
         on_refuse: Callable[[], None],
+        beside: bool = False,
     ) -> None:
         self._registry = registry
         self._name = name
         self._base = base
         self._on_swap = on_swap
         self._on_refuse = on_refuse
-        self._refused: _Refused | None = None
+        self._beside = beside
+        self._refused: dict[str, _Refused] = {}
         self._away = False
         self._previous: Live | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.live: Live | None = None
+        self.challenger: Live | None = None
 
     def start(self, interval: float) -> None:
         """Look once, so that the first request finds a model, then every `interval` seconds."""
@@ -91,61 +98,82 @@ class ChampionWatcher:
             self._thread.join(timeout=5)
 
     def look(self) -> None:
-        """One look at the alias; never raises."""
+        """One look at the aliases; never raises."""
         try:
-            wanted = self._registry.aliases(self._name).champion
+            aliases = self._registry.aliases(self._name)
             self._away = False
         except Exception as error:  # noqa: BLE001 - any storage backend, any failure: the live model answers on
             self._lost_sight(error)
             return
-        if wanted is not None and wanted != self._live_version() and self._may_try(wanted):
-            self._swap_to(wanted)
+        self._follow_champion(aliases.champion)
+        if self._beside:
+            self._follow_challenger(aliases.challenger)
 
     def _run(self, interval: float) -> None:
         while not self._stop.wait(interval):
             self.look()
 
-    def _swap_to(self, version: int) -> None:
-        try:
-            live = self._previous_if(version) or Live(load(self._registry, self._name, version, self._base), datetime.now(UTC))
-        except Exception as error:  # noqa: BLE001 - a version is refused whatever is wrong with it
-            self._refuse(version, error)
+    def _follow_champion(self, wanted: int | None) -> None:
+        if wanted is None or wanted == _version(self.live) or (live := self._get(CHAMPION, wanted)) is None:
             return
-        self._previous, self._refused = self.live, None
+        if self.live is not None:
+            self._previous = self.live
         self.live = live
-        tag(version=version)
-        logger.info("version %d of %s answers now", version, self._name)
+        tag(version=wanted)
+        logger.info("version %d of %s answers now", wanted, self._name)
         self._on_swap(live)
 
-    def _refuse(self, version: int, error: Exception) -> None:
-        again = self._refused is not None and self._refused.version == version
-        pause = min(2 * self._refused.pause, LAST_RETRY) if self._refused and again else FIRST_RETRY
-        self._refused = _Refused(version, pause, time.monotonic() + pause)
+    def _follow_challenger(self, wanted: int | None) -> None:
+        if wanted == _version(self.challenger):
+            return
+        # The one before is let go first: three models in memory are enough.
+        self.challenger = None
+        if wanted is not None and (challenger := self._get(CHALLENGER, wanted)) is not None:
+            self.challenger = challenger
+            logger.info("version %d of %s is loaded as challenger", wanted, self._name)
+
+    def _get(self, alias: str, version: int) -> Live | None:
+        """The version, from memory or loaded; None when it is refused."""
+        if not self._may_try(alias, version):
+            return None
+        try:
+            model = self._in_memory(version) or load(self._registry, self._name, version, self._base)
+        except Exception as error:  # noqa: BLE001 - a version is refused whatever is wrong with it
+            self._refuse(alias, version, error)
+            return None
+        self._refused.pop(alias, None)
+        return Live(model, datetime.now(UTC))
+
+    def _refuse(self, alias: str, version: int, error: Exception) -> None:
+        before = self._refused.get(alias)
+        again = before is not None and before.version == version
+        pause = min(2 * before.pause, LAST_RETRY) if before and again else FIRST_RETRY
+        self._refused[alias] = _Refused(version, pause, time.monotonic() + pause)
         if not again:
-            logger.error("version %d of %s is refused, %s: %s", version, self._name, self._remains(), error)
+            logger.error("version %d of %s is refused as %s, %s: %s", version, self._name, alias, self._remains(), error)
             report(error, group=("service", "version-refused", self._name), refused_version=version)
             self._on_refuse()
 
-    def _may_try(self, version: int) -> bool:
-        refused = self._refused
+    def _may_try(self, alias: str, version: int) -> bool:
+        refused = self._refused.get(alias)
         return refused is None or refused.version != version or time.monotonic() >= refused.again
 
-    def _previous_if(self, version: int) -> Live | None:
-        """The version before this one is still in memory: rolling back to it needs no loading."""
-        previous = self._previous
-        return Live(previous.model, datetime.now(UTC)) if previous is not None and previous.version == version else None
+    def _in_memory(self, version: int) -> "Model | None":
+        held = (self.live, self._previous, self.challenger)
+        return next((live.model for live in held if live is not None and live.version == version), None)
 
     def _remains(self) -> str:
         return f"version {self.live.version} answers on" if self.live else "there is no other"
-
-    def _live_version(self) -> int | None:
-        return None if self.live is None else self.live.version
 
     def _lost_sight(self, error: Exception) -> None:
         if not self._away:  # once per absence, not once per look
             logger.warning("the registry at %s cannot be read, %s: %s", self._registry.url, self._remains(), error)
             report(error, group=("service", "registry-unreachable", self._name))
         self._away = True
+
+
+def _version(live: Live | None) -> int | None:
+    return None if live is None else live.version
 
 
 def load(registry: Registry, name: str, version: int, base: Path) -> "Model":

@@ -54,8 +54,13 @@ def _encode_rows(instances: Instances, model: "Model") -> Encoded:
 
 
 def _encode_table(frame: pl.DataFrame, instances: Instances, model: "Model") -> Encoded:
+    times = pl.Series(model.card.schema_.event_time, instances.event_times, dtype=POLARS["datetime"])
+    return encode_frame(frame, times, model)
+
+
+def encode_frame(frame: pl.DataFrame, times: pl.Series, model: "Model") -> Encoded:
+    """Encode a table of inputs in contract types; `times` is named as the event time."""
     schema, compiled = model.card.schema_, model.compiled
-    times = pl.Series(schema.event_time, instances.event_times, dtype=POLARS["datetime"])
     table = compiled.table(frame.with_columns(times))
     cells = {name: _scalars(frame[name].to_list()) for name in schema.names}
     return Encoded(compiled.codes(table), cells, _positive(compiled.count_unknown(table)), _positive(compiled.count_nulls(table)))

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """Variable by which prometheus_client finds the directory, in this process and those it starts."""
 
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds; a row takes milliseconds, 10,000 rows a second."""
-
 
 def prepare_metrics(directory: Path) -> None:
     """Empty the directory of an earlier run and make this process and its children use it."""
@@ -51,27 +48,6 @@ def _forget_dead(directory: Path) -> None:
             mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
 
 
-class HttpMetrics:
-    """What an HTTP process counts."""
-
-    def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Histogram
-
-        own = CollectorRegistry()
-        self._requests = Counter("perennial_requests", "Requests answered", ["route", "code"], registry=own)
-        self._seconds = Histogram("perennial_request_seconds", "Time to answer", ["route"], buckets=LATENCY_BUCKETS, registry=own)
-        self._labels = Counter("perennial_labels", "Labels accepted into the stream", registry=own)
-
-    def answered(self, route: str, code: int, seconds: float) -> None:
-        """One request was answered."""
-        self._requests.labels(route, str(code)).inc()
-        self._seconds.labels(route).observe(seconds)
-
-    def labelled(self, rows: int) -> None:
-        """Labels went into the stream."""
-        self._labels.inc(rows)
-
-
 class WorkerMetrics:
     """What an inference worker counts; gauges carry the worker's pid."""
 
@@ -89,9 +65,7 @@ class WorkerMetrics:
         gauge = partial(Gauge, registry=own, multiprocess_mode="liveall")
         self._version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
         self._swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
-        self._waiting = gauge("perennial_log_waiting", "Prediction batches that wait for the store")
-        self._waiting_bytes = gauge("perennial_log_waiting_bytes", "Bytes of those batches")
-        self._reached = gauge("perennial_log_store_reached", "1 when the last write to the store worked")
+        self._log = LogMetrics()
 
     def predicted(self, rows: int, unknown: Mapping[str, int], nulls: Mapping[str, int]) -> None:
         """Rows were answered; `unknown` and `nulls` count rows per feature."""
@@ -113,6 +87,39 @@ class WorkerMetrics:
 
     def logged(self, state: "LogState") -> None:
         """How the prediction log stands."""
-        self._waiting.set(state.waiting)
-        self._waiting_bytes.set(state.waiting_bytes)
-        self._reached.set(1 if state.reached else 0)
+        self._log.set(state)
+
+
+class LogMetrics:
+    """What a prediction log says of itself; its counters count rows. For one thread at a time."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge
+
+        own = CollectorRegistry()
+        gauge = partial(Gauge, registry=own, multiprocess_mode="liveall")
+        self._gauges = {
+            "waiting": gauge("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
+            "waiting_bytes": gauge("perennial_log_waiting_bytes", "Bytes of those batches"),
+            "spool_waiting": gauge("perennial_log_spool_waiting", "Predictions in the spool that the store does not have"),
+            "reached": gauge("perennial_log_store_reached", "1 when the last write to the store worked"),
+            "spoolable": gauge("perennial_log_spoolable", "1 when the last write to the spool worked"),
+        }
+        counter = partial(Counter, registry=own)
+        self._counters = {
+            "written": counter("perennial_log_written", "Predictions in the stream"),
+            "spooled": counter("perennial_log_spooled", "Predictions that went to the spool"),
+            "replayed": counter("perennial_log_replayed", "Predictions brought from a spool to the store"),
+            "dropped": counter("perennial_log_dropped", "Predictions answered and not logged: store and disk took nothing"),
+            "lost": counter("perennial_log_lost", "Predictions that a killed process had answered and not yet logged, at most"),
+        }
+        self._counted = dict.fromkeys(self._counters, 0)
+
+    def set(self, state: "LogState") -> None:
+        """Show `state`, whose counts only grow."""
+        for name, gauge in self._gauges.items():
+            gauge.set(getattr(state, name))
+        for name, counter in self._counters.items():
+            if grown := getattr(state, name) - self._counted[name]:
+                counter.inc(grown)
+                self._counted[name] += grown

@@ -19,7 +19,7 @@ class Refused(PerennialError):
 
 
 class Problem(Value):
-    """What was wrong; `row` counts from 0."""
+    """What was wrong; `row` counts from 0. Short, whatever was sent: a client may name a column of megabytes."""
 
     code: str
     message: str
@@ -43,6 +43,12 @@ def unavailable(code: str, message: str) -> Refused:
     return Refused(HTTPStatus.SERVICE_UNAVAILABLE, code, message)
 
 
+def busy(in_flight: int) -> Refused:
+    """More is in flight than one HTTP process may take in."""
+    message = f"{in_flight} requests are in flight; try again, or raise PERENNIAL_WORKERS or PERENNIAL_MAX_IN_FLIGHT"
+    return unavailable("busy", message)
+
+
 def timed_out(seconds: float) -> Refused:
     """No worker answered in time."""
     message = f"no worker answered within {seconds:g} s; try again, or raise PERENNIAL_TIMEOUT or PERENNIAL_WORKERS"
@@ -60,6 +66,11 @@ def status_of(error: PerennialError) -> int:
             return int(HTTPStatus.SERVICE_UNAVAILABLE)
         case _:
             return int(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def headers_of(status: int) -> dict[str, str]:
+    """What an answer with this status says beside its body."""
+    return _HEADERS.get(status, {})
 
 
 def body_of(error: PerennialError) -> bytes:
@@ -82,11 +93,17 @@ def _problem(error: PerennialError) -> Problem:
         case Refused():
             return Problem(code=error.code, message=str(error))
         case RequestError():
-            return Problem(code="invalid_request", message=str(error), row=error.row, column=error.column)
+            return Problem(
+                code="invalid_request", message=f"{error!s:.500}", row=error.row, column=error.column and error.column[:80]
+            )
         case StoreUnreachable() | RegistryError():
             return Problem(code="unavailable", message=str(error))
         case _:
             return _INTERNAL
 
 
+_HEADERS = {
+    int(HTTPStatus.UNAUTHORIZED): {"WWW-Authenticate": 'Bearer realm="perennial"'},
+    int(HTTPStatus.SERVICE_UNAVAILABLE): {"Retry-After": "1"},
+}
 _INTERNAL = Problem(code="internal", message="the service failed on this request; it has been logged")

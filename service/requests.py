@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from pydantic import Field
 
 from perennial.errors import RequestError
@@ -19,6 +18,7 @@ from perennial.record import Label, LabelBatch
 from perennial.spec import Task
 from perennial.values import Value
 from service.refusal import too_large
+from service.shape import read_json
 
 if TYPE_CHECKING:
     from perennial.schema import Schema
@@ -64,7 +64,11 @@ def parse_instances(body: bytes, max_rows: int, schema: "Schema", now: datetime)
 
     A row without event time happens `now`. Raises RequestError, or Refused when there are more than `max_rows` rows.
     """
-    rows = _objects(body, "instances", max_rows)
+    return judge_rows(_objects(body, "instances", max_rows), schema, now)
+
+
+def judge_rows(rows: Sequence[dict[str, Any]], schema: "Schema", now: datetime) -> Instances:
+    """Ids and times of rows that were read from whatever form; raises RequestError."""
     id_keys, time_keys = ("id", schema.id or "id"), ("event_time", schema.event_time)
     ids = tuple(_row_id(row, id_keys, position) for position, row in enumerate(rows))
     _refuse_repeats(ids)
@@ -91,7 +95,7 @@ def parse_labels(body: bytes, max_rows: int, model: str, task: Task, now: dateti
 
 
 def _objects(body: bytes, key: str, max_rows: int) -> Sequence[dict[str, Any]]:
-    rows = _envelope(body, key)[key]
+    rows = _envelope(body, key, max_rows)[key]
     if not isinstance(rows, list) or not rows:
         raise RequestError(f"{key!r} is {_show(rows)}, expected a list of 1 to {max_rows} objects", column=key)
     if len(rows) > max_rows:
@@ -102,11 +106,8 @@ def _objects(body: bytes, key: str, max_rows: int) -> Sequence[dict[str, Any]]:
     return rows
 
 
-def _envelope(body: bytes, key: str) -> dict[str, Any]:
-    try:
-        envelope = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f'the body is not JSON ({error}), expected {{"{key}": [...]}}') from None
+def _envelope(body: bytes, key: str, max_rows: int) -> dict[str, Any]:
+    envelope = read_json(body, max_rows)
     if not isinstance(envelope, dict) or key not in envelope:
         raise RequestError(f'the body is {_show(envelope)}, expected an object {{"{key}": [...]}}', column=key)
     if others := sorted(set(envelope) - {key}):
@@ -155,9 +156,9 @@ def _row_time(given: Mapping[str, object], keys: Sequence[str], row: int) -> dat
 def _time(given: object, row: int, column: str) -> datetime:
     # Not `perennial.schema.parse_time`: labels are read in the HTTP processes, which do without polars.
     try:
-        if not isinstance(given, str):
+        if not isinstance(given, str | datetime):
             raise TypeError
-        time = datetime.fromisoformat(given)
+        time = datetime.fromisoformat(given) if isinstance(given, str) else given
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         raise _wrong(row, column, given, "a time in ISO 8601 such as 2013-03-01T06:30:00Z") from None

@@ -1,6 +1,7 @@
 """The routes: what each address does in an HTTP process. Bytes are judged in workers or parsers, not here."""
 
-import time
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -10,9 +11,7 @@ import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perennial.errors import PerennialError
 from perennial.record import encode_labels
@@ -21,21 +20,16 @@ from perennial.spec import ModelSpec
 from perennial.triage import report
 from perennial.values import Value
 from service.answers import ExplainResponse, PredictResponse
-from service.api import STATUS
-from service.desk import Ask, Desk
+from service.bodies import JSON, Head, read_body
+from service.desk import Ask, Desk, Operation
 from service.info import Desired, ModelInfo
-from service.metrics import HttpMetrics, render_metrics
-from service.refusal import Problem, Refusal, Refused, body_of, internal, is_ours, status_of, too_large, unavailable
+from service.metrics import render_metrics
+from service.openapi import DEFINITION, add_description
+from service.refusal import Problem, Refusal, body_of, headers_of, internal, is_ours, status_of, unavailable
 from service.requests import FeedbackRequest, PredictRequest, parse_labels
 from service.store import connect, reaching
 from service.stream import append, labels_stream
-
-JSON = "application/json"
-MEASURED = ("/predict", "/explain", "/feedback", "/model", "/health", "/ready", "/metrics")
-"""Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory."""
-
-DEFINITION = "#/components/schemas/{model}"
-"""Where OpenAPI keeps the form of a body."""
+from service.tally import INTERVAL, HttpMetrics
 
 READY_TIMEOUT = 2.0
 """Seconds a worker may take to say how it is."""
@@ -58,14 +52,20 @@ class Health(Value):
 class Front:
     """What one HTTP process needs to answer; made after the process has started."""
 
-    def __init__(self, settings: Settings, spec: ModelSpec, store_url: str, desk: Desk) -> None:
+    def __init__(self, settings: Settings, spec: ModelSpec, store_url: str, desk: Desk, ending: threading.Event) -> None:
         self._settings = settings
         self._spec = spec
         self._store_url = store_url
         self._store: redis.Redis = connect(store_url)
         self._desired = Desired(settings, spec.name)
         self.desk = desk
+        self.ending = ending
         self.metrics = HttpMetrics()
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether clients need an API key."""
+        return bool(self._settings.api_keys or self._settings.api_keys_file)
 
     @property
     def max_body(self) -> int:
@@ -99,12 +99,12 @@ def add_routes(app: FastAPI, front: Callable[[], Front]) -> None:
     _add_feedback(app, front)
     _add_reports(app, front)
     _add_refusals(app)
-    _add_definitions(app)
-    app.add_middleware(Measuring, front=front)
+    add_description(app, front)
+    app.router.redirect_slashes = False  # an address is right or unknown; a redirect would be made from the client's Host
 
 
 def _add_inference(app: FastAPI, front: Callable[[], Front]) -> None:
-    def endpoint(operation: str) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             body = await read_json(request, front().max_body)
             reply = await front().desk.ask(Ask(operation, body))
@@ -139,14 +139,20 @@ def _add_reports(app: FastAPI, front: Callable[[], Front]) -> None:
 
     @app.get("/ready", summary="Whether a worker has a model", response_class=Response, responses=_REFUSALS)
     async def ready() -> Response:
-        reply = await front().desk.ask(Ask(STATUS, b""), READY_TIMEOUT)
+        if front().ending.is_set():
+            raise unavailable("ending", "the service is ending")
+        reply = await front().desk.ask(Ask("status", b""), READY_TIMEOUT)
         if b'"version":null' in reply.body:
             raise unavailable("no_model", "no version has been promoted yet")
+        if b'"log":"memory"' in reply.body:
+            raise unavailable("log_full", "neither the store nor the disk takes predictions: start the store or free the disk")
         return json_response(reply.body, reply.status)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    def metrics() -> Response:
-        return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics() -> Response:
+        await asyncio.sleep(2 * INTERVAL)  # what other processes have answered is in the files then
+        front().metrics.flush()
+        return Response(await run_in_threadpool(render_metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_refusals(app: FastAPI) -> None:
@@ -159,7 +165,9 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def unknown(_request: Request, error: HTTPException) -> Response:
         problem = Problem(code=HTTPStatus(error.status_code).name.lower(), message=str(error.detail))
-        return json_response(Refusal(error=problem).model_dump_json(exclude_none=True).encode(), error.status_code)
+        answer = json_response(Refusal(error=problem).model_dump_json(exclude_none=True).encode(), error.status_code)
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -167,81 +175,22 @@ def _add_refusals(app: FastAPI) -> None:
         return json_response(internal(), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _add_definitions(app: FastAPI) -> None:
-    """Bodies are read as bytes, so FastAPI does not know their form: tell its documentation."""
-    generated = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generated()
-        _, forms = models_json_schema([(PredictRequest, "validation"), (FeedbackRequest, "validation")], ref_template=DEFINITION)
-        document["components"]["schemas"].update(forms["$defs"])
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
-
-
 async def read_json(request: Request, limit: int) -> bytes:
     """The body of a JSON request; raises Refused (415, 413) before more than `limit` bytes are in memory."""
-    _refuse_foreign(request)
-    announced = request.headers.get("content-length", "0")
-    chunks, size = [], 0
-    if announced.isdigit() and int(announced) > limit:
-        raise _body_too_large(limit)
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _body_too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _refuse_foreign(request: Request) -> None:
-    """Only plain JSON is read: a compressed body may be a thousand times larger than it says."""
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if kind != JSON or coding != "identity":
-        found = f"content type {kind!r:.80}, coding {coding!r:.80}"
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", f"{found}; expected {JSON}, not compressed")
+    head = Head(request.scope)
+    head.refuse_foreign(JSON)
+    return await read_body(head, request.receive, limit)
 
 
 def json_response(body: bytes, status: int) -> Response:
     """A response whose body is JSON already."""
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return Response(body, status_code=int(status), media_type=JSON, headers=headers)
+    return Response(body, status_code=int(status), media_type=JSON, headers=headers_of(int(status)))
 
 
-class Measuring:
-    """Counts every answer by route and code, and times it."""
-
-    def __init__(self, app: ASGIApp, front: Callable[[], Front]) -> None:
-        self._app = app
-        self._front = front
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI has it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, code = time.perf_counter(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-        async def watched(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        finally:
-            route = scope["path"] if scope["path"] in MEASURED else "other"
-            self._front().metrics.answered(route, code, time.perf_counter() - started)
-
-
-def _body_too_large(limit: int) -> Refused:
-    return too_large(f"the body is larger than {limit} bytes: send fewer rows at once, or raise PERENNIAL_MAX_BODY_MB")
-
-
-_REFUSALS: dict[int | str, dict[str, Any]] = {503: {"model": Refusal, "description": "not now; try again"}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Refusal, "description": "no known API key, where the service asks for one"},
+    503: {"model": Refusal, "description": "not now; try again"},
+}
 _ALL_REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": "too many rows or bytes"},
     415: {"model": Refusal, "description": "not JSON"},

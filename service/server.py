@@ -11,12 +11,15 @@ from pathlib import Path
 
 from perennial import __version__
 from perennial.errors import SettingsError, StackError
+from perennial.keys import configured_keys
 from perennial.logs import configure_logging
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 from perennial.triage import init_triage
 from service.api import PerennialAPI
+from service.express import Express
 from service.frame import Frame, Link
+from service.guard import Guard, Rules
 from service.metrics import prepare_metrics
 from service.orphan import end_with_parent
 from service.routes import Front, add_routes
@@ -46,25 +49,31 @@ def serve(settings: Settings, spec_path: Path) -> int:
     with listen(settings.host, settings.port) as listener:
         prepare_metrics(settings.model_home(plan.spec.name) / "service" / f"metrics-{listener.getsockname()[1]}")
         _share_cores(settings.workers)
+        _warn_when_open(settings)
         logger.info("%s on http://%s:%d, store %s", plan.spec.name, *listener.getsockname()[:2], plan.store_url)
         return build_server(plan).run_processes(listener, _HttpProcess(plan), settings.api_servers, stop)
 
 
 def make_plan(settings: Settings, spec_path: Path) -> Plan:
-    """Read the spec; raises SpecError, or SettingsError when no store is given."""
+    """Read the spec; raises SpecError, or SettingsError when no store is given or an API key is unusable."""
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: the service needs a store for its predictions; set it, or run `perennial up`")
+    configured_keys(settings)  # unusable ones are told here, before anything starts
     return Plan(settings, load_spec(spec_path), spec_path.absolute().parent, settings.redis_url)
 
 
 def build_server(plan: Plan) -> Frame:
     """LitServe's server with our API and routes; nothing is started."""
     api = PerennialAPI(plan.settings, plan.spec, plan.base, plan.store_url)
-    frame = Frame(api, plan.settings.workers, plan.settings.timeout)
+    frame = Frame(api, plan.settings)
     fronts: list[Front] = []
-    frame.on_startup(lambda: fronts.append(Front(plan.settings, plan.spec, plan.store_url, frame.desk)))
+    frame.on_startup(lambda: fronts.append(Front(plan.settings, plan.spec, plan.store_url, frame.desk, frame.ending)))
     frame.app.title, frame.app.version = f"Perennial: {plan.spec.name}", __version__
     add_routes(frame.app, lambda: fronts[0])
+    rules = Rules(plan.settings)
+    frame.put_in_front(
+        lambda app: Guard(Express(app, lambda: fronts[0]), rules, lambda: fronts[0].metrics, plan.settings.timeout)
+    )
     return frame
 
 
@@ -82,6 +91,16 @@ def listen(host: str, port: int) -> socket.socket:
         raise StackError(f"cannot listen on {host}:{port} ({error.strerror}): set PERENNIAL_PORT or PERENNIAL_HOST") from error
     listener.set_inheritable(True)
     return listener
+
+
+def _warn_when_open(settings: Settings) -> None:
+    """Whoever reaches an address beyond loopback may ask, and may tell labels that train the next model."""
+    local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
+    if not local and not (settings.api_keys or settings.api_keys_file):
+        logger.warning(
+            "listening on %s without an API key: whoever reaches it may predict and tell labels; set PERENNIAL_API_KEYS",
+            settings.host,
+        )
 
 
 class _HttpProcess:

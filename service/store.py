@@ -20,15 +20,16 @@ CONNECT_TIMEOUT = 2.0
 """Seconds to open a connection."""
 
 
-def connect(url: str, *, blocking: bool = False) -> redis.Redis:
+def connect(url: str, *, blocking: bool = False, patience: float = ANSWER_TIMEOUT) -> redis.Redis:
     """A client of the store at `url`; nothing is sent yet. It never retries by itself: callers know what they may repeat.
 
     `blocking` is for XREADGROUP with BLOCK: redis-py's own timeout would otherwise cut the wait short.
+    `patience` is in seconds, for an answer and for a connection.
     """
     client: redis.Redis = redis.Redis.from_url(
         url,
-        socket_timeout=None if blocking else ANSWER_TIMEOUT,
-        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=None if blocking else patience,
+        socket_connect_timeout=min(patience, CONNECT_TIMEOUT),
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
     )

@@ -13,12 +13,12 @@ from perennial.triage import init_triage
 from service.champion import ChampionWatcher, Live
 from service.inference import Inference
 from service.lean import import_lightgbm
-from service.log import LogState, PredictionLog
+from service.log import PredictionLog
 from service.metrics import WorkerMetrics
 from service.orphan import outlive_signals
 
 FLUSH_PATIENCE = 3.0
-"""Seconds in which a worker that ends tries to bring its last predictions to the store."""
+"""Seconds in which a worker that ends brings its last predictions to the store, or else to the spool."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,17 @@ class Worker:
     def __init__(self, settings: Settings, spec: ModelSpec, base: Path, store_url: str) -> None:
         self._settings = settings
         self._metrics = WorkerMetrics()
-        self._log = PredictionLog(store_url, spec.name, observe=self._metrics.logged)
+        spool = settings.model_home(spec.name) / "service" / "spool"
+        self._log = PredictionLog(store_url, spec.name, spool, full=settings.log_full, observe=self._metrics.logged)
         registry = Registry(settings.registry_url)
-        self._champion = ChampionWatcher(registry, spec.name, base, on_swap=self._swapped, on_refuse=self._metrics.refused)
+        self._champion = ChampionWatcher(
+            registry,
+            spec.name,
+            base,
+            on_swap=self._swapped,
+            on_refuse=self._metrics.refused,
+            beside=settings.challenger,
+        )
         self.inference = Inference(spec.name, settings.max_rows, self._champion, self._log, self._metrics)
 
     def start(self) -> None:
@@ -46,9 +54,15 @@ class Worker:
         self._champion.stop()
         self._log.close(FLUSH_PATIENCE)
 
-    def state(self) -> tuple[Live | None, LogState]:
-        """What this worker serves, and how its log stands."""
-        return self._champion.live, self._log.state()
+    def status(self) -> dict[str, int | str | None]:
+        """What this worker serves, and who keeps its predictions: the store, the spool, or memory alone."""
+        live, challenger, log = self._champion.live, self._champion.challenger, self._log.state()
+        status: dict[str, int | str | None] = {
+            "version": live.version if live else None,
+            "log": log.keeper,
+            "log_waiting": log.waiting,
+        }
+        return status | ({"challenger": challenger.version} if challenger else {})
 
     def _swapped(self, live: Live) -> None:
         self._metrics.swapped(live.version, live.since.timestamp())

@@ -3,7 +3,7 @@
 The one rule that keeps it honest: nothing is sent before its time, and no answer is counted that was not given.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from perennial.durations import parse_duration
 from perennial.errors import DataError, RequestError
+from perennial.keys import authorization
 from perennial.spec import ModelSpec
 from tasks.ingest import assemble, parse_until
 from tasks.job import Job
@@ -95,12 +96,12 @@ def ticks(
 class Client:
     """Sends ticks to one service over one kept-alive connection; never tries again, so that nothing hides a failure."""
 
-    def __init__(self, url: str, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, timeout: float = 30.0, headers: Mapping[str, str] | None = None) -> None:
         self.total = Sent()
         # Loopback is never asked through the proxy of the environment.
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
-        headers = {"content-type": "application/json"}
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers=headers, trust_env=not local)
+        sent = {**(headers or {}), "content-type": "application/json"}
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=sent, trust_env=not local)
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +141,7 @@ def live_through(job: Job, start: str, until: str | None, url: str, label_delay:
     """Send the job's own table from `start` to `until` at full speed; raises RequestError when a request failed."""
     rows = prepare(assemble(job.spec, job.base, job.environ), job.spec)
     since = parse_until(start) or EPOCH
-    with Client(url) as client:
+    with Client(url, headers=authorization(job.settings)) as client:
         for tick in ticks(rows, since, parse_until(until), parse_duration(label_delay)):
             client.send(tick)
     if client.total.failed:

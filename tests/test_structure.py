@@ -2,11 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,9 @@ from tests.support.processes import ROOT, python
 
 PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
 ROOMS = (*PACKAGES, "tests", "docs", "examples", "benchmarks", ".github", ".ci")
+ELSEWHERE = ("__pycache__", ".envs")
+"""Directories that are not ours: caches, and the environments of the benchmark's peers."""
+
 MAX_FILE_LINES = 350
 MAX_FLOW_LINES = 40
 NOT_IN_SERVICE = ("prefect", "evidently", "wandb", "hyperopt")
@@ -37,8 +40,13 @@ MACHINE = re.compile(
 
 def files(*rooms: str, suffix: str = ".py") -> list[Path]:
     """Files of some rooms with this suffix, by path."""
-    found = chain.from_iterable((ROOT / room).rglob(f"*{suffix}") for room in rooms)
-    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path for room in rooms for path in _walk(ROOT / room, suffix) if path.is_file())
+
+
+def _walk(room: Path, suffix: str) -> Iterator[Path]:
+    for folder, inner, names in os.walk(room):
+        inner[:] = [name for name in inner if name not in ELSEWHERE]
+        yield from (Path(folder) / name for name in names if name.endswith(suffix))
 
 
 def named(paths: list[Path]) -> list[str]:

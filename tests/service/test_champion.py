@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from perennial.model import Model, to_files
-from perennial.registry import CHAMPION, Registry
+from perennial.registry import CHALLENGER, CHAMPION, Registry
 from service.champion import ChampionWatcher, Live
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
@@ -170,3 +170,36 @@ def test_a_refused_version_is_one_issue_in_sentry(
     (event,) = sentry.wait_for(1)
     assert event["tags"]["refused_version"] == str(version)
     assert event["fingerprint"][:2] == ["service", "version-refused"]
+
+
+def test_the_challenger_is_loaded_beside_the_champion_and_needs_no_loading_to_succeed(
+    registry: Registry, told: Told, tmp_path: Path
+) -> None:
+    watcher = ChampionWatcher(registry, NAME, Path(), on_swap=told.swapped, on_refuse=told.refused, beside=True)
+    models.publish_small(registry, models.small_model())
+    second = models.publish_small(registry, models.small_model(seed=1), promote=False)
+    registry.promote(NAME, CHALLENGER, second, expect=None, reason="test", now=models.small_model().card.trained_at)
+    watcher.look()
+    assert watcher.live
+    assert watcher.challenger
+    assert (watcher.live.version, watcher.challenger.version, told.swaps) == (1, 2, [1])
+    model = watcher.challenger.model
+    promote(registry, second)
+    watcher.look()
+    assert watcher.live.model is model
+    assert watcher.challenger.model is model
+    promote(registry, 1)
+    watcher.look()
+    assert (watcher.live.version, watcher.challenger.version) == (1, 2)
+
+
+def test_a_bad_challenger_disturbs_nobody(registry: Registry, told: Told, tmp_path: Path) -> None:
+    watcher = ChampionWatcher(registry, NAME, Path(), on_swap=told.swapped, on_refuse=told.refused, beside=True)
+    models.publish_small(registry, models.small_model())
+    bad = models.publish_small(registry, models.small_model(seed=1), promote=False)
+    (tmp_path / "registry" / "models" / NAME / "versions" / str(bad) / "model.txt").unlink()
+    registry.promote(NAME, CHALLENGER, bad, expect=None, reason="test", now=models.small_model().card.trained_at)
+    watcher.look()
+    watcher.look()
+    assert watcher.live
+    assert (watcher.live.version, watcher.challenger, told.refusals) == (1, None, 1)

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.service.conftest import TRANSPORTS
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_swap import traffic
 from tests.support import models
@@ -24,11 +25,12 @@ END = 10.0
 """Seconds in which a service that is told to end is gone with everything it started."""
 
 
-@pytest.fixture
-def mortal(tmp_path: Path, store_url: str) -> Iterator[Serving]:
+@pytest.fixture(params=TRANSPORTS)
+def mortal(request: pytest.FixtureRequest, tmp_path: Path, store_url: str) -> Iterator[Serving]:
     """A service of the test's own, which may be killed."""
     models.publish_small(registry_of(tmp_path), models.small_model())
-    with serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2) as service:
+    processes = {"perennial_workers": 2, "perennial_api_servers": 2, "perennial_transport": request.param}
+    with serving(tmp_path, store_url, **processes) as service:
         wait_until(lambda: service.versions() == [1, 1], 30, "both workers to answer")
         yield service
 
@@ -68,22 +70,29 @@ def test_when_the_main_process_is_killed_nobody_stays(mortal: Serving) -> None:
 
 
 @pytest.mark.parametrize("victim", [Serving.worker, Serving.http])
-def test_a_killed_process_is_started_again(mortal: Serving, victim: Callable[[Serving], psutil.Process]) -> None:
+def test_a_killed_process_is_started_again(
+    mortal: Serving, victim: Callable[[Serving], psutil.Process], request: pytest.FixtureRequest
+) -> None:
     killed = victim(mortal)
     killed.kill()
     wait_until(lambda: "starting it again" in mortal.log.read_text(), 10, "the loss to be noticed")
     wait_until(lambda: mortal.versions() == [1, 1], 30, "both workers to answer")
-    for start in range(20):
-        assert mortal.predict(rows(1, start)).status_code == 200
+    codes = [mortal.predict(rows(1, start)).status_code for start in range(20)]
+    # LitServe's queue still owes the dead worker an answer and gives it one request, which ends in time; our channels do not.
+    lost = 1 if request.node.callspec.params["mortal"] == "stock" else 0
+    assert codes.count(200) >= 20 - lost
+    assert set(codes) <= {200, 504}
     assert not psutil.pid_exists(killed.pid) or gone([killed])
 
 
-def test_when_the_queues_die_the_service_ends_to_be_started_afresh(mortal: Serving) -> None:
-    everyone = mortal.processes()
-    queues = min((process for process in everyone[1:] if "spawn_main" in " ".join(process.cmdline())), key=lambda one: one.pid)
-    queues.kill()
-    assert mortal.process.wait(END) == 1
-    wait_until(lambda: gone(everyone), 2, "every process to be gone")
+def test_when_the_queues_of_the_stock_transport_die_the_service_ends_to_be_started_afresh(tmp_path: Path, store_url: str) -> None:
+    models.publish_small(registry_of(tmp_path), models.small_model())
+    with serving(tmp_path, store_url, perennial_transport="stock") as service:
+        everyone = service.processes()
+        queues = min((one for one in everyone[1:] if "spawn_main" in " ".join(one.cmdline())), key=lambda one: one.pid)
+        queues.kill()
+        assert service.process.wait(END) == 1
+        wait_until(lambda: gone(everyone), 2, "every process to be gone")
 
 
 def test_neither_main_nor_http_processes_load_lightgbm_or_polars(service: Serving) -> None:
@@ -115,9 +124,10 @@ def test_a_store_that_goes_away_loses_no_prediction_and_fails_no_request(tmp_pat
         refused = service.client.post("/feedback", json={"labels": [{"id": "row-1", "label": 1}]})
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
         assert "REDIS_URL" in refused.json()["error"]["message"]
-        wait_until(lambda: service.metric("perennial_log_waiting") == 3, 10, "three batches to wait")
+        wait_until(lambda: service.metric("perennial_log_spool_waiting") == 30, 10, "thirty rows to wait in the spool")
+        assert service.client.get("/ready").json()["log"] == "spool"
         with valkey(tmp_path / "store", port):
-            wait_until(lambda: service.metric("perennial_log_waiting") == 0, 20, "the batches to be written")
+            wait_until(lambda: service.metric("perennial_log_spool_waiting") == 0, 20, "the rows to be written")
             assert service.client.post("/feedback", json={"labels": [{"id": "row-1", "label": 1}]}).status_code == 202
             assert service.logged_ids() == answered
 

@@ -1,4 +1,4 @@
-"""The prediction log's writer: everything handed over arrives, in order, whatever the store does meanwhile."""
+"""The prediction log: everything handed over arrives once and in order, whatever the store, the disk and kills do meanwhile."""
 
 import os
 import signal
@@ -8,108 +8,195 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
 from perennial.record import PredictionBatch, decode_predictions
-from service.log import LogState, PredictionLog
+from service.log import PredictionLog
 from service.refusal import Refused, status_of
 from service.stream import from_entry, predictions_stream
-from tests.support.processes import free_port, running, wait_ready
-from tests.support.store import answers, valkey, valkey_binary
+from tests.support.processes import free_port
+from tests.support.store import valkey
 from tests.support.waiting import wait_until
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
 
-def batch(number: int) -> PredictionBatch:
-    return PredictionBatch("small", 1, NOW, (f"id-{number}",), (NOW,), {"amount": (1.5,)}, (0.25,))
+def batch(number: int, rows: int = 1) -> PredictionBatch:
+    names = tuple(f"id-{number + row}" for row in range(rows))
+    return PredictionBatch("small", 1, NOW, names, (NOW,) * rows, {"amount": (1.5,) * rows}, (0.25,) * rows)
 
 
 def arrived(url: str) -> list[str]:
     with redis.Redis.from_url(url) as store:
         entries: Any = store.xrange(predictions_stream("small"))
-        return [decode_predictions(from_entry(fields)).ids[0] for _, fields in entries]
+        return [name for _, fields in entries for name in decode_predictions(from_entry(fields)).ids]
 
 
-def names(count: int) -> list[str]:
-    return [f"id-{number}" for number in range(count)]
+def names(count: int, start: int = 0) -> list[str]:
+    return [f"id-{number}" for number in range(start, count)]
 
 
 @contextmanager
-def writing(url: str, **options: Any) -> Iterator[PredictionLog]:
-    log = PredictionLog(url, "small", **options)
+def writing(url: str, spool: Path, **options: Any) -> Iterator[PredictionLog]:
+    log = PredictionLog(url, "small", spool, **options)
     log.start()
     yield log
     log.close(3)
 
 
-def test_every_batch_arrives_in_order(store: redis.Redis, store_url: str) -> None:
-    with writing(store_url) as log:
-        for number in range(500):
-            log.append(batch(number))
+@contextmanager
+def frozen(port: int) -> Iterator[None]:
+    """The store that listens on `port` does not answer, but takes connections and commands."""
+    (server,) = (child for child in psutil.Process().children() if str(port) in " ".join(child.cmdline()))
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def test_every_row_arrives_in_order_and_nothing_is_left_behind(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    with writing(store_url, tmp_path) as log:
+        for number in range(0, 1_500, 3):
+            log.append(batch(number, rows=3))
         assert log.close(10) == 0
-    assert arrived(store_url) == names(500)
-    assert log.state() == LogState(waiting=0, waiting_bytes=0, written=500, reached=True)
+        state = log.state()
+    assert arrived(store_url) == names(1_500)
+    assert (state.waiting, state.waiting_bytes, state.written, state.keeper) == (0, 0, 1_500, "store")
+    assert list(tmp_path.iterdir()) == []
+    assert store.keys() == [predictions_stream("small").encode()]
 
 
-def test_batches_wait_for_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_rows_go_to_the_spool_until_there_is_a_store(tmp_path: Path) -> None:
     port = free_port()
-    with writing(f"redis://127.0.0.1:{port}/0") as log:
+    with writing(f"redis://127.0.0.1:{port}/0", tmp_path / "spool") as log:
         for number in range(100):
             log.append(batch(number))
-        wait_until(lambda: not log.state().reached, 10, "the log to miss its store")
-        assert log.state().waiting == 100
+        wait_until(lambda: log.state().waiting == 0, 10, "the rows to be on the disk")
+        state = log.state()
+        assert (state.spooled, state.spool_waiting, state.reached, state.keeper) == (100, 100, False, "spool")
         with valkey(tmp_path, port) as url:
-            wait_until(lambda: log.state().waiting == 0, 20, "the log to be written")
+            wait_until(lambda: log.state().keeper == "store", 20, "the spool to be brought in")
             assert arrived(url) == names(100)
+            assert log.state().replayed == 100
+            log.append(batch(100))
+            wait_until(lambda: log.state().written == 101, 10, "a row to go straight to the store")
+            assert log.state().spooled == 100
 
 
-def test_a_frozen_store_loses_nothing(tmp_path: Path) -> None:
+def test_a_frozen_store_is_not_waited_for_and_gets_every_row_once(tmp_path: Path) -> None:
     port = free_port()
-    command = [valkey_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path), "--save", ""]
-    with running(command, tmp_path / "log") as process:
-        url = f"redis://127.0.0.1:{port}/0"
-        wait_ready(process, lambda: answers(url), tmp_path / "log", 20, "valkey")
-        with writing(url) as log:
-            log.append(batch(0))
-            wait_until(lambda: log.state().written == 1, 10, "the first batch to be written")
-            os.kill(process.pid, signal.SIGSTOP)
-            try:
-                for number in range(1, 50):
-                    log.append(batch(number))
-                wait_until(lambda: not log.state().reached, 20, "the log to give up on one try")
-            finally:
-                os.kill(process.pid, signal.SIGCONT)
-            wait_until(lambda: log.state().waiting == 0, 20, "the log to be written")
-            # A try that timed out may have been carried out all the same: at least once, in order.
-            assert list(dict.fromkeys(arrived(url))) == names(50)
+    with valkey(tmp_path, port) as url, writing(url, tmp_path / "spool") as log:
+        log.append(batch(0))
+        wait_until(lambda: log.state().written == 1, 10, "the first row to be written")
+        with frozen(port):
+            for number in range(1, 2_000):
+                log.append(batch(number))
+            wait_until(lambda: log.state().waiting == 0, 10, "the rows to be on the disk")
+            wait_until(lambda: not log.state().reached, 20, "the writer to give up on one try")
+            for number in range(2_000, 2_100):
+                log.append(batch(number))
+            wait_until(lambda: log.state().waiting == 0, 10, "the later rows too")
+        wait_until(lambda: log.state().keeper == "store", 20, "the spool to be brought in")
+        # The tries that timed out were carried out when the store thawed: none of them wrote a second time.
+        assert arrived(url) == names(2_100)
 
 
-def test_a_store_without_memory_takes_nothing_and_later_everything(tmp_path: Path) -> None:
-    with valkey(tmp_path) as url, redis.Redis.from_url(url) as store, writing(url) as log:
-        store.config_set("maxmemory", "1")
+@pytest.mark.parametrize("away", [{"maxmemory": "1"}, {"min-replicas-to-write": "1"}], ids=["no memory", "read only"])
+def test_a_store_that_takes_no_writes_gets_everything_later(tmp_path: Path, away: dict[str, str]) -> None:
+    with valkey(tmp_path) as url, redis.Redis.from_url(url) as store, writing(url, tmp_path / "spool") as log:
+        for name, value in away.items():
+            store.config_set(name, value)
         log.append(batch(0))
         log.append(batch(1))
-        wait_until(lambda: not log.state().reached, 10, "the log to be refused")
-        store.config_set("maxmemory", "0")
-        wait_until(lambda: log.state().waiting == 0, 20, "the log to be written")
+        wait_until(lambda: log.state().keeper == "spool", 10, "the log to be refused")
+        for name in away:
+            store.config_set(name, "0")
+        wait_until(lambda: log.state().keeper == "store", 20, "the rows to be written")
         assert arrived(url) == names(2)
 
 
-def test_a_full_log_refuses_before_it_forgets() -> None:
-    with writing(f"redis://127.0.0.1:{free_port()}/0", capacity=300) as log:
-        log.append(batch(0))
-        log.append(batch(1))
-        with pytest.raises(Refused, match="store has been away") as caught:
-            log.append(batch(2))
-        assert status_of(caught.value) == 503
-        assert log.close(0.2) == 2
+def test_at_the_end_the_spool_keeps_what_the_store_does_not_take_and_the_next_process_brings_it(tmp_path: Path) -> None:
+    port, spool = free_port(), tmp_path / "spool"
+    url = f"redis://127.0.0.1:{port}/0"
+    with writing(url, spool) as log:
+        for number in range(50):
+            log.append(batch(number))
+        assert log.close(3) == 0
+    with writing(url, spool) as second:
+        second.append(batch(50))
+        wait_until(lambda: second.state().spool_waiting == 51, 10, "the dead process's spool to be taken over")
+        with valkey(tmp_path, port):
+            wait_until(lambda: second.state().keeper == "store", 20, "both spools to be brought in")
+            assert sorted(arrived(url)) == sorted(names(51))
+            assert (second.state().replayed, second.state().lost) == (51, 0)
+            second.close(3)
+            assert list(spool.iterdir()) == []
 
 
-def test_the_state_is_observed_after_every_try(store_url: str, store: redis.Redis) -> None:
-    seen: list[LogState] = []
-    with writing(store_url, observe=seen.append) as log:
+def test_a_full_memory_goes_to_the_spool_and_nothing_is_dropped(tmp_path: Path) -> None:
+    with writing(f"redis://127.0.0.1:{free_port()}/0", tmp_path, capacity=1_000) as log:
+        for number in range(200):
+            log.append(batch(number))
+        wait_until(lambda: log.state().spool_waiting == 200, 10, "all rows to be in the spool")
+        assert log.state().dropped == 0
+
+
+def test_a_store_that_comes_back_with_an_older_state_is_noticed(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    with writing(store_url, tmp_path) as log:
+        log.append(batch(0, rows=10))
+        wait_until(lambda: log.state().written == 10, 10, "the rows to be written")
+        (mark,) = store.scan_iter("perennial:small:written:*")
+        store.set(mark, 4)  # what a server says that was restored from a copy of its past
+        log.append(batch(10))
+        wait_until(lambda: log.state().written == 11, 10, "the next row to be written")
+        assert log.state().lost == 6
+        store.flushdb()  # emptied on purpose: nothing was lost that somebody wanted
+        log.append(batch(11))
+        wait_until(lambda: log.state().written == 12, 10, "one more row to be written")
+        assert (log.state().lost, arrived(store_url)) == (6, ["id-11"])
+
+
+@contextmanager
+def no_disk(log: PredictionLog, spool: Path) -> Iterator[None]:
+    """The spool's directory is gone and a file is in its place: the system refuses every write there."""
+    spool.rename(spool.with_name("aside"))
+    spool.write_bytes(b"")
+    yield
+    spool.unlink()
+    spool.with_name("aside").rename(spool)
+
+
+def test_without_store_and_disk_the_policy_decides(tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    for policy in ("count", "fail"):
+        spool = tmp_path / policy
+        with writing(url, spool, capacity=300, full=policy) as log:
+            with no_disk(log, spool):
+                log.append(batch(0))
+                wait_until(lambda log=log: log.state().keeper == "memory", 10, "the disk to be missed")
+                log.append(batch(1))
+                if policy == "fail":
+                    with pytest.raises(Refused, match="store and disk take nothing") as caught:
+                        log.append(batch(2))
+                    assert status_of(caught.value) == 503
+                else:
+                    log.append(batch(2))
+                assert log.state().dropped == (1 if policy == "count" else 0)
+            wait_until(lambda log=log: log.state().spool_waiting == 2, 10, "the disk to take what waited in memory")
+
+
+def test_the_state_is_observed(store_url: str, store: redis.Redis, tmp_path: Path) -> None:
+    seen: list[int] = []
+    with writing(store_url, tmp_path, observe=lambda state: seen.append(state.written)) as log:
         log.append(batch(0))
-        wait_until(lambda: seen, 10, "an observation")
-    assert seen[-1].written == 1
+        wait_until(lambda: seen and seen[-1] == 1, 10, "an observation")
+
+
+def test_a_closed_log_takes_nothing(store_url: str, store: redis.Redis, tmp_path: Path) -> None:
+    with writing(store_url, tmp_path) as log:
+        log.close(3)
+        with pytest.raises(Refused, match="ending"):
+            log.append(batch(0))

@@ -89,7 +89,7 @@ def test_a_wrong_row_is_named_with_column_value_and_expectation(row: dict[str, A
         (b'{"instances": [{"amount": NaN}]}', "not JSON"),
         (b'{"instances": [{"amount": 1e999}]}', "not JSON"),
         (b'\xff{"instances": []}', "not JSON"),
-        (b"[" * 5_000, "not JSON"),
+        (b"[" * 5_000, "levels deep, expected at most 16"),
         (b"[]", "the body is a list of 0, expected an object"),
         (b"null", "the body is None"),
         (b"{}", "the body is an object of 0"),

@@ -1,0 +1,84 @@
+"""`python -m benchmarks.serve`: prints the tables and writes benchmarks/results/serve.json."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.serve.aims import judge
+from benchmarks.serve.errors import BenchError
+from benchmarks.serve.figures import document
+from benchmarks.serve.load import find_wrk
+from benchmarks.serve.machine import facts
+from benchmarks.serve.rounds import Plan, run
+from benchmarks.serve.servers import QUICK, SERVERS, Ground, Server, commands_of, named
+from benchmarks.serve.subject import make_subject
+from benchmarks.serve.table import render
+from tests.support.store import valkey
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "serve.json"
+TITLES = {server.name: server.title for server in SERVERS}
+
+
+def main() -> int:
+    """Measure; an error a person can fix is one line, not a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    _forget_own_settings()
+    try:
+        _measure(_arguments())
+    except BenchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; nothing was written\n")
+        return 130
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    names = [server.name for server in SERVERS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description="Measure the service against others.")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds of each load (default: 5)")
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--servers", nargs="+", choices=names, help="only these")
+    parser.add_argument("--no-bulk", action="store_true", help="only requests of one row")
+    return parser.parse_args()
+
+
+def _measure(given: argparse.Namespace) -> None:
+    servers = _chosen(given)
+    find_wrk()
+    for server in servers:
+        commands_of(server)  # before anything is measured: it may take minutes
+    plan = Plan(servers, given.rounds, given.seconds, not given.no_bulk)
+    with tempfile.TemporaryDirectory(prefix="perennial-bench-") as folder, valkey(Path(folder)) as store_url:
+        home = Path(folder) / "home"
+        home.mkdir()
+        sys.stderr.write("training the model\n")
+        rounds = run(plan, Ground(make_subject(home), store_url, Path(folder)))
+    machine = facts(given.seconds)
+    RESULTS.parent.mkdir(exist_ok=True)
+    results = {**document(rounds, machine), "aims": [verdict.record() for verdict in judge(rounds)]}
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    sys.stdout.write(render(rounds, TITLES, machine))
+
+
+def _chosen(given: argparse.Namespace) -> Sequence[Server]:
+    if given.servers:
+        return [named(name) for name in given.servers]
+    return [named(name) for name in QUICK] if given.quick else SERVERS
+
+
+def _forget_own_settings() -> None:
+    """A person's settings of the service are not those that are measured."""
+    for name in [name for name in os.environ if name.startswith(("PERENNIAL_", "SENTRY_", "OMP_"))]:
+        del os.environ[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
