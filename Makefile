@@ -28,7 +28,7 @@ down: .venv/.installed  ## end the stack
 	$(BIN)/perennial down
 
 test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry")
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/.installed  ## style, types, direction of imports, Dockerfile
 	$(BIN)/ruff check

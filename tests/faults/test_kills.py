@@ -1,6 +1,7 @@
 """Every process of the loop is killed in the middle of its work, one after the other: nothing is lost, and the loop goes on."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import polars as pl
 import pytest
@@ -63,6 +64,7 @@ def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(
     life.until(TURN + WEEK + LATE, insist=True)
     first = loop.window(TURN).decision
     assert first.event_id is not None, first.reason
+    wait_until(partial(is_taken, loop.loop.home, first.event_id), LOOP_TIMEOUT, "the retraining to take the request")
     kill(loop, "retrain")
     assert loop.retraining(first.event_id).state == "CRASHED"
     assert loop.champion == loop.serving == 1
