@@ -175,7 +175,7 @@ def test_commands_find_the_running_stack(stack: Stack, stack_settings: Settings)
 
 
 def test_down_leaves_no_process_and_up_again_settles_what_ran(stack: Stack, stack_settings: Settings, api: PrefectApi) -> None:
-    """The last test on the running stack: it is another one afterwards, on the same ports unless somebody took them since."""
+    """The last test on the running stack: it is another one afterwards, on the same ports."""
     family = _supervisor(stack).children(recursive=True)
     running = {run.id for run in wait_until(lambda: api.runs(POOL, STARTED), 120, "a run to be at work")}
     assert stacks.down(stack_settings)
@@ -183,7 +183,7 @@ def test_down_leaves_no_process_and_up_again_settles_what_ran(stack: Stack, stac
     assert supervision.marked(stack.socket) == []
     assert not stacks.down(stack_settings)
     renewed = again(stack_settings)
-    assert renewed.home == stack.home
+    assert (renewed.store, renewed.prefect) == (stack.store, stack.prefect)
     assert running.isdisjoint(run.id for run in api.runs(POOL, STARTED))
 
 
