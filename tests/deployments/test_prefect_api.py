@@ -4,9 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +12,7 @@ from deployments.automations import FAILED, failed_actions
 from deployments.orphans import settle_orphans
 from deployments.prefect_api import PrefectApi
 from perennial.errors import PrefectUnreachable
+from tests.support.http_server import QuietHandler, http_server
 from tests.support.waiting import wait_until
 
 POOL = "orphans"
@@ -67,26 +65,16 @@ def test_a_server_that_is_busy_is_asked_again() -> None:
 def answering(answers: list[tuple[int, dict[str, str]]]) -> Iterator[str]:
     """A server that gives these answers one after the other, whatever it is asked."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the base class's name
             status, body = answers.pop(0)
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as url:
+        yield url
 
 
 def test_runs_without_a_process_are_settled_and_requests_are_kept(client: PrefectApi, deployment: str) -> None:

@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import polars as pl
@@ -16,6 +14,7 @@ from perennial.errors import DataError, RequestError
 from perennial.spec import ModelSpec
 from tasks.job import Job, open_job
 from tasks.replay import Client, Sent, Tick, live_through, prepare, ticks
+from tests.support.http_server import QuietHandler, http_server
 
 DAY = timedelta(days=1)
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -63,8 +62,8 @@ class Received:
 
 @contextmanager
 def service(received: Received) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the base class's name
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             reply = json.dumps(received.answer(self.path, body)).encode()
             self.send_response(received.status)
@@ -72,18 +71,8 @@ def service(received: Received) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(reply)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as url:
+        yield url
 
 
 def test_rows_are_asked_in_the_order_of_their_time_and_labels_are_told_a_day_later() -> None:
