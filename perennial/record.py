@@ -4,7 +4,7 @@ A batch is what one stream entry carries: the predictions of one HTTP request or
 columnar, because a hundred rows repeat their column names a hundred times otherwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import NoneType
@@ -61,7 +61,7 @@ def encode_predictions(batch: PredictionBatch) -> bytes:
             "version": batch.version,
             "at": _micros(batch.served_at),
             "ids": batch.ids,
-            "times": [_micros(time) for time in batch.event_times],
+            "times": _all_micros(batch.event_times),
             "columns": batch.columns,
             "scores": batch.scores,
         }
@@ -162,6 +162,12 @@ def _load(payload: bytes) -> _Raw:
 def _micros(time: datetime) -> int:
     # Integer arithmetic: a float timestamp loses microseconds.
     return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def _all_micros(times: Sequence[datetime]) -> list[int]:
+    """Rows without a time of their own share one: it is computed once."""
+    known = {time: _micros(time) for time in set(times)}
+    return [known[time] for time in times]
 
 
 def _time(micros: int) -> datetime:

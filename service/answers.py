@@ -57,8 +57,11 @@ class ExplainResponse(Value):
 
 def prediction_body(model: "Model", ids: Sequence[str], scores: Sequence[Any]) -> bytes:
     """The body of a PredictResponse; `scores` holds a float per row, or a list of class probabilities per row."""
-    predictions = [{"id": name, **_outcome(model, score, with_all=True)} for name, score in zip(ids, scores, strict=True)]
-    return _body(model, "predictions", predictions)
+    pairs = zip(ids, scores, strict=True)
+    if model.card.task == "binary":  # the most common task: a row costs no call
+        threshold = model.card.spec.label_threshold
+        return _body(model, "predictions", [{"id": name, "score": score, "label": score >= threshold} for name, score in pairs])
+    return _body(model, "predictions", [{"id": name, **_outcome(model, score, with_all=True)} for name, score in pairs])
 
 
 def explanation_body(model: "Model", ids: Sequence[str], scores: "np.ndarray", contributions: "np.ndarray") -> bytes:

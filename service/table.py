@@ -11,7 +11,7 @@ import polars as pl
 from perennial.cells import check_value
 from perennial.schema import POLARS
 from service.encoding import Encoded
-from service.layout import Layout, OddError, as_logged, id_of, take, time_of
+from service.layout import Layout, OddError, as_logged, id_of, new_ids, take, time_of
 from service.rows import ALL_FLOATS, NUMBERS, TEXTS
 
 Column = tuple[Any, ...]
@@ -29,13 +29,24 @@ class Table:
 def read_table(rows: Sequence[dict[str, Any]], layout: Layout, now: datetime) -> Table | None:
     """The rows, or None when one needs a closer look. Takes the dicts apart; one without event time happens `now`."""
     try:
-        ids = tuple([id_of(take(row, layout.ids)) for row in rows])
-        times = tuple([time_of(take(row, layout.times), now) for row in rows])
+        ids, times = _ids(rows, layout), _times(rows, layout, now)
         if len(set(ids)) < len(ids) or set(map(len, rows)) != {len(layout.columns)}:
             return None
         return Table(ids, times, _encode(rows, layout, times))
     except (OddError, KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         return None
+
+
+def _ids(rows: Sequence[dict[str, Any]], layout: Layout) -> tuple[str, ...]:
+    if any(key in rows[0] for key, _ in layout.ids):
+        return tuple([id_of(take(row, layout.ids)) for row in rows])
+    return new_ids(len(rows))  # where only a later row has one, its row is wider than the others, which is odd
+
+
+def _times(rows: Sequence[dict[str, Any]], layout: Layout, now: datetime) -> tuple[datetime, ...]:
+    if any(key in rows[0] for key, _ in layout.times):
+        return tuple([time_of(take(row, layout.times), now) for row in rows])
+    return (now,) * len(rows)
 
 
 def _encode(rows: Sequence[dict[str, Any]], layout: Layout, times: Sequence[datetime]) -> Encoded:
