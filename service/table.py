@@ -38,13 +38,13 @@ def read_table(rows: Sequence[dict[str, Any]], layout: Layout, now: datetime) ->
 
 
 def _ids(rows: Sequence[dict[str, Any]], layout: Layout) -> tuple[str, ...]:
-    if any(key in rows[0] for key, _ in layout.ids):
+    if any(key in row for key, _ in layout.ids for row in rows):
         return tuple([id_of(take(row, layout.ids)) for row in rows])
-    return new_ids(len(rows))  # where only a later row has one, its row is wider than the others, which is odd
+    return new_ids(len(rows))
 
 
 def _times(rows: Sequence[dict[str, Any]], layout: Layout, now: datetime) -> tuple[datetime, ...]:
-    if any(key in rows[0] for key, _ in layout.times):
+    if any(key in row for key, _ in layout.times for row in rows):
         return tuple([time_of(take(row, layout.times), now) for row in rows])
     return (now,) * len(rows)
 
