@@ -41,6 +41,7 @@ from service.ending import EndingServer
 from service.guard import HEADERS
 from service.heads import BoundedHeads
 from service.keeping import Kept, join_all, keep
+from service.lean import freeze_heap
 from service.orphan import outlive_signals
 from service.refusal import busy, internal, timed_out, unavailable
 
@@ -210,6 +211,7 @@ class Frame(LitServer):  # type: ignore[misc]
         """Open the channels, or pump answers from LitServe's queue to the requests that wait for them."""
         self._startup()
         async with self._channels() if self._fast else self._pump():
+            freeze_heap()
             yield
 
     @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ CAPACITY = 64 * 1024 * 1024
 CHUNK = 1024 * 1024
 """Bytes in one round trip: it takes the store milliseconds."""
 
-LINGER = 0.005
+LINGER = 0.01
 """Seconds a row may wait for company: a round trip for each request would cost more than the prediction."""
 
 GRACE = 0.1

@@ -12,7 +12,7 @@ from perennial.spec import ModelSpec
 from perennial.triage import init_triage
 from service.champion import ChampionWatcher, Live
 from service.inference import Inference
-from service.lean import import_lightgbm
+from service.lean import freeze_heap, import_lightgbm
 from service.log import PredictionLog
 from service.metrics import WorkerMetrics
 from service.orphan import outlive_signals
@@ -75,5 +75,6 @@ def start_worker(settings: Settings, spec: ModelSpec, base: Path, store_url: str
     import_lightgbm()
     worker = Worker(settings, spec, base, store_url)
     worker.start()
+    freeze_heap()
     logger.info("worker %d answers", os.getpid())
     return worker
