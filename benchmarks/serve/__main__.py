@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serve`: prints the tables and writes benchmarks/results/serve.json."""
+"""`python -m benchmarks.serve`: prints tables and writes benchmarks/results/serve.json, or soak.json with `--soak`."""
 
 import argparse
 import json
@@ -6,21 +6,25 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.serve.aims import judge
+import redis
+
+from benchmarks.serve.aims import OURS, judge
 from benchmarks.serve.errors import BenchError
 from benchmarks.serve.figures import document
+from benchmarks.serve.hosting import hosted
 from benchmarks.serve.load import find_wrk
 from benchmarks.serve.machine import facts
 from benchmarks.serve.rounds import Plan, run
 from benchmarks.serve.servers import QUICK, SERVERS, Ground, Server, commands_of, named
+from benchmarks.serve.soak import soak
 from benchmarks.serve.subject import make_subject
 from benchmarks.serve.table import render
 from tests.support.store import valkey
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "serve.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 TITLES = {server.name: server.title for server in SERVERS}
 
 
@@ -47,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--servers", nargs="+", choices=names, help="only these")
     parser.add_argument("--no-bulk", action="store_true", help="only requests of one row")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: steady load on perennial, its memory watched")
     return parser.parse_args()
 
 
@@ -55,20 +60,38 @@ def _measure(given: argparse.Namespace) -> None:
     find_wrk()
     for server in servers:
         commands_of(server)  # before anything is measured: it may take minutes
-    plan = Plan(servers, given.rounds, given.seconds, not given.no_bulk)
     with tempfile.TemporaryDirectory(prefix="perennial-bench-") as folder, valkey(Path(folder)) as store_url:
         home = Path(folder) / "home"
         home.mkdir()
         sys.stderr.write("training the model\n")
-        rounds = run(plan, Ground(make_subject(home), store_url, Path(folder)))
-    machine = facts(given.seconds)
-    RESULTS.parent.mkdir(exist_ok=True)
-    results = {**document(rounds, machine), "aims": [verdict.record() for verdict in judge(rounds)]}
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        ground = Ground(make_subject(home), store_url, Path(folder))
+        if given.soak:
+            _soak(ground, given.soak)
+        else:
+            _compare(Plan(servers, given.rounds, given.seconds, not given.no_bulk), ground)
+
+
+def _compare(plan: Plan, ground: Ground) -> None:
+    rounds, machine = run(plan, ground), facts(plan.seconds)
+    _write("serve.json", {**document(rounds, machine), "aims": [verdict.record() for verdict in judge(rounds)]})
     sys.stdout.write(render(rounds, TITLES, machine))
 
 
+def _soak(ground: Ground, minutes: float) -> None:
+    with redis.Redis.from_url(ground.store_url, socket_timeout=60) as store, hosted(named(OURS), ground) as host:
+        found = soak(host, store, minutes)
+    _write("soak.json", {"machine": facts(60 * minutes), **found.record()})
+    sys.stdout.write(found.render())
+
+
+def _write(name: str, results: Mapping[str, object]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).write_text(json.dumps(results, indent=2) + "\n")
+
+
 def _chosen(given: argparse.Namespace) -> Sequence[Server]:
+    if given.soak:
+        return [named(OURS)]
     if given.servers:
         return [named(name) for name in given.servers]
     return [named(name) for name in QUICK] if given.quick else SERVERS

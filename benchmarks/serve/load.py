@@ -51,11 +51,14 @@ def find_wrk() -> str:
     return found
 
 
-def post(url: str, bodies: Bodies, connections: int, seconds: float) -> Report:
-    """Keep `connections` busy for `seconds`; raises BenchError when anything but 2xx came back."""
+def post(url: str, bodies: Bodies, connections: int, seconds: float, pause_ms: int = 0) -> Report:
+    """Keep `connections` busy for `seconds`, each resting `pause_ms` before it asks.
+
+    Raises BenchError when anything but 2xx came back.
+    """
     # One thread: it makes ten times the load that any of these servers takes, and leaves them the cores.
     shape = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", f"{PATIENCE}s"]
-    given = [bodies.content_type, str(bodies.folder), str(bodies.count)]
+    given = [bodies.content_type, str(bodies.folder), str(bodies.count), str(pause_ms)]
     command = [find_wrk(), *shape, "-s", str(SCRIPT), url, "--", *given]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False)

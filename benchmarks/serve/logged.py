@@ -26,7 +26,7 @@ def take_logged(store: redis.Redis, stream: str | None, answered: int, where: st
 
     def caught_up() -> bool:
         nonlocal logged
-        logged += _take(store, stream)
+        logged += take(store, stream)
         return logged >= answered
 
     try:
@@ -38,10 +38,10 @@ def take_logged(store: redis.Redis, stream: str | None, answered: int, where: st
 def drop_logged(store: redis.Redis, stream: str | None) -> None:
     """Forget what was logged before a measurement, such as its warm-up."""
     if stream is not None:
-        _take(store, stream)
+        take(store, stream)
 
 
-def _take(store: redis.Redis, stream: str) -> int:
+def take(store: redis.Redis, stream: str) -> int:
     """Rows in the stream, which are removed: the store's memory and its file must not grow with the run."""
     rows = 0
     while entries := _page(store, stream):

@@ -1,5 +1,5 @@
 -- Posts the bodies of a directory in turn; says what it measured in one line of JSON, times in microseconds.
--- wrk -s post.lua <url> -- <content type> <directory> <number of bodies>
+-- wrk -s post.lua <url> -- <content type> <directory> <number of bodies> [milliseconds before each request]
 
 local bodies, turn = {}, 0
 
@@ -8,6 +8,10 @@ function init(args)
     local file = assert(io.open(args[2] .. "/" .. (number - 1), "rb"))
     bodies[number] = wrk.format("POST", nil, {["Content-Type"] = args[1]}, file:read("*a"))
     file:close()
+  end
+  local pause = tonumber(args[4] or 0)
+  if pause > 0 then
+    function delay() return pause end
   end
 end
 
