@@ -59,7 +59,9 @@ class Settings(Value):
         "key", description="who may read `/metrics`: those with a key (everybody where none is asked for), everybody, or nobody"
     )
     docs_access: Access = Field("key", description="who may read `/docs`, in the same way")
-    watch_interval: float = Field(0.25, gt=0, description="seconds between looks at the champion alias")
+    watch_interval: float = Field(
+        0.1, gt=0, description="seconds between looks at the champion alias: two small reads, so take more on paid storage"
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")
     wandb_init_timeout: float = Field(20.0, gt=0, description="seconds W&B may take to start a run")

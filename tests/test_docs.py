@@ -63,6 +63,14 @@ def test_files_that_a_page_names_exist(page: Path):
     assert not [path for path in paths if not (ROOT / path).exists()]
 
 
+def test_figures_of_the_readme_are_those_of_the_benchmarks():
+    measured = (ROOT / "docs" / "benchmarks.md").read_text().splitlines()
+    section = (ROOT / "README.md").read_text().split("### How fast")[1].split("\n## ")[0]
+    shown = [line for line in section.splitlines() if line.startswith("|")]
+    assert shown
+    assert not [line for line in shown if line not in measured]
+
+
 ROOMS = {"perennial", "service", "monitoring", "tasks", "flows", "deployments", "tests", "docs", "examples"}
 
 

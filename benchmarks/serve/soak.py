@@ -90,9 +90,11 @@ def soak(host: Hosted, store: redis.Redis, minutes: float) -> Soak:
 
 
 def _connections(url: str, bodies: Bodies, rps: float) -> int:
-    """How many connections that rest between questions make this load."""
-    tried = round(rps * (PAUSE_MS + 2) / 1_000)
-    return round(tried * rps / post(url, bodies, tried, SECONDS, PAUSE_MS).rps)
+    """How many connections that rest between questions make this load: the more, the slower each, so it takes some tries."""
+    connections = round(rps * (PAUSE_MS + 2) / 1_000)
+    for _ in range(TRIES):
+        connections = round(connections * rps / post(url, bodies, connections, SECONDS, PAUSE_MS).rps)
+    return connections
 
 
 def _forget(store: redis.Redis, stream: str | None) -> None:
