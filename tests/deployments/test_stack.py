@@ -20,7 +20,7 @@ from deployments.prefect_api import PrefectApi
 from deployments.state import Stack, remembered, state_dir
 from deployments.status import look
 from deployments.worker import POOL
-from monitoring.events import DRIFT_DETECTED, RetrainRequest, event_key, requested, send
+from monitoring.events import DRIFT_DETECTED, Happening, RetrainRequest, event_key, requested, send
 from perennial.errors import PrefectUnreachable, SpecError, StackError, StoreUnreachable
 from perennial.settings import Settings
 from tests.deployments.conftest import FLIGHTS
@@ -70,11 +70,19 @@ def retrained_by(api: PrefectApi, asked: RetrainRequest) -> list[dict[str, Any]]
 
 
 def ask(stack: Stack, asked: RetrainRequest) -> None:
-    """Send a request, but not into the cooldown of the automation after an earlier one: it would be passed over."""
-    with PrefectApi(stack.prefect.url, {}) as api:
+    """Send a request, but not into the cooldown of the automation after an earlier one: it would be passed over.
+
+    Prefect has it on disk when this returns: a server killed before would have forgotten the event, and not the cooldown.
+    """
+    with PrefectApi(stack.prefect.url, {}) as api, pointed_at(stack.prefect.url):
         wait_until(lambda: not api.events(DRIFT_DETECTED, now() - COOLDOWN), 30, "the automation's cooldown to pass")
-    with pointed_at(stack.prefect.url):
-        send(requested(asked, now()))
+        happening = requested(asked, now())
+        send(happening)
+        wait_until(lambda: _told(api, happening), 30, "the event to be kept")
+
+
+def _told(api: PrefectApi, happening: Happening) -> bool:
+    return any(one.id == str(happening.id) for one in api.events(happening.event, happening.occurred))
 
 
 def wait_well(stack: Stack) -> None:
