@@ -65,6 +65,7 @@ def test_swaps_under_load_lose_no_request_and_mix_no_versions(tmp_path: Path, st
     models.publish_small(registry, models.small_model(seed=1))
     with serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2, perennial_watch_interval=0.05) as service:
         with traffic(service, sent) as got:
+            wait_until(lambda: got.answers, 30, "an answer of version 1")
             for seed in range(2, SWAPS + 2):
                 version = models.publish_small(registry, models.small_model(seed=seed))
                 live = [version, version]
