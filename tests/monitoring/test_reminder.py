@@ -86,7 +86,7 @@ def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
     serve(store, MODEL, weeks(1, shift=1.5))
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    command = python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    command = python("-m", "deployments.prefect_server")
     servers = [tmp_path / name for name in ("first", "second")]
     for server in servers:
         server.mkdir()

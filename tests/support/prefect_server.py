@@ -1,4 +1,4 @@
-"""A real Prefect server for tests: its own process, home and SQLite file, and no telemetry."""
+"""A real Prefect server for tests, started as the stack starts it: its own process, home and SQLite file, no telemetry."""
 
 import os
 from collections.abc import Iterator
@@ -18,8 +18,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     """Run a Prefect server with its state in `home`; yields the API's URL once it is healthy."""
     port, log = port or free_port(), home / "server.log"
     url = f"http://127.0.0.1:{port}/api"
-    command = python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    with running(command, log, server_environment(home, port)) as process:
+    with running(python("-m", "deployments.prefect_server"), log, server_environment(home, port)) as process:
         wait_ready(process, lambda: healthy(url), log, START_TIMEOUT, "prefect server")
         yield url
 
