@@ -97,9 +97,8 @@ def _batch(rows: int) -> bytes:
 
 
 def test_processor_time_of_descendants_counts_also_after_their_end():
-    burn = (
-        "import time\nwhile time.process_time() < 0.4: pass\n"  # the system counts in ticks, so a little more than is asked for
-    )
+    # The system counts in ticks, so a little more than is asked for.
+    burn = "import time\nwhile time.process_time() < 0.4: pass\n"
     script = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\nprint(flush=True)\nsys.stdin.read()"
     with subprocess.Popen(python("-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         wait_until(lambda: cpu_seconds(process.pid) >= 0.1, description="a descendant that works to be counted")

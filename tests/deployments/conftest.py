@@ -31,6 +31,13 @@ def stack(stack_settings: Settings) -> Iterator[Stack]:
     stacks.down(stack_settings)
 
 
+def deployed(api: PrefectApi, name: str) -> str:
+    """A deployment, and its flow and work pool, all of this name, that has no worker; its id."""
+    api.ask("POST", "/work_pools/", {"name": name, "type": "process"})
+    flow = api.ask("POST", "/flows/", {"name": name})["id"]
+    return str(api.ask("POST", "/deployments/", {"name": name, "flow_id": flow, "work_pool_name": name})["id"])
+
+
 @pytest.fixture
 def ports() -> Iterator[Ports]:
     """Ports that no other stack is given during the test."""

@@ -12,10 +12,11 @@ from deployments.automations import FAILED, failed_actions
 from deployments.orphans import settle_orphans
 from deployments.prefect_api import PrefectApi
 from perennial.errors import PrefectUnreachable
+from tests.deployments.conftest import deployed
 from tests.support.http_server import QuietHandler, http_server
 from tests.support.waiting import wait_until
 
-POOL = "orphans"
+POOL = "orphan"
 
 
 @pytest.fixture
@@ -27,9 +28,7 @@ def client(prefect_api: str) -> Iterator[PrefectApi]:
 @pytest.fixture
 def deployment(client: PrefectApi) -> Iterator[str]:
     """A deployment in a pool that has no worker."""
-    _post(client, "/work_pools/", {"name": POOL, "type": "process"})
-    flow = _post(client, "/flows/", {"name": "orphan"})["id"]
-    yield str(_post(client, "/deployments/", {"name": "orphan", "flow_id": flow, "work_pool_name": POOL})["id"])
+    yield deployed(client, POOL)
     httpx.delete(f"{client.url}/work_pools/{POOL}").raise_for_status()
 
 

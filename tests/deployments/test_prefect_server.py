@@ -12,9 +12,11 @@ import pytest
 
 from deployments.prefect_api import PrefectApi
 from deployments.prefect_server import collect_elsewhere
+from tests.deployments.conftest import deployed
 from tests.support.prefect_server import prefect_server
 from tests.support.waiting import wait_until
 
+NAME = "contended"
 WRITERS, ROUNDS = 4, 30
 PATIENCE = 30.0
 """Seconds; the standstill this is about lasts the 60 s for which SQLite waits for a lock."""
@@ -49,18 +51,11 @@ def test_garbage_is_collected_in_a_thread_of_its_own(stop: threading.Event) -> N
 
 
 def test_writers_that_lock_each_other_out_do_not_stop_the_server(tmp_path: Path) -> None:
-    with prefect_server(tmp_path) as url, ThreadPoolExecutor(WRITERS) as pool:
-        deployment = _deployment(url)
+    with prefect_server(tmp_path) as url, PrefectApi(url, {}) as api, ThreadPoolExecutor(WRITERS) as pool:
+        deployment = deployed(api, NAME)
         seen = sum(pool.map(lambda _: _write(url, deployment), range(WRITERS)), Counter[int]())
     assert seen[503] > 0, f"nobody was ever locked out, so this has shown nothing: {seen}"
     assert set(seen) <= {201, 204, 503}
-
-
-def _deployment(url: str) -> str:
-    with PrefectApi(url, {}) as api:
-        api.ask("POST", "/work_pools/", {"name": "p", "type": "process"})
-        flow = api.ask("POST", "/flows/", {"name": "f"})["id"]
-        return str(api.ask("POST", "/deployments/", {"name": "d", "flow_id": flow, "work_pool_name": "p"})["id"])
 
 
 def _write(url: str, deployment: str) -> Counter[int]:
@@ -69,7 +64,7 @@ def _write(url: str, deployment: str) -> Counter[int]:
     for number in range(ROUNDS):
         for method, path, body in (
             ("PATCH", f"deployments/{deployment}", {"description": str(number)}),
-            ("POST", "work_pools/p/workers/heartbeat", {"name": "w"}),
+            ("POST", f"work_pools/{NAME}/workers/heartbeat", {"name": "w"}),
             ("POST", "flows/", {"name": f"f-{threading.get_ident()}-{number}"}),
         ):
             seen[httpx.request(method, f"{url}/{path}", json=body, timeout=PATIENCE).status_code] += 1

@@ -9,10 +9,11 @@ import pytest
 
 from deployments import deploy
 from deployments.prefect_api import PrefectApi
+from deployments.prefect_server import server_environment
 from deployments.witness import Run, Witness
 from perennial.spec import load_spec
 from tests.deployments.conftest import FLIGHTS
-from tests.support.prefect_server import prefect_server, server_environment
+from tests.support.prefect_server import prefect_server
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import redis
 
+from deployments.prefect_server import api_url, server_command, server_environment
 from monitoring import receipts, reminder
 from monitoring.archive import Archive
 from monitoring.reminder import FIRST_REMINDER, due, unsettled
@@ -20,8 +21,8 @@ from tests.monitoring.streams import serve
 from tests.monitoring.test_events import events_of, request_for
 from tests.monitoring.test_watch import LATER, MODEL, NOWHERE, WEEK, following, home, prefect_events, run, told, weeks
 from tests.support.models import START, publish_small, small_frame, small_model
-from tests.support.prefect_server import healthy, pointed_at, server_environment
-from tests.support.processes import free_port, python, running, wait_ready
+from tests.support.prefect_server import healthy, pointed_at
+from tests.support.processes import free_port, running, wait_ready
 
 MINUTE = timedelta(minutes=1)
 
@@ -85,12 +86,11 @@ def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
     """The second server has nothing of what the first one knew: the worst that can happen to it."""
     serve(store, MODEL, weeks(1, shift=1.5))
     port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    command = python("-m", "deployments.prefect_server")
+    url = api_url(port)
     servers = [tmp_path / name for name in ("first", "second")]
     for server in servers:
         server.mkdir()
-    with running(command, log := servers[0] / "log", server_environment(servers[0], port)) as process:
+    with running(server_command(), log := servers[0] / "log", server_environment(servers[0], port)) as process:
         wait_ready(process, lambda: healthy(url), log, 120, "the first server")
         with pointed_at(url):
             assert run(settings).requests == 1
@@ -101,7 +101,7 @@ def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
     with following(settings, pointed=url) as wait:
         serve(store, MODEL, small_frame(rows=24, seed=6, start=LATER + timedelta(hours=WEEK + 48)))
         wait(lambda: Archive(home(settings), "binary", MODEL.card.schema_).counts().predictions == WEEK + 72)
-        with running(command, log := servers[1] / "log", server_environment(servers[1], port)) as process:
+        with running(server_command(), log := servers[1] / "log", server_environment(servers[1], port)) as process:
             wait_ready(process, lambda: healthy(url), log, 120, "the second server")
             wait(lambda: [event["id"] for event in events_of(url, "small")] == [result.decision.event_id])
             receipts.take(home(settings), str(result.decision.event_id), datetime.now(UTC))

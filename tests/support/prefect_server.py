@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.processes import free_port, python, running, wait_ready
+from deployments.prefect_server import api_url, server_command, server_environment
+from tests.support.processes import free_port, running, wait_ready
 
 START_TIMEOUT = 120.0
 """Seconds; 9-20 on two busy cores, much longer when several servers start at once."""
@@ -17,23 +18,10 @@ START_TIMEOUT = 120.0
 def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     """Run a Prefect server with its state in `home`; yields the API's URL once it is healthy."""
     port, log = port or free_port(), home / "server.log"
-    url = f"http://127.0.0.1:{port}/api"
-    with running(python("-m", "deployments.prefect_server"), log, server_environment(home, port)) as process:
+    url = api_url(port)
+    with running(server_command(), log, server_environment(home, port)) as process:
         wait_ready(process, lambda: healthy(url), log, START_TIMEOUT, "prefect server")
         yield url
-
-
-def server_environment(home: Path, port: int) -> dict[str, str]:
-    """Variables of the server's process; the UI calls the API where PREFECT_API_URL says."""
-    return {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-        "DO_NOT_TRACK": "1",
-    }
 
 
 def healthy(url: str) -> bool:
