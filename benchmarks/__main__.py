@@ -14,8 +14,8 @@ from benchmarks.rows import Flights, flights
 from monitoring.archive import Archive
 from monitoring.intake import take
 from monitoring.reader import Reader
-from perennial.encoder import Encoder
-from perennial.record import PredictionBatch, decode_predictions, encode_predictions
+from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
+from perennial.row_encoder import RowEncoder
 from service.store import connect
 from service.stream import append_all, predictions_stream
 from tests.support.store import valkey
@@ -51,7 +51,7 @@ def _comparisons(data: Flights, rounds: int) -> Iterator[Comparison]:
 
 def _features(data: Flights, rounds: int) -> Iterator[Comparison]:
     """One row through the scalar encoder against one row through polars; a table at once against row by row."""
-    encoder, row = Encoder(data.features.features, Path()), data.frame.select(data.spec.inputs).row(0, named=True)
+    encoder, row = RowEncoder(data.features.features, Path()), data.frame.select(data.spec.inputs).row(0, named=True)
     time, one = data.frame[data.spec.event_time][0], data.frame.head(1)
     scalar, polars = _times(lambda: encoder.encode(row, time), 200), _times(lambda: data.features.matrix(one), 200)
     yield compare("features of one row, encoder", 200, scalar, polars, "polars", rounds)
@@ -73,7 +73,7 @@ def _codec(data: Flights, rounds: int) -> Iterator[Comparison]:
 
 def _there_and_back(batches: Sequence[PredictionBatch]) -> None:
     for batch in batches:
-        decode_predictions(encode_predictions(batch))
+        decode_prediction_batch(encode_prediction_batch(batch))
 
 
 def _intake(data: Flights, url: str, home: Path, rows: int, size: int) -> None:
@@ -81,7 +81,9 @@ def _intake(data: Flights, url: str, home: Path, rows: int, size: int) -> None:
     shutil.rmtree(home, ignore_errors=True)
     with connect(url) as store:
         store.flushdb()
-        append_all(store, predictions_stream(data.spec.name), [encode_predictions(batch) for batch in data.batches(rows, size)])
+        append_all(
+            store, predictions_stream(data.spec.name), [encode_prediction_batch(batch) for batch in data.batches(rows, size)]
+        )
         reader, archive = Reader(store, data.spec.name), Archive(home, data.spec.task, data.schema)
         reader.open()
         while (batch := reader.read()).entries:

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from perennial.features import CompiledFeatures, compile_features, fit_features
-from perennial.functions import load_function
 from perennial.record import PredictionBatch
 from perennial.schema import Schema, cast_frame, infer_schema
 from perennial.spec import ModelSpec, load_spec
+from perennial.user_functions import load_function
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

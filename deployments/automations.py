@@ -9,13 +9,13 @@ from datetime import datetime
 from pydantic import AwareDatetime
 
 from deployments.prefect_api import Happened, PrefectApi
-from perennial.values import Value
+from perennial.base import FrozenModel
 
 FAILED = "prefect.automation.action.failed"
 """The event with which a Prefect server tells that an automation's action did not happen."""
 
 
-class FailedAction(Value):
+class FailedAction(FrozenModel):
     """An automation fired, and what it was to do did not happen."""
 
     occurred: AwareDatetime

@@ -57,7 +57,7 @@ class Baseline:
         return self._compare(rows) if rows.height else None
 
     def _compare(self, rows: pl.DataFrame) -> Compared:
-        labels = self._frozen.code_labels(rows["_label"])
+        labels = self._frozen.encode_labels(rows["_label"])
         answered = np.array(rows["_score"].to_list(), dtype=np.float64)
         static = self._frozen.predict_frame(rows)
         return Compared(score(self._spec.task, labels, answered), score(self._spec.task, labels, static))

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from perennial.durations import format_duration
-from perennial.functions import load_function
 from perennial.spec import FeatureSpec, ModelSpec, load_spec
+from perennial.user_functions import load_function
 
 
 def understood(path: Path) -> str:

@@ -26,8 +26,8 @@ from deployments.stack import down, running_stack, up
 from deployments.summary import Summary, closed_loop, lossless
 from deployments.supervision import supervisor_of
 from deployments.witness import Run, Witness
+from perennial.api_keys import authorization
 from perennial.errors import PerennialError, StackError
-from perennial.keys import authorization
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec

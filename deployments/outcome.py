@@ -20,9 +20,9 @@ from monitoring.archive import Archive
 from monitoring.events import MODEL_PROMOTED
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
-from perennial.card import Card
 from perennial.errors import StackError
 from perennial.model import CARD_FILE
+from perennial.model_card import ModelCard
 from perennial.spec import ModelSpec
 from tasks.replay import Sent
 
@@ -116,12 +116,12 @@ def _headline(summary: Summary, spec: ModelSpec) -> tuple[str, str]:
     return f"Perennial: {spec.name}", subtitle
 
 
-def _cards(loop: Loop) -> list[Card]:
+def _cards(loop: Loop) -> list[ModelCard]:
     versions = loop.registry.versions(loop.model)
-    return [Card.model_validate_json(loop.registry.read(loop.model, version)[CARD_FILE]) for version in versions]
+    return [ModelCard.model_validate_json(loop.registry.read(loop.model, version)[CARD_FILE]) for version in versions]
 
 
-def _events(hold: Hold, windows: Sequence[WindowResult], cards: Sequence[Card]) -> list[Seen]:
+def _events(hold: Hold, windows: Sequence[WindowResult], cards: Sequence[ModelCard]) -> list[Seen]:
     """The feed, once it shows every request of the windows and a judgement of every retrained version."""
     asked = {window.decision.event_id for window in windows if window.decision.event_id is not None}
     judged = {card.version for card in cards if card.parent is not None}

@@ -11,8 +11,8 @@ from typing import Any, Self
 import httpx
 from pydantic import AwareDatetime
 
+from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
-from perennial.values import Value
 
 PAGE = 200
 """Rows in one answer; the API's own limit."""
@@ -25,7 +25,7 @@ BUSY_PATIENCE, BUSY_PAUSE = 30.0, 0.5
 """Seconds for which, and between which, a server that is too busy is asked again."""
 
 
-class FlowRun(Value):
+class FlowRun(FrozenModel):
     """One flow run, as far as the stack cares."""
 
     id: str
@@ -36,7 +36,7 @@ class FlowRun(Value):
     expected_start: AwareDatetime | None
 
 
-class Happened(Value):
+class Happened(FrozenModel):
     """One event of the feed."""
 
     id: str

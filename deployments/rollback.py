@@ -5,14 +5,14 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, JsonValue
 
+from perennial.base import FrozenModel
 from perennial.errors import VersionNotFound
 from perennial.registry import CHAMPION, Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
-from perennial.values import Value
 
 
-class RolledBack(Value):
+class RolledBack(FrozenModel):
     """A champion that was replaced by hand."""
 
     model: str

@@ -7,14 +7,14 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import AwareDatetime
 
+from perennial.base import FrozenModel
 from perennial.errors import StackError
-from perennial.values import Value
 
 VERSION, SWAPPED = "perennial_model_version", "perennial_model_swapped_timestamp_seconds"
 PREDICTIONS, LABELS = "perennial_predictions_total", "perennial_labels_total"
 
 
-class Scraped(Value):
+class Scraped(FrozenModel):
     """One look at /metrics; gauges are of the slowest worker, counters the sum of all."""
 
     version: int = 0

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from perennial.base import FrozenModel
 from perennial.errors import StackError
-from perennial.values import Value
 
 
-class Address(Value):
+class Address(FrozenModel):
     """Where a part answers; `port` is ours to serve, and None when somebody else runs it."""
 
     url: str
@@ -21,7 +21,7 @@ class Address(Value):
         return self.port is not None
 
 
-class Service(Value):
+class Service(FrozenModel):
     """One model's HTTP service."""
 
     model: str
@@ -42,7 +42,7 @@ class Service(Value):
         return f"http://{reachable(self.host)}:{self.port}"
 
 
-class Stack(Value):
+class Stack(FrozenModel):
     """The whole local stack."""
 
     home: Path = Field(description="absolute directory of all state")

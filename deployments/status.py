@@ -10,14 +10,14 @@ from deployments.automations import FailedAction, failed_actions
 from deployments.prefect_api import PrefectApi
 from deployments.state import Stack
 from deployments.store import store_answers
+from perennial.base import FrozenModel
 from perennial.logs import without_credentials
-from perennial.values import Value
 
 RUNNING = "running"
 """The state of a part that is as it should be."""
 
 
-class PartStatus(Value):
+class PartStatus(FrozenModel):
     """One part of the stack."""
 
     name: str
@@ -33,7 +33,7 @@ class PartStatus(Value):
         return self.state == RUNNING
 
 
-class Status(Value):
+class Status(FrozenModel):
     """The whole stack, and automations that failed since it came up."""
 
     parts: tuple[PartStatus, ...]

@@ -19,9 +19,9 @@ from monitoring.archive import Counts
 from monitoring.events import DRIFT_DETECTED, MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
 from monitoring.state import WindowResult
 from monitoring.window import Window
-from perennial.card import Card
+from perennial.base import FrozenModel
+from perennial.model_card import ModelCard
 from perennial.registry import CHAMPION, Move
-from perennial.values import Value
 from tasks.replay import Sent
 
 REFUSALS = {MODEL_HELD: "held", MODEL_REJECTED: "rejected"}
@@ -40,7 +40,7 @@ class Evidence:
     events: Sequence[Seen]
     retrains: Sequence[Run]
     moves: Sequence[Move]
-    cards: Sequence[Card]
+    cards: Sequence[ModelCard]
     tenures: Mapping[int, Compared]
     """For each version that replaced another: the rows it answered, beside what the replaced one would have answered."""
     first_served: Mapping[int, datetime]
@@ -51,14 +51,14 @@ class Evidence:
     problems: Sequence[str]
 
 
-class Timing(Value):
+class Timing(FrozenModel):
     """Seconds, in the order in which they happened, and their median."""
 
     each: tuple[float, ...]
     median: float | None
 
 
-class VersionLine(Value):
+class VersionLine(FrozenModel):
     """One version: why it was trained, on how many rows, what the gate said, since when (event time) it answered.
 
     `auc_before` and `auc_after` are over the rows it answered: its predecessor's, had it stayed, and its own.
@@ -74,7 +74,7 @@ class VersionLine(Value):
     auc_after: float | None = None
 
 
-class Summary(Value):
+class Summary(FrozenModel):
     """What one demo did. Metrics are means over the windows with enough labelled rows; `pooled_*` are over all rows at once."""
 
     requests_sent: int
@@ -195,7 +195,7 @@ def closed_loop(summary: Summary) -> list[str]:
     return [text for text, holds in wrong.items() if not holds]
 
 
-def _version_line(card: Card, evidence: Evidence) -> VersionLine:
+def _version_line(card: ModelCard, evidence: Evidence) -> VersionLine:
     judged, tenure = _judgement(card.version, evidence.events), evidence.tenures.get(card.version)
     return VersionLine(
         version=card.version,
@@ -214,7 +214,7 @@ def _judgement(version: int, events: Sequence[Seen]) -> Seen | None:
     return next((event for event in events if event.name in gate and event.payload.get("version") == version), None)
 
 
-def _decision(card: Card, judged: Seen | None, moves: Sequence[Move]) -> str:
+def _decision(card: ModelCard, judged: Seen | None, moves: Sequence[Move]) -> str:
     if card.parent is None:
         return "first"
     if any(move.version == card.version for move in replacements(moves)):

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 from pydantic import Field
 
+from perennial.base import FrozenModel
 from perennial.errors import StackError
-from perennial.values import Value
 
 LONGEST_SOCKET = 90
 """Bytes; macOS takes 104 for a unix socket's path, and supervisord tries a longer name first."""
@@ -37,7 +37,7 @@ ALIVE = ("RUNNING", "STARTING")
 """States of a program that runs, or will unless it fails at once."""
 
 
-class Program(Value):
+class Program(FrozenModel):
     """One supervised program."""
 
     name: str
@@ -49,7 +49,7 @@ class Program(Value):
     patience: int = Field(10, description="seconds between the request to stop and the kill")
 
 
-class ProgramState(Value):
+class ProgramState(FrozenModel):
     """What the supervisor says about a program."""
 
     name: str

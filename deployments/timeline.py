@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from pydantic import AwareDatetime
 
-from perennial.values import Value
+from perennial.base import FrozenModel
 
 LOOP, STATIC, BOUND, INK = "#1f6feb", "#d9822b", "#b42318", "#24292f"
 MARKS = {
@@ -50,7 +50,7 @@ td, th {{ border-bottom: 1px solid #d0d7de; padding: .35rem .9rem .35rem 0; text
 """
 
 
-class Week(Value):
+class Week(FrozenModel):
     """One window: its drift, and how the loop and the frozen first model did on the same labelled rows."""
 
     start: AwareDatetime
@@ -65,7 +65,7 @@ class Week(Value):
     static: dict[str, float]
 
 
-class Mark(Value):
+class Mark(FrozenModel):
     """Something that happened, at a moment of event time."""
 
     at: AwareDatetime

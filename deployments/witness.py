@@ -9,13 +9,13 @@ from pydantic import AwareDatetime, Field
 
 from deployments.automations import failed_actions
 from deployments.prefect_api import PAGE, PrefectApi
-from perennial.values import Value
+from perennial.base import FrozenModel
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 """State types in which a flow run stays."""
 
 
-class Run(Value):
+class Run(FrozenModel):
     """One flow run of a deployment."""
 
     id: str
@@ -34,7 +34,7 @@ class Run(Value):
         return self.state in TERMINAL
 
 
-class Seen(Value):
+class Seen(FrozenModel):
     """One event on a model's resource."""
 
     id: str

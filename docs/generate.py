@@ -17,10 +17,10 @@ from pydantic.fields import FieldInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script has its own directory on the path, not the checkout
 
+from perennial.base import FrozenModel
 from perennial.durations import format_duration
 from perennial.settings import Settings, variable
 from perennial.spec import ModelSpec
-from perennial.values import Value
 
 HERE = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Made from the code by `make docs`; change the code, not this page. -->\n"
@@ -84,7 +84,7 @@ def cli_page() -> str:
     return f"{NOTICE}\n{_tidy(text)}"
 
 
-def sections(model: type[Value], path: str = "") -> Iterator[tuple[str, type[Value]]]:
+def sections(model: type[FrozenModel], path: str = "") -> Iterator[tuple[str, type[FrozenModel]]]:
     """Each table of the file with its heading, from the top."""
     yield (f"`{_header(path)}`" if path else "Top level"), model
     for name, field in model.model_fields.items():
@@ -93,7 +93,7 @@ def sections(model: type[Value], path: str = "") -> Iterator[tuple[str, type[Val
             yield from sections(inner, f"{path}.{name}{shape}".lstrip("."))
 
 
-def table(model: type[Value]) -> str:
+def table(model: type[FrozenModel]) -> str:
     """Key, what it takes, default and meaning."""
     lines = [
         f"| `{name}` | {_kind(field)} | {_default(field)} | {_meaning(field)} |\n" for name, field in model.model_fields.items()
@@ -109,7 +109,7 @@ def _header(path: str) -> str:
     return f"[[{path.removesuffix('[]')}]]" if path.endswith("[]") else f"[{path}]"
 
 
-def _prose(model: type[Value]) -> str:
+def _prose(model: type[FrozenModel]) -> str:
     return " ".join((model.__doc__ or "").split())
 
 
@@ -118,12 +118,12 @@ def _meaning(field: FieldInfo) -> str:
     return field.description or (f"{_prose(inner)} See below." if inner else "")
 
 
-def _inner(annotation: Any) -> tuple[type[Value] | None, str]:
+def _inner(annotation: Any) -> tuple[type[FrozenModel] | None, str]:
     """The value class in a field that is a table of the file, and how its header goes on."""
-    if isinstance(annotation, type) and issubclass(annotation, Value):
+    if isinstance(annotation, type) and issubclass(annotation, FrozenModel):
         return annotation, ""
     for part in get_args(annotation):
-        if isinstance(part, type) and issubclass(part, Value):
+        if isinstance(part, type) and issubclass(part, FrozenModel):
             return part, ".NAME" if get_origin(annotation) is dict else "[]"
     return None, ""
 
@@ -160,7 +160,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    nothing = value in (None, "", (), {}) or isinstance(value, Value)
+    nothing = value in (None, "", (), {}) or isinstance(value, FrozenModel)
     return "" if nothing else "<br>".join(f"`{line}`" for line in _written(value))
 
 
@@ -183,7 +183,7 @@ def _toml(value: Any) -> str:
             return f'"{value}"'
         case float():
             return f"{value:g}"
-        case Value():
+        case FrozenModel():
             given = {name: getattr(value, name) for name in type(value).model_fields if name in value.model_fields_set}
             return "{ " + ", ".join(f"{name} = {_toml(inner)}" for name, inner in given.items()) + " }"
     return str(value)

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from perennial.card import Cause
+from perennial.model_card import Cause
 from tasks.announce import announce_outcome
 from tasks.assemble import assemble
 from tasks.calibrate import calibrate

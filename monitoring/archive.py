@@ -19,11 +19,11 @@ import polars as pl
 
 from monitoring.partitions import Partitions, collect
 from monitoring.window import ORIGIN
+from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import EXPECTED, POLARS, Column, Schema, cast_series
 from perennial.spec import Task
-from perennial.values import Value
 
 TIME = POLARS["datetime"]
 
@@ -38,7 +38,7 @@ FUTURE = timedelta(days=1)
 _DAY = timedelta(days=1)
 
 
-class Counts(Value):
+class Counts(FrozenModel):
     """How much the log holds: rows, distinct labelled ids, and ids that have both."""
 
     predictions: int

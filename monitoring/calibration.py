@@ -15,18 +15,18 @@ from monitoring.drift import measure_drift
 from monitoring.performance import measure_performance
 from monitoring.policy import LEAST_COVER
 from monitoring.window import Window
-from perennial.card import Bounds
+from perennial.base import FrozenModel
 from perennial.durations import format_duration
 from perennial.model import Model
+from perennial.model_card import Bounds
 from perennial.profile import count_profile
 from perennial.spec import ModelSpec
-from perennial.values import Value
 
 LEAST_BLOCKS = 3
 """With fewer values the t distribution's tail makes the bound meaningless; there is none then."""
 
 
-class BlockValues(Value):
+class BlockValues(FrozenModel):
     """The signals of one block, measured by a model that was not trained on it."""
 
     drift: float | None = None
@@ -34,7 +34,7 @@ class BlockValues(Value):
     auc: float | None = None
 
 
-class Calibration(Value):
+class Calibration(FrozenModel):
     """The bounds of a model, and on how many blocks its signals were measured for them."""
 
     bounds: Bounds

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from perennial.error_reporting import tag
 from perennial.model import Model
 from perennial.registry import Registry
-from perennial.triage import tag
 from service.champion import load
 
 

@@ -22,10 +22,10 @@ from monitoring.reminder import unsettled
 from monitoring.report import disagreement, report_path, write_report
 from monitoring.state import MonitorState, WindowResult, save_result
 from monitoring.window import Window
+from perennial.error_reporting import report
 from perennial.model import Model
 from perennial.profile import count_profile
 from perennial.spec import ModelSpec
-from perennial.triage import report
 
 TOP = 3
 """Features named in an event's evidence: those that contribute most to the drift."""

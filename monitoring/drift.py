@@ -6,11 +6,11 @@ counted anywhere in parts. The report people read uses the same methods on sampl
 
 import numpy as np
 
+from perennial.base import FrozenModel
 from perennial.profile import CategoricalProfile, FeatureProfile, Floats, NumericProfile, Profile
-from perennial.values import Value
 
 
-class Distance(Value):
+class Distance(FrozenModel):
     """One feature's distance. `values` leaves nulls out; `nulls` is the rise (or fall) of their share."""
 
     values: float
@@ -22,7 +22,7 @@ class Distance(Value):
         return self.values + abs(self.nulls)
 
 
-class Drift(Value):
+class Drift(FrozenModel):
     """The drift of a window: `total` is the sum of importance times distance, None without rows."""
 
     rows: int

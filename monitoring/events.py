@@ -14,8 +14,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from pydantic import AwareDatetime, Field, JsonValue
 
 from monitoring.window import Window
+from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
-from perennial.values import Value
 
 DRIFT_DETECTED = "perennial.drift.detected"
 PERFORMANCE_DEGRADED = "perennial.performance.degraded"
@@ -42,7 +42,7 @@ PATIENCE = 15.0
 """Seconds in which an event must be confirmed; a healthy server takes about 20 ms, a frozen one for ever."""
 
 
-class RetrainRequest(Value):
+class RetrainRequest(FrozenModel):
     """The payload of an event about a window: which champion it is about, why, and what was measured."""
 
     model: str
@@ -56,7 +56,7 @@ class RetrainRequest(Value):
     event_id: str
 
 
-class Happening(Value):
+class Happening(FrozenModel):
     """Something that happened to a model. The same id told twice is one event."""
 
     event: str

@@ -11,14 +11,14 @@ import polars as pl
 
 from monitoring.archive import Archive
 from monitoring.reader import Batch, Entry, Reader
+from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.record import LabelBatch, PredictionBatch
-from perennial.values import Value
 
 Record = TypeVar("Record", PredictionBatch, LabelBatch)
 
 
-class Taken(Value):
+class Taken(FrozenModel):
     """What became of some entries; `predictions` and `labels` are rows that were new."""
 
     entries: int = 0

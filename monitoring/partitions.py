@@ -16,8 +16,8 @@ from pathlib import Path
 import fsspec
 import polars as pl
 
+from perennial.atomic_files import replace
 from perennial.errors import ArchiveError
-from perennial.exclusive import replace
 
 PART_ROWS = 20_000
 """Rows from which a file is left alone; rewriting fewer takes about 20 ms."""

@@ -7,14 +7,14 @@ older version answered must not be held against it. The served scores are what c
 import numpy as np
 import polars as pl
 
+from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.metrics import Floats, Metrics, score
 from perennial.model import Model
 from perennial.spec import ModelSpec
-from perennial.values import Value
 
 
-class Performance(Value):
+class Performance(FrozenModel):
     """Metrics over the labelled rows of a window. `loss` and `auc` are the champion's; None where not computable."""
 
     labelled: int
@@ -31,7 +31,7 @@ def loss_metric(spec: ModelSpec) -> str:
 
 def measure_performance(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Series | None = None) -> Performance:
     """Measure on readable features (`CompiledFeatures.table`), labels (null where unknown) and, if given, served scores."""
-    codes = model.code_labels(labels)
+    codes = model.encode_labels(labels)
     known = ~np.isnan(codes)
     if not known.any():
         return Performance(labelled=0)

@@ -10,10 +10,10 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from monitoring.window import Window
-from perennial.card import Bounds
+from perennial.base import FrozenModel
 from perennial.durations import format_duration
+from perennial.model_card import Bounds
 from perennial.spec import ModelSpec
-from perennial.values import Value
 
 Kind = Literal["none", "drift", "performance", "age", "data"]
 
@@ -29,7 +29,7 @@ LONGEST_TRAINING = timedelta(hours=1)
 one that really takes longer is asked for again by the next window, and that is declined once a newer version serves."""
 
 
-class Findings(Value):
+class Findings(FrozenModel):
     """What was measured about the champion on one window. A signal that could not be measured is None."""
 
     window: Window
@@ -51,7 +51,7 @@ class Findings(Value):
         return self.labelled / self.rows if self.rows else 0.0
 
 
-class Asked(Value):
+class Asked(FrozenModel):
     """The last request to retrain: when (the end of its window), about which champion, why."""
 
     at: AwareDatetime
@@ -59,7 +59,7 @@ class Asked(Value):
     cause: Kind
 
 
-class Decision(Value):
+class Decision(FrozenModel):
     """The one decision about a window. `kind` other than "none" means an event is due."""
 
     kind: Kind

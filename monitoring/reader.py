@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 import redis
 
+from perennial.error_reporting import report
 from perennial.errors import PerennialError, RecordError
-from perennial.record import LabelBatch, PredictionBatch, decode_labels, decode_predictions
-from perennial.triage import report
+from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
 from service.stream import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
 
 COUNT = 500
@@ -135,8 +135,8 @@ class Reader:
         predictions, labels = self._streams
         counter: Counter[str] = Counter()
         return Batch(
-            predictions=self._records(predictions, reply.get(predictions, []), decode_predictions, counter),
-            labels=self._records(labels, reply.get(labels, []), decode_labels, counter),
+            predictions=self._records(predictions, reply.get(predictions, []), decode_prediction_batch, counter),
+            labels=self._records(labels, reply.get(labels, []), decode_label_batch, counter),
             entries=sum(map(len, reply.values())),
             unreadable=counter["unreadable"],
             more=frozenset(stream for stream, entries in reply.items() if len(entries) >= count),

@@ -14,15 +14,15 @@ import fsspec
 from pydantic import AwareDatetime, ValidationError
 
 from monitoring.state import write_value, writing
-from perennial.exclusive import create_exclusively
-from perennial.values import Value
+from perennial.atomic_files import create_exclusively
+from perennial.base import FrozenModel
 
 Outcome = Literal["promoted", "held", "rejected", "declined", "failed"]
 
 log = logging.getLogger(__name__)
 
 
-class Receipt(Value):
+class Receipt(FrozenModel):
     """Where a request stands: `taken` when its retraining has begun, `settled` once there is an outcome."""
 
     event_id: str

@@ -14,14 +14,14 @@ from pydantic import AwareDatetime, ValidationError
 from monitoring.events import RetrainRequest
 from monitoring.policy import Asked, Decision
 from monitoring.window import Window
-from perennial.card import Bounds
+from perennial.atomic_files import replace
+from perennial.base import FrozenModel
 from perennial.errors import ArchiveError
-from perennial.exclusive import replace
 from perennial.metrics import Metrics
-from perennial.values import Value
+from perennial.model_card import Bounds
 
 
-class Told(Value):
+class Told(FrozenModel):
     """The last request to retrain, as Prefect confirmed it; times are wall time. When `over`, no reminder is needed."""
 
     request: RetrainRequest
@@ -30,7 +30,7 @@ class Told(Value):
     over: bool = False
 
 
-class MonitorState(Value):
+class MonitorState(FrozenModel):
     """Where the monitor stands: windows that end by `closed_until` are settled."""
 
     closed_until: AwareDatetime | None = None
@@ -38,7 +38,7 @@ class MonitorState(Value):
     told: Told | None = None
 
 
-class WindowResult(Value):
+class WindowResult(FrozenModel):
     """What became of one window. Distances, metrics and bounds are those of `version`, the champion at its close."""
 
     model: str
@@ -96,7 +96,7 @@ def load_results(home: Path) -> tuple[WindowResult, ...]:
     return tuple(WindowResult.model_validate_json(path.read_bytes()) for path in sorted((home / "windows").glob("*.json")))
 
 
-def write_value(path: Path, value: Value) -> None:
+def write_value(path: Path, value: FrozenModel) -> None:
     """Replace a file by a value in JSON; raises ArchiveError."""
     with writing(path):
         replace(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())

@@ -28,13 +28,13 @@ from monitoring.reminder import due
 from monitoring.report import prepare
 from monitoring.state import MonitorState, Told, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, window_at
+from perennial.base import FrozenModel
+from perennial.error_reporting import report
 from perennial.errors import PrefectUnreachable, SettingsError, StoreUnreachable
 from perennial.model import Model
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from perennial.triage import report
-from perennial.values import Value
 from service.store import connect, reaching
 from service.stream import labels_stream
 
@@ -58,7 +58,7 @@ Clock = Callable[[], datetime]
 log = logging.getLogger(__name__)
 
 
-class Summary(Value):
+class Summary(FrozenModel):
     """What one run did. `active` is false when another monitor held the lease all the time."""
 
     active: bool = False

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from pydantic import AwareDatetime
 
+from perennial.base import FrozenModel
 from perennial.spec import WindowSpec
-from perennial.values import Value
 
 ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 """A Monday: windows of a week start on Mondays, windows of a day at midnight UTC."""
@@ -18,7 +18,7 @@ MOST_EMPTY = 60
 """Windows without rows that are listed in one run; a longer gap (a stray time decades ago) is skipped."""
 
 
-class Window(Value):
+class Window(FrozenModel):
     """Event times t with start <= t < end, both UTC."""
 
     start: AwareDatetime

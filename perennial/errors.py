@@ -17,6 +17,7 @@
     ├── StoreUnreachable     Redis or Valkey does not answer
     ├── PredictionsLost      predictions were answered and are in no log
     ├── ArchiveError         the prediction log cannot be written or read
+    ├── NewerFormat          a file or a stream entry was written by a newer release
     ├── PrefectUnreachable   the Prefect API does not answer
     └── StackError           a part of the local stack cannot start or stop
 
@@ -95,6 +96,10 @@ class PredictionsLost(PerennialError):
 
 class ArchiveError(PerennialError):
     """The prediction log cannot be written or read."""
+
+
+class NewerFormat(PerennialError):
+    """A file or a stream entry was written by a newer release, whose format this one does not know."""
 
 
 class PrefectUnreachable(PerennialError):

@@ -1,6 +1,6 @@
 """Features: the only definition of what each operation of a spec means for a table, as polars expressions.
 
-`perennial.encoder` is the same definition for a single row; property tests hold the two equal.
+`perennial.row_encoder` is the same definition for a single row; property tests hold the two equal.
 
 Numbers are Float64 and finite: what is not a finite number is null. Categories are texts. A time used as a
 number is seconds since 1970. The readable values (`table`) become the model's matrix by the frozen dictionary
@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import polars as pl
 
-from perennial.cells import Dtype
+from perennial.base import FrozenModel
 from perennial.errors import FunctionError, SpecError
-from perennial.functions import load_function
 from perennial.schema import POLARS, cast_series, float_text, infer_kind, infer_schema, refuse_missing
 from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
-from perennial.values import Value
+from perennial.user_functions import load_function
+from perennial.value_types import Dtype
 
 MAX_CATEGORIES = 4_096
 """Categories a dictionary holds; rarer ones count as unknown. Keeps `model.json` below a few hundred kB per column."""
@@ -39,7 +39,7 @@ META_EVENT_TIME = "_event_time"
 Dtypes = Mapping[str, Dtype]
 
 
-class FeatureSet(Value):
+class FeatureSet(FrozenModel):
     """Everything that must be frozen with a model to compute its inputs again.
 
     `kinds`, `specs` are by feature; `categories` by categorical feature, in the order of their codes;

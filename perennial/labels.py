@@ -28,7 +28,7 @@ def fit_classes(task: Task, labels: pl.Series) -> tuple[str, ...]:
     if known.is_empty():
         raise TrainingError(f"target {labels.name!r} has no labels; give rows whose answer is known")
     classes = tuple(sorted(_texts(known).unique().to_list())) if task == "multiclass" else ()
-    codes = code_labels(task, classes, known)
+    codes = encode_labels(task, classes, known)
     if np.isnan(codes).any():
         wrong = known[int(np.isnan(codes).argmax())]
         wanted = "0 or 1, or true or false" if task == "binary" else "a finite number"
@@ -38,7 +38,7 @@ def fit_classes(task: Task, labels: pl.Series) -> tuple[str, ...]:
     return classes
 
 
-def code_labels(task: Task, classes: Sequence[str], labels: pl.Series) -> Floats:
+def encode_labels(task: Task, classes: Sequence[str], labels: pl.Series) -> Floats:
     """Codes of the labels, float64 (n,)."""
     if task == "regression":
         return _finite(labels.cast(pl.Float64, strict=False).to_numpy())

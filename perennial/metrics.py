@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.spec import Task
-from perennial.values import Value
 
 EPSILON = 1e-15
 """Probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity."""
@@ -19,7 +19,7 @@ HIGHER_IS_BETTER = frozenset({"auc", "accuracy"})
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Metrics(Value):
+class Metrics(FrozenModel):
     """Metrics by name over `rows` labelled rows; a metric that cannot be computed is absent.
 
     binary: log_loss, brier, auc (absent with a single class). multiclass: log_loss, accuracy. regression: rmse, mae.

@@ -14,14 +14,14 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
-from perennial.card import Card
-from perennial.encoder import Encoder
+from perennial.base import FrozenModel
 from perennial.errors import CorruptVersion
 from perennial.features import META_EVENT_TIME, CompiledFeatures, compile_features
-from perennial.labels import code_labels, label_of
+from perennial.labels import encode_labels, label_of
+from perennial.model_card import ModelCard
 from perennial.profile import Profile
+from perennial.row_encoder import RowEncoder
 from perennial.schema import Schema, cast_frame
-from perennial.values import Value
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -36,7 +36,7 @@ SMALL_MATRIX = 128
 
 META_SCORE = "_score"
 
-V = TypeVar("V", bound=Value)
+V = TypeVar("V", bound=FrozenModel)
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -45,12 +45,12 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 class Model:
     """A model that can answer. `reference` holds raw inputs and `_event_time`, `_score` (a list for multiclass)."""
 
-    card: Card
+    card: ModelCard
     booster: "lgb.Booster"
     profile: Profile
     reference: pl.DataFrame
     compiled: CompiledFeatures
-    encoder: Encoder
+    encoder: RowEncoder
 
     def predict_frame(self, frame: pl.DataFrame) -> Floats:
         """Scores of raw input rows with their event time: (n,), or (n, classes) for multiclass.
@@ -60,7 +60,7 @@ class Model:
         return self.predict_matrix(self.compiled.matrix(frame))
 
     def predict_matrix(self, matrix: Floats) -> Floats:
-        """Scores of encoded rows, (n, k) as `Encoder.encode` and `CompiledFeatures.matrix` make them."""
+        """Scores of encoded rows, (n, k) as `RowEncoder.encode` and `CompiledFeatures.matrix` make them."""
         if len(matrix) == 0:
             return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
         threads = 1 if len(matrix) <= SMALL_MATRIX else 0
@@ -85,19 +85,19 @@ class Model:
         """The answer a score stands for."""
         return label_of(self.card.task, self.card.classes, self.card.spec.label_threshold, score)
 
-    def code_labels(self, labels: pl.Series) -> Floats:
+    def encode_labels(self, labels: pl.Series) -> Floats:
         """Labels as `perennial.metrics` takes them; NaN for one that is absent or unknown."""
-        return code_labels(self.card.task, self.card.classes, labels)
+        return encode_labels(self.card.task, self.card.classes, labels)
 
     def with_version(self, version: int) -> "Model":
         """The same model under another version: what `Registry.publish` asks for."""
         return replace(self, card=self.card.model_copy(update={"version": version}))
 
 
-def build_model(card: Card, booster: "lgb.Booster", profile: Profile, reference: pl.DataFrame, base: Path) -> Model:
+def build_model(card: ModelCard, booster: "lgb.Booster", profile: Profile, reference: pl.DataFrame, base: Path) -> Model:
     """Put a model together; `base` is the spec's directory, for user functions."""
     compiled = compile_features(card.features, base)
-    return Model(card, booster, profile, reference, compiled, Encoder(card.features, base))
+    return Model(card, booster, profile, reference, compiled, RowEncoder(card.features, base))
 
 
 def gain_importance(booster: "lgb.Booster", names: Sequence[str]) -> dict[str, float]:
@@ -133,7 +133,7 @@ def from_files(files: Mapping[str, bytes], base: Path) -> Model:
     for name in (BOOSTER_FILE, CARD_FILE, PROFILE_FILE, REFERENCE_FILE):
         if name not in files:
             raise CorruptVersion(f"the version has no {name}; publish it again")
-    card = _from_json(Card, CARD_FILE, files[CARD_FILE])
+    card = _from_json(ModelCard, CARD_FILE, files[CARD_FILE])
     profile = _from_json(Profile, PROFILE_FILE, files[PROFILE_FILE])
     booster, reference = _read_booster(files[BOOSTER_FILE], len(card.features.names)), _from_parquet(files[REFERENCE_FILE])
     return build_model(card, booster, profile, reference, base)
@@ -157,7 +157,7 @@ def _read_booster(data: bytes, features: int) -> "lgb.Booster":
     return booster
 
 
-def _to_json(value: Value) -> bytes:
+def _to_json(value: FrozenModel) -> bytes:
     # Keys keep their order: the order of features and sources has a meaning, and it is the same every time.
     return (json.dumps(value.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
 

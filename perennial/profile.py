@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.features import MAX_CATEGORIES
 from perennial.spec import Kind
-from perennial.values import Value
 
 QUANTILES = 56
 """Bins inside the reference's range; with the tails at most 64 bins. Fewer distinct values get a bin each."""
@@ -26,7 +26,7 @@ TAILS = (1.0, 2.0, 4.0)
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class NumericProfile(Value):
+class NumericProfile(FrozenModel):
     """A number's distribution. Bin i holds edges[i-1] <= value < edges[i]; the first and last are open.
 
     `centers` are the reference's means within the bins (the middle where it has no value), ascending;
@@ -55,7 +55,7 @@ class NumericProfile(Value):
         return self.model_copy(update={"counts": (0,) * len(self.counts), "nulls": 0})
 
 
-class CategoricalProfile(Value):
+class CategoricalProfile(FrozenModel):
     """A category's distribution; `other` counts categories that the reference does not list."""
 
     kind: Literal["categorical"] = "categorical"
@@ -82,7 +82,7 @@ class CategoricalProfile(Value):
 FeatureProfile = Annotated[NumericProfile | CategoricalProfile, Field(discriminator="kind")]
 
 
-class Profile(Value):
+class Profile(FrozenModel):
     """The distributions of a model's features over some rows, and what each feature is worth to the model.
 
     `importance` is the share of LightGBM's total gain, by feature; it sums to 1.

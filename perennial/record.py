@@ -52,7 +52,7 @@ class LabelBatch:
     event_times: tuple[datetime | None, ...]
 
 
-def encode_predictions(batch: PredictionBatch) -> bytes:
+def encode_prediction_batch(batch: PredictionBatch) -> bytes:
     """The wire form of a prediction batch: compact JSON, times as microseconds since 1970 UTC."""
     return orjson.dumps(
         {
@@ -68,8 +68,8 @@ def encode_predictions(batch: PredictionBatch) -> bytes:
     )
 
 
-def decode_predictions(payload: bytes) -> PredictionBatch:
-    """The inverse of `encode_predictions`; raises RecordError saying what is wrong, without the values."""
+def decode_prediction_batch(payload: bytes) -> PredictionBatch:
+    """The inverse of `encode_prediction_batch`; raises RecordError saying what is wrong, without the values."""
     raw = _load(payload)
     rows = len(raw.list("ids", str))
     scores = map(_score, raw.list("scores", int, float, list, rows=rows))
@@ -84,7 +84,7 @@ def decode_predictions(payload: bytes) -> PredictionBatch:
     )
 
 
-def encode_labels(batch: LabelBatch) -> bytes:
+def encode_label_batch(batch: LabelBatch) -> bytes:
     """The wire form of a label batch."""
     return orjson.dumps(
         {
@@ -98,8 +98,8 @@ def encode_labels(batch: LabelBatch) -> bytes:
     )
 
 
-def decode_labels(payload: bytes) -> LabelBatch:
-    """The inverse of `encode_labels`; raises RecordError saying what is wrong, without the values."""
+def decode_label_batch(payload: bytes) -> LabelBatch:
+    """The inverse of `encode_label_batch`; raises RecordError saying what is wrong, without the values."""
     raw = _load(payload)
     rows = len(raw.list("ids", str))
     times = raw.list("times", int, NoneType, rows=rows)

@@ -16,9 +16,9 @@ import fsspec
 import orjson
 from pydantic import AwareDatetime, Field, ValidationError
 
+from perennial.atomic_files import create_exclusively, replace
+from perennial.base import FrozenModel
 from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound
-from perennial.exclusive import create_exclusively, replace
-from perennial.values import Value
 
 MANIFEST = "manifest.json"
 CHAMPION = "champion"
@@ -27,7 +27,7 @@ _ATTEMPTS = 64
 """Publishers that may race for a version number before one gives up."""
 
 
-class Move(Value):
+class Move(FrozenModel):
     """One move of an alias; `version` None means the alias was taken away."""
 
     generation: int
@@ -39,7 +39,7 @@ class Move(Value):
     positions: dict[str, int]
 
 
-class Aliases(Value):
+class Aliases(FrozenModel):
     """Where the aliases stand; generation 0 is an empty registry."""
 
     generation: int = 0

@@ -12,12 +12,12 @@ from typing import Any, Literal, NoReturn
 
 import polars as pl
 
-from perennial.cells import EXPECTED as EXPECTED
-from perennial.cells import Dtype as Dtype
-from perennial.cells import check_value, parse_time
+from perennial.base import FrozenModel
 from perennial.errors import DataError, RequestError
 from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
-from perennial.values import Value
+from perennial.value_types import EXPECTED as EXPECTED
+from perennial.value_types import Dtype as Dtype
+from perennial.value_types import check_value, parse_time
 
 Use = Literal["number", "text", "time", "raw"]
 
@@ -49,7 +49,7 @@ _FAST_TYPES: dict[Dtype, set[type]] = {
 """Types that need no look at single values; a column with any other goes through `check_value`."""
 
 
-class Column(Value):
+class Column(FrozenModel):
     """A raw input column that a client sends."""
 
     name: str
@@ -57,7 +57,7 @@ class Column(Value):
     dtype: Dtype
 
 
-class Schema(Value):
+class Schema(FrozenModel):
     """The raw inputs of a model in order, and the names of the columns that travel beside them."""
 
     columns: tuple[Column, ...]
@@ -134,7 +134,7 @@ def cast_rows(rows: Sequence[Mapping[str, object]], schema: Schema) -> pl.DataFr
 
 
 def check_row(row: Mapping[str, object], schema: Schema, index: int = 0) -> dict[str, Any]:
-    """One client row with its values in contract types: what `Encoder.encode` takes. Raises RequestError."""
+    """One client row with its values in contract types: what `RowEncoder.encode` takes. Raises RequestError."""
     if not isinstance(row, Mapping):
         raise RequestError(f"row {index}: expected an object with the columns of the model, got {row!r:.80}", row=index)
     names = schema.names

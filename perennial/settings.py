@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 
+from perennial.base import FrozenModel
 from perennial.errors import SettingsError
-from perennial.values import Value
 
 PREFIX = "PERENNIAL_"
 FOREIGN = {
@@ -27,7 +27,7 @@ Access = Literal["key", "open", "closed"]
 """Who may read a page: whoever may predict, everybody, nobody."""
 
 
-class Settings(Value):
+class Settings(FrozenModel):
     """One machine's settings; every field has a safe default."""
 
     home: Path = Field(Path("var"), description="directory for state: stack, logs, datasets, archive, reports")

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from perennial.base import FrozenModel
 from perennial.durations import Duration
 from perennial.errors import SpecError
-from perennial.values import Value
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["numeric", "categorical"]
@@ -29,7 +29,7 @@ RESERVED = frozenset({"stack", "registry", "wandb", "demo"})
 OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "function")
 
 
-class SourceSpec(Value):
+class SourceSpec(FrozenModel):
     """One table: a file or URL, a query on a database, or a Python loader. Exactly one of the three."""
 
     path: str | None = Field(None, description="CSV or Parquet file, glob or URL (s3://, gs://, https://); relative to the spec")
@@ -48,7 +48,7 @@ class SourceSpec(Value):
         return self
 
 
-class JoinSpec(Value):
+class JoinSpec(FrozenModel):
     """Joins one more source to the first one. Left joins keep every row of the first source."""
 
     source: str = Field(description="the source to join to the rows so far")
@@ -56,7 +56,7 @@ class JoinSpec(Value):
     how: Literal["left", "inner"] = Field("left", description="`inner` drops rows without a partner")
 
 
-class FeatureSpec(Value):
+class FeatureSpec(FrozenModel):
     """One model input: a column as it is, or at most one operation on columns."""
 
     kind: Kind | None = Field(None, description="inferred from the data where left out")
@@ -92,7 +92,7 @@ class FeatureSpec(Value):
         return self
 
 
-class ColumnCheck(Value):
+class ColumnCheck(FrozenModel):
     """What must hold for one column of the source table."""
 
     min: float | None = Field(None, description="least value let through")
@@ -101,7 +101,7 @@ class ColumnCheck(Value):
     allowed: tuple[str, ...] | None = Field(None, description="the only values let through; null is judged by max_null_rate")
 
 
-class ChecksSpec(Value):
+class ChecksSpec(FrozenModel):
     """Data checks before training; rows that fail go to quarantine."""
 
     columns: dict[str, ColumnCheck] = Field(default_factory=dict)
@@ -109,14 +109,14 @@ class ChecksSpec(Value):
     min_rows: int = Field(100, ge=1, description="fewest good rows worth training on")
 
 
-class SplitSpec(Value):
+class SplitSpec(FrozenModel):
     """The split by time: the newest part is the test, never touched by fitting or tuning."""
 
     test: Duration = Field(timedelta(days=7), description="length of the newest part, held out for evaluation")
     folds: int = Field(3, ge=1, le=20, description="forward-chaining folds for tuning")
 
 
-class Range(Value):
+class Range(FrozenModel):
     """A search range for one LightGBM parameter, uniform or log-uniform."""
 
     low: float = Field(description="least value tried")
@@ -141,7 +141,7 @@ def _default_space() -> dict[str, Range]:
     }
 
 
-class SearchSpec(Value):
+class SearchSpec(FrozenModel):
     """The hyperparameter search: TPE over `space`, time-ordered cross-validation, early stopping."""
 
     trials: int = Field(20, ge=1, description="trials for a first training")
@@ -153,7 +153,7 @@ class SearchSpec(Value):
     params: dict[str, float | int | str | bool] = Field(default_factory=dict, description="LightGBM parameters held fixed")
 
 
-class GateSpec(Value):
+class GateSpec(FrozenModel):
     """When a challenger may replace the champion."""
 
     holdout: Duration = Field(timedelta(days=3), description="newest labelled rows on which both are compared")
@@ -161,7 +161,7 @@ class GateSpec(Value):
     min_gain: float = Field(0.0, ge=0, description="least relative improvement of the metric")
 
 
-class WindowSpec(Value):
+class WindowSpec(FrozenModel):
     """Monitoring windows in event time: half-open, aligned to a Monday (UTC), closed by the watermark."""
 
     length: Duration = Field(timedelta(days=7), description="length of a window")
@@ -170,7 +170,7 @@ class WindowSpec(Value):
     label_share: Fraction = Field(0.5, description="least labelled share to judge performance")
 
 
-class SignalsSpec(Value):
+class SignalsSpec(FrozenModel):
     """Which signals may ask for a retraining, and their bounds; a bound left out is calibrated."""
 
     drift: bool = Field(True, description="importance-weighted distance of the features from their training")
@@ -186,7 +186,7 @@ class SignalsSpec(Value):
     max_age: Duration | None = Field(None, description="retrain when the champion's newest training row is older")
 
 
-class RetrainSpec(Value):
+class RetrainSpec(FrozenModel):
     """Which rows a retraining uses: all so far, the trailing windows, or all weighted by recency."""
 
     data: Literal["all", "trailing", "weighted"] = Field("all", description="rows a retraining uses")
@@ -194,7 +194,7 @@ class RetrainSpec(Value):
     half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
 
 
-class ModelSpec(Value):
+class ModelSpec(FrozenModel):
     """Everything a person says about one model."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")

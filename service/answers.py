@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import Field
 
-from perennial.values import Value
+from perennial.base import FrozenModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Label = bool | str
 
 
-class Prediction(Value):
+class Prediction(FrozenModel):
     """The answer for one row."""
 
     id: str = Field(description="as sent, otherwise given here; feedback names it")
@@ -25,7 +25,7 @@ class Prediction(Value):
     scores: dict[str, float] | None = Field(None, description="probability of each class; multiclass only")
 
 
-class PredictResponse(Value):
+class PredictResponse(FrozenModel):
     """The answer to a predict request; one version answered all rows, in the order they were sent."""
 
     model: str
@@ -33,7 +33,7 @@ class PredictResponse(Value):
     predictions: tuple[Prediction, ...]
 
 
-class Explanation(Value):
+class Explanation(FrozenModel):
     """Why one row got its score: `base` and the contributions sum to the model's raw output.
 
     The raw output is the log-odds (binary), the value (regression), or the label's raw score (multiclass). The
@@ -47,7 +47,7 @@ class Explanation(Value):
     contributions: dict[str, float]
 
 
-class ExplainResponse(Value):
+class ExplainResponse(FrozenModel):
     """The answer to an explain request."""
 
     model: str

@@ -11,10 +11,10 @@ import orjson
 from fastapi import HTTPException
 from litserve import LitAPI
 
+from perennial.error_reporting import report
 from perennial.errors import PerennialError
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from perennial.triage import report
 from service.desk import Ask, Reply
 from service.refusal import body_of, internal, is_ours, status_of
 

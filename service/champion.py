@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perennial.error_reporting import report, tag
 from perennial.errors import CorruptVersion
 from perennial.registry import CHALLENGER, CHAMPION, Registry
-from perennial.triage import report, tag
 
 if TYPE_CHECKING:
     from perennial.model import Model

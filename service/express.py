@@ -9,8 +9,8 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from perennial.error_reporting import report
 from perennial.errors import PerennialError
-from perennial.triage import report
 from service.bodies import ARROW, JSON, Head, read_body
 from service.desk import Ask, Reply
 from service.refusal import body_of, headers_of, internal, is_ours, status_of

@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 from pydantic import ConfigDict, Field
 
+from perennial.base import FrozenModel
 from perennial.registry import Registry
 from perennial.settings import Settings
-from perennial.values import Value
 from service.refusal import unavailable
 
 
-class _Excerpt(Value):
+class _Excerpt(FrozenModel):
     """A part of the card; what the card has beyond it is not ours to show."""
 
     model_config = ConfigDict(extra="ignore")

@@ -8,8 +8,8 @@ import hmac
 import logging
 import time
 
+from perennial.api_keys import environment_keys, file_keys
 from perennial.errors import SettingsError
-from perennial.keys import environment_keys, file_keys
 from perennial.settings import Settings
 
 LOOK = 1.0

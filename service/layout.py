@@ -12,10 +12,10 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from perennial.cells import Dtype, parse_time
 from perennial.features import CompiledFeatures
 from perennial.model import Model
 from perennial.record import Scalar
+from perennial.value_types import Dtype, parse_time
 from service.requests import MAX_ID
 
 NAN = math.nan

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from perennial.error_reporting import report
 from perennial.errors import PredictionsLost, StoreUnreachable
-from perennial.record import PredictionBatch, encode_predictions
-from perennial.triage import report
+from perennial.record import PredictionBatch, encode_prediction_batch
 from service.backlog import Backlog, Entry
 from service.ferry import Ferry
 from service.heir import Estate, find_estates
@@ -125,7 +125,7 @@ class PredictionLog:
         if self._closing.is_set():
             raise unavailable("ending", "the service is ending; ask another one, or try again")
         rows = len(batch.ids)
-        if not self._backlog.put(encode_predictions(batch), rows, PATIENCE if self._spoolable else 0):
+        if not self._backlog.put(encode_prediction_batch(batch), rows, PATIENCE if self._spoolable else 0):
             self._drop(rows)
 
     def state(self) -> LogState:

@@ -5,8 +5,8 @@
 
 from http import HTTPStatus
 
+from perennial.base import FrozenModel
 from perennial.errors import PerennialError, RegistryError, RequestError, StoreUnreachable
-from perennial.values import Value
 
 
 class Refused(PerennialError):
@@ -18,7 +18,7 @@ class Refused(PerennialError):
         self.code = code
 
 
-class Problem(Value):
+class Problem(FrozenModel):
     """What was wrong; `row` counts from 0. Short, whatever was sent: a client may name a column of megabytes."""
 
     code: str
@@ -27,7 +27,7 @@ class Problem(Value):
     column: str | None = None
 
 
-class Refusal(Value):
+class Refusal(FrozenModel):
     """The body of every answer that is not a success."""
 
     error: Problem

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from perennial.base import FrozenModel
 from perennial.errors import RequestError
 from perennial.record import Label, LabelBatch
 from perennial.spec import Task
-from perennial.values import Value
 from service.refusal import too_large
 from service.shape import read_json
 
@@ -27,7 +27,7 @@ MAX_ID = 256
 """Characters of an id; it is a key in the archive, not a document."""
 
 
-class PredictRequest(Value):
+class PredictRequest(FrozenModel):
     """Rows to predict or to explain."""
 
     instances: tuple[dict[str, Any], ...] = Field(
@@ -36,7 +36,7 @@ class PredictRequest(Value):
     )
 
 
-class LabelRow(Value):
+class LabelRow(FrozenModel):
     """The truth about one prediction."""
 
     id: str | int = Field(description="the id of the prediction")
@@ -44,7 +44,7 @@ class LabelRow(Value):
     event_time: datetime | None = Field(None, description="when the truth became known (ISO 8601)")
 
 
-class FeedbackRequest(Value):
+class FeedbackRequest(FrozenModel):
     """Labels, however late."""
 
     labels: tuple[LabelRow, ...] = Field(min_length=1)

@@ -13,12 +13,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from perennial.base import FrozenModel
+from perennial.error_reporting import report
 from perennial.errors import PerennialError
-from perennial.record import encode_labels
+from perennial.record import encode_label_batch
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from perennial.triage import report
-from perennial.values import Value
 from service.answers import ExplainResponse, PredictResponse
 from service.bodies import JSON, Head, read_body
 from service.desk import Ask, Desk, Operation
@@ -35,13 +35,13 @@ READY_TIMEOUT = 2.0
 """Seconds a worker may take to say how it is."""
 
 
-class Accepted(Value):
+class Accepted(FrozenModel):
     """Labels that are in the stream now."""
 
     accepted: int = Field(description="labels in this request, all of them safe")
 
 
-class Health(Value):
+class Health(FrozenModel):
     """This process answers; `champion` is what the registry says, null when there is none or it cannot be read."""
 
     status: str
@@ -76,7 +76,7 @@ class Front:
         """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""
         batch = parse_labels(body, self._settings.max_rows, self._spec.name, self._spec.task, datetime.now(UTC))
         with reaching(self._store_url):
-            append(self._store, labels_stream(self._spec.name), encode_labels(batch))
+            append(self._store, labels_stream(self._spec.name), encode_label_batch(batch))
         self.metrics.labelled(len(batch.ids))
         return Accepted(accepted=len(batch.ids))
 
@@ -200,7 +200,9 @@ _ALL_REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _documented(request: type[Value], response: type[Value], summary: str, status: int = HTTPStatus.OK) -> dict[str, Any]:
+def _documented(
+    request: type[FrozenModel], response: type[FrozenModel], summary: str, status: int = HTTPStatus.OK
+) -> dict[str, Any]:
     """What OpenAPI says of a route that takes and gives bytes."""
     body = {"required": True, "content": {JSON: {"schema": {"$ref": DEFINITION.format(model=request.__name__)}}}}
     return {

@@ -7,8 +7,8 @@ from datetime import datetime
 from types import NoneType
 from typing import Any
 
-from perennial.cells import check_value
 from perennial.record import Scalar
+from perennial.value_types import check_value
 from service.layout import NAN, Layout, OddError, as_logged, id_of, take, time_of
 
 ALL_FLOATS, NUMBERS, TEXTS = {float}, {float, int, NoneType}, {str, NoneType}

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perennial import __version__
+from perennial.api_keys import configured_keys
+from perennial.error_reporting import init_error_reporting
 from perennial.errors import SettingsError, StackError
-from perennial.keys import configured_keys
 from perennial.logs import configure_logging
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
-from perennial.triage import init_triage
 from service.api import PerennialAPI
 from service.express import Express
 from service.frame import Frame, Link
@@ -44,7 +44,7 @@ def serve(settings: Settings, spec_path: Path) -> int:
     """
     plan = make_plan(settings, spec_path)
     configure_logging(settings, "service")
-    init_triage(settings, "service", model=plan.spec.name)
+    init_error_reporting(settings, "service", model=plan.spec.name)
     stop = _stop_on_signals()
     with listen(settings.host, settings.port) as listener:
         prepare_metrics(settings.model_home(plan.spec.name) / "service" / f"metrics-{listener.getsockname()[1]}")
@@ -114,7 +114,7 @@ class _HttpProcess:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         configure_logging(self._plan.settings, f"http-{link.index}")
-        init_triage(self._plan.settings, "service", model=self._plan.spec.name)
+        init_error_reporting(self._plan.settings, "service", model=self._plan.spec.name)
         end_with_parent()
         build_server(self._plan).serve_http(link)
 

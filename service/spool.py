@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from perennial.error_reporting import report
 from perennial.errors import RecordError
-from perennial.triage import report
 from service.backlog import Entry, take
 
 SUFFIX = ".spool"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from perennial.cells import check_value
 from perennial.schema import POLARS
+from perennial.value_types import check_value
 from service.encoding import Encoded
 from service.layout import Layout, OddError, as_logged, id_of, new_ids, take, time_of
 from service.rows import ALL_FLOATS, NUMBERS, TEXTS

@@ -5,11 +5,11 @@ import os
 from multiprocessing.util import Finalize
 from pathlib import Path
 
+from perennial.error_reporting import init_error_reporting
 from perennial.logs import configure_logging
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from perennial.triage import init_triage
 from service.champion import ChampionWatcher, Live
 from service.inference import Inference
 from service.lean import freeze_heap, import_lightgbm
@@ -71,7 +71,7 @@ class Worker:
 def start_worker(settings: Settings, spec: ModelSpec, base: Path, store_url: str) -> Worker:
     """Make this process an inference worker."""
     configure_logging(settings, "worker")
-    init_triage(settings, "service", model=spec.name)
+    init_error_reporting(settings, "service", model=spec.name)
     import_lightgbm()
     worker = Worker(settings, spec, base, store_url)
     worker.start()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from perennial.card import Card, Cause, DataRef
 from perennial.model import REFERENCE_ROWS, Model, build_model, gain_importance, sample_reference
+from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from tasks.evaluate import Evaluation
 from tasks.features import Material
@@ -23,7 +23,7 @@ def assemble_model(
 ) -> Model:
     """A draft: complete but for its version and bounds."""
     spec = job.spec
-    card = Card(
+    card = ModelCard(
         name=spec.name,
         version=DRAFT,
         task=spec.task,

@@ -17,8 +17,8 @@ from prefect import get_run_logger
 from monitoring.calibration import LEAST_BLOCKS, BlockValues, Calibration, block_values, blocks, silence
 from monitoring.calibration import calibrate as bounds_of
 from monitoring.window import Window
-from perennial.card import Bounds
 from perennial.model import Model, gain_importance
+from perennial.model_card import Bounds
 from perennial.profile import fit_profile
 from tasks.boosting import full_params, has_contrast
 from tasks.features import Material

@@ -13,15 +13,15 @@ from pathlib import Path
 import fsspec
 import polars as pl
 
+from perennial.atomic_files import create_exclusively, replace
+from perennial.base import FrozenModel
 from perennial.errors import DataError
-from perennial.exclusive import create_exclusively, replace
-from perennial.values import Value
 
 SHORT = 16
 """Characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart."""
 
 
-class Manifest(Value):
+class Manifest(FrozenModel):
     """What a dataset holds; kept beside it as manifest.json."""
 
     fingerprint: str

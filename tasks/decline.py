@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitoring.events import RetrainRequest
-from perennial.card import Cause
 from perennial.errors import TrainingError
 from perennial.model import CARD_FILE, Model
+from perennial.model_card import Cause
 from tasks.job import Job
 from tasks.step import step
 

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from perennial.card import Slice
-from perennial.labels import code_labels
+from perennial.base import FrozenModel
+from perennial.labels import encode_labels
 from perennial.metrics import Metrics, score
+from perennial.model_card import Slice
 from perennial.spec import Task
-from perennial.values import Value
 from tasks.fit import Fitted
 from tasks.job import Job
 from tasks.step import step
@@ -24,7 +24,7 @@ MOST_SLICES = 20
 Floats = NDArray[np.float64]
 
 
-class CalibrationRow(Value):
+class CalibrationRow(FrozenModel):
     """Predictions of similar size: their mean, and the mean of what came true.
 
     binary: probability and frequency; regression: prediction and value; multiclass: confidence and accuracy.
@@ -48,7 +48,7 @@ class Evaluation:
 
 def evaluate_model(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
     """Judge a fitted model on the test rows; rows of a class it has never seen are left out."""
-    labels = code_labels(job.spec.task, fitted.classes, test[job.spec.target])
+    labels = encode_labels(job.spec.task, fitted.classes, test[job.spec.target])
     known = ~np.isnan(labels)
     rows, labels = test.filter(known), labels[known]
     predictions = fitted.predict(rows)

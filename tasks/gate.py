@@ -8,19 +8,19 @@ import numpy as np
 import polars as pl
 from pydantic import AwareDatetime
 
-from perennial.labels import code_labels
+from perennial.base import FrozenModel
+from perennial.labels import encode_labels
 from perennial.metrics import higher_is_better, score
 from perennial.model import Model
 from perennial.schema import cast_series
 from perennial.spec import ModelSpec
-from perennial.values import Value
 from tasks.job import Job
 from tasks.step import step
 
 Decision = Literal["promote", "hold", "reject"]
 
 
-class Verdict(Value):
+class Verdict(FrozenModel):
     """The gate's decision and what it rests on; the metrics are None where nothing could be compared."""
 
     decision: Decision
@@ -75,7 +75,7 @@ def measure(spec: ModelSpec, model: Model, rows: pl.DataFrame) -> float:
     if spec.task == "multiclass":
         new = [name for name in cast_series(target, "string").unique().drop_nulls().sort() if name not in classes]
         classes, predictions = (*classes, *new), np.pad(predictions, ((0, 0), (0, len(new))))
-    return score(spec.task, code_labels(spec.task, classes, target), predictions).values[spec.objective_metric]
+    return score(spec.task, encode_labels(spec.task, classes, target), predictions).values[spec.objective_metric]
 
 
 def _cannot_judge(spec: ModelSpec, rows: pl.DataFrame, since: datetime) -> str | None:

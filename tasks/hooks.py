@@ -22,8 +22,8 @@ def run_name(verb: str = "") -> str:
 
 
 def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
-    """Send the error that ended a flow run to error triage; of its own failing nothing may come."""
-    from perennial.triage import flush, report
+    """Send the error that ended a flow run to Sentry; of its own failing nothing may come."""
+    from perennial.error_reporting import flush, report
 
     error = error_of(state)
     if error is None:

@@ -58,13 +58,13 @@ def open_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id
 
 
 def begin(spec: str) -> Job:
-    """Open the job of the Prefect flow run this is called in, and tell error triage what it is about."""
+    """Open the job of the Prefect flow run this is called in, and tag its error reports with what it is about."""
     from prefect.runtime import flow_run
 
-    from perennial.triage import init_triage, tag
+    from perennial.error_reporting import init_error_reporting, tag
 
     os.environ.setdefault(*CALM)  # before anything below loads LightGBM
-    init_triage(load_settings(os.environ), "flow")  # first, so that a spec that cannot be read is reported too
+    init_error_reporting(load_settings(os.environ), "flow")  # first, so that a spec that cannot be read is reported too
     job = open_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
     tag(
         model=job.spec.name,

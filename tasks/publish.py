@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from perennial.card import Bounds
 from perennial.errors import AliasConflict, TrainingError
 from perennial.model import Model, to_files
+from perennial.model_card import Bounds
 from perennial.registry import CHALLENGER, CHAMPION
 from service.champion import load
 from tasks.gate import Verdict

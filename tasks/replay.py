@@ -15,9 +15,9 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from perennial.api_keys import authorization
 from perennial.durations import parse_duration
 from perennial.errors import DataError, RequestError
-from perennial.keys import authorization
 from perennial.spec import ModelSpec
 from tasks.ingest import assemble, parse_until
 from tasks.job import Job

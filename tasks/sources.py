@@ -16,8 +16,8 @@ from typing import IO, Any
 import polars as pl
 
 from perennial.errors import FunctionError, PerennialError, SourceError
-from perennial.functions import load_function
 from perennial.spec import SourceSpec
+from perennial.user_functions import load_function
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 """Endings of single compressed files, and what unpacks them."""

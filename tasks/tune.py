@@ -15,9 +15,9 @@ from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 
 from perennial import __version__
+from perennial.base import FrozenModel
 from perennial.model import Model
 from perennial.spec import Range, SearchSpec
-from perennial.values import Value
 from tasks.boosting import BINNING, Bins, Params, Table, as_loss, full_params
 from tasks.features import Material
 from tasks.job import Job
@@ -30,7 +30,7 @@ _STARTUP = 3
 """One trial in this many is random before TPE begins to learn; hyperopt's own 20 would make a short search all random."""
 
 
-class Trial(Value):
+class Trial(FrozenModel):
     """One point of the search: its parameters, the mean metric over the folds (as a loss), and each fold's."""
 
     number: int
@@ -40,7 +40,7 @@ class Trial(Value):
     rounds: tuple[int, ...]
 
 
-class Tuned(Value):
+class Tuned(FrozenModel):
     """The best parameters found, and every trial in the order it was made; none where the parameters were kept."""
 
     params: dict[str, float | int | str | bool]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
+from perennial.base import FrozenModel
 from perennial.errors import ChecksFailed
 from perennial.spec import ColumnCheck, ModelSpec, feature_columns
-from perennial.values import Value
 from tasks.datasets import SHORT, Dataset
 from tasks.job import Job
 from tasks.step import step
@@ -30,7 +30,7 @@ OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
 _NUMERIC_OPERATIONS = ("difference", "ratio", "bins", "log")
 
 
-class Problem(Value):
+class Problem(FrozenModel):
     """One thing wrong with one column: in how many rows, and some of the values."""
 
     column: str
@@ -43,7 +43,7 @@ class Problem(Value):
         return f"{self.column}: {self.what} in {self.rows:,} rows{shown}" if self.rows else f"{self.column}: {self.what}"
 
 
-class Checks(Value):
+class Checks(FrozenModel):
     """What validation found: `problems` were survived, the bad rows are in `quarantine`."""
 
     rows: int

@@ -5,7 +5,7 @@ from typing import Any
 import redis
 
 from benchmarks.serve.errors import BenchError
-from perennial.record import decode_predictions
+from perennial.record import decode_prediction_batch
 from service.stream import from_entry
 from tests.support.waiting import wait_until
 
@@ -57,4 +57,4 @@ def _page(store: redis.Redis, stream: str) -> list[tuple[bytes, dict[bytes, byte
 
 def _rows(fields: dict[bytes, bytes]) -> int:
     """Ours carry many rows in an entry, the peer's one."""
-    return len(decode_predictions(from_entry(fields)).ids) if b"v" in fields else 1
+    return len(decode_prediction_batch(from_entry(fields)).ids) if b"v" in fields else 1

@@ -10,10 +10,10 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 
-from perennial.card import Card, Cause, DataRef
 from perennial.features import CompiledFeatures, compile_features, fit_features
 from perennial.metrics import score
 from perennial.model import BOOSTER_FILE, Model, build_model, gain_importance, sample_reference, to_files
+from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from perennial.registry import CHAMPION, Registry
 from perennial.schema import infer_schema
@@ -109,9 +109,9 @@ def _card(
     trees: int,
     labels: np.ndarray[Any, np.dtype[np.float64]],
     predictions: np.ndarray[Any, np.dtype[np.float64]],
-) -> Card:
+) -> ModelCard:
     until = START + timedelta(minutes=table.height - 1)
-    return Card(
+    return ModelCard(
         name=spec.name,
         version=1,
         task=spec.task,

@@ -18,7 +18,7 @@ from benchmarks.serve.servers import BULK, QUICK, SERVERS
 from benchmarks.serve.silent import PARTS
 from benchmarks.serve.subject import CATEGORIES, NUMBERS, Subject, make_rows
 from benchmarks.serve.usage import cpu_seconds, tree
-from perennial.record import encode_predictions
+from perennial.record import encode_prediction_batch
 from service import inference
 from service.stream import append, predictions_stream
 from tests.support import models
@@ -91,7 +91,7 @@ def _batch(rows: int) -> bytes:
 
     frame = models.small_frame(rows=rows)
     times, ids = tuple(frame["asked_at"]), tuple(frame["row_id"])
-    return encode_predictions(
+    return encode_prediction_batch(
         PredictionBatch("bench", 1, times[0], ids, times, {"amount": tuple(frame["amount"])}, (0.5,) * rows)
     )
 

@@ -10,8 +10,8 @@ from deployments.hold import patiently
 from monitoring.policy import Decision
 from monitoring.state import WindowResult
 from monitoring.window import due_windows, window_at
-from perennial.card import Bounds
 from perennial.errors import PrefectUnreachable, StackError
+from perennial.model_card import Bounds
 from perennial.spec import WindowSpec
 from tests.deployments.test_summary import compared
 

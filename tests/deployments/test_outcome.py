@@ -7,7 +7,7 @@ from pathlib import Path
 from deployments.outcome import marks_of, version_rows, weeks_of
 from deployments.summary import summarise
 from monitoring.window import window_at
-from perennial.card import Cause
+from perennial.model_card import Cause
 from perennial.spec import load_spec
 from tests.deployments.test_driver import MONDAY, WEEK, a_result
 from tests.deployments.test_summary import MARCH, compared, evidence

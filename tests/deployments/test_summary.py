@@ -14,8 +14,8 @@ from deployments.witness import Run, Seen
 from monitoring.archive import Counts
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
 from monitoring.window import window_at
-from perennial.card import Card, Cause, DataRef
 from perennial.metrics import Metrics
+from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.registry import Move
 from tasks.replay import Sent
 
@@ -49,9 +49,9 @@ ASKED_OF_EVERY_SUMMARY = [
 ]
 
 
-def a_card(version: int, kind: str, rows: int) -> Card:
+def a_card(version: int, kind: str, rows: int) -> ModelCard:
     data = DataRef(fingerprint="f", rows=rows, since=MARCH - 2 * WEEK, until=MARCH)
-    return Card.model_construct(version=version, cause=Cause(kind=kind), data=data, parent=version - 1 or None)  # type: ignore[arg-type]
+    return ModelCard.model_construct(version=version, cause=Cause(kind=kind), data=data, parent=version - 1 or None)  # type: ignore[arg-type]
 
 
 def a_move(generation: int, version: int, previous: int | None) -> Move:

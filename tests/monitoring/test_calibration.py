@@ -18,7 +18,7 @@ from monitoring.calibration import (
     silence,
     upper_bound,
 )
-from perennial.card import Bounds
+from perennial.model_card import Bounds
 from perennial.spec import Task
 from tests.support.models import START, small_frame, small_model, small_spec
 

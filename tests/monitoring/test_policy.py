@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from monitoring.policy import LONGEST_TRAINING, Asked, Decision, Findings, after, decide
 from monitoring.window import Window
-from perennial.card import Bounds
+from perennial.model_card import Bounds
 from perennial.spec import ModelSpec, parse_spec
 
 START = datetime(2013, 3, 4, tzinfo=UTC)

@@ -12,9 +12,9 @@ from monitoring import reader as reader_module
 from monitoring.archive import Archive
 from monitoring.intake import take
 from monitoring.reader import Reader
-from perennial.record import encode_labels, encode_predictions
+from perennial.error_reporting import init_error_reporting
+from perennial.record import encode_label_batch, encode_prediction_batch
 from perennial.settings import Settings
-from perennial.triage import init_triage
 from service.stream import GROUP, append, dead_stream, labels_stream, predictions_stream
 from tests.monitoring.streams import predicted, serve, told
 from tests.support.models import small_frame, small_model
@@ -98,7 +98,7 @@ def test_entries_of_a_dead_consumer_are_taken_over(store: redis.Redis, reader: R
         {b"v": b"1", b"b": b"not json"},
         {b"v": b"9", b"b": b"{}"},
         {b"other": b"thing"},
-        {b"v": b"1", b"b": encode_predictions(predicted(small_model(), FRAME.head(1))).replace(b'"small"', b'"large"')},
+        {b"v": b"1", b"b": encode_prediction_batch(predicted(small_model(), FRAME.head(1))).replace(b'"small"', b'"large"')},
     ],
 )
 def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
@@ -115,7 +115,7 @@ def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
 
 
 def test_a_poisoned_record_is_reported_without_its_values(store: redis.Redis, reader: Reader, sentry: SentryReceiver) -> None:
-    init_triage(Settings(sentry_dsn=sentry.dsn), "monitor")
+    init_error_reporting(Settings(sentry_dsn=sentry.dsn), "monitor")
     append(store, PREDICTIONS, b'{"c": 1, "model": "secret"}')
     reader.read()
     (event,) = sentry.wait_for(1)
@@ -126,8 +126,8 @@ def test_a_poisoned_record_is_reported_without_its_values(store: redis.Redis, re
 def test_a_record_that_does_not_fit_is_found_among_good_ones(store: redis.Redis, reader: Reader, tmp_path: Path) -> None:
     serve(store, MODEL, FRAME.head(48))
     batch = predicted(MODEL, FRAME.slice(48, 1))
-    append(store, PREDICTIONS, encode_predictions(replace(batch, columns={**batch.columns, "amount": ("text",)})))
-    append(store, LABELS, encode_labels(replace(told(MODEL, FRAME.slice(48, 1)), labels=("perhaps",))))
+    append(store, PREDICTIONS, encode_prediction_batch(replace(batch, columns={**batch.columns, "amount": ("text",)})))
+    append(store, LABELS, encode_label_batch(replace(told(MODEL, FRAME.slice(48, 1)), labels=("perhaps",))))
     serve(store, MODEL, FRAME.slice(72))
     archive = Archive(tmp_path, "binary", MODEL.card.schema_)
     taken = take(reader.read(), reader, archive)

@@ -17,7 +17,7 @@ from monitoring.events import event_id
 from monitoring.state import WindowResult, load_results, load_state
 from monitoring.watch import Summary, watch
 from perennial.errors import ArchiveError, PerennialError, SettingsError, StoreUnreachable
-from perennial.record import encode_labels
+from perennial.record import encode_label_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
@@ -275,7 +275,7 @@ def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: red
     run(settings)
     (result,) = load_results(home(settings))
     assert (result.labelled, result.metrics) == (0, None)
-    append(store, labels_stream("small"), encode_labels(streams.told(MODEL, frame)))
+    append(store, labels_stream("small"), encode_label_batch(streams.told(MODEL, frame)))
     run(settings)
     assert archive(settings).counts().joined == frame.height
 

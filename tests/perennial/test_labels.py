@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from perennial.errors import TrainingError
-from perennial.labels import code_labels, fit_classes, label_of
+from perennial.labels import encode_labels, fit_classes, label_of
 from perennial.spec import Task
 
 
@@ -28,14 +28,14 @@ from perennial.spec import Task
 )
 def test_labels_are_coded(task: Task, labels: list[Any], classes: tuple[str, ...], codes: list[float]) -> None:
     series = pl.Series("late", labels)
-    known = series.filter(pl.Series(~np.isnan(code_labels(task, classes, series))))
+    known = series.filter(pl.Series(~np.isnan(encode_labels(task, classes, series))))
     assert fit_classes(task, known) == classes
-    np.testing.assert_array_equal(code_labels(task, classes, series), codes)
+    np.testing.assert_array_equal(encode_labels(task, classes, series), codes)
 
 
 def test_a_class_the_model_does_not_know_has_no_code() -> None:
-    assert np.isnan(code_labels("multiclass", ("a", "b"), pl.Series(["c"]))).all()
-    assert np.isnan(code_labels("binary", (), pl.Series([2]))).all()
+    assert np.isnan(encode_labels("multiclass", ("a", "b"), pl.Series(["c"]))).all()
+    assert np.isnan(encode_labels("binary", (), pl.Series([2]))).all()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_contributions_add_up_to_the_raw_score(task: Task) -> None:
 @EVERY_TASK
 def test_the_model_learned_something(task: Task) -> None:
     model, frame = small_model(task), small_frame(task, seed=11)
-    values = score(task, model.code_labels(frame["outcome"]), model.predict_frame(frame)).values
+    values = score(task, model.encode_labels(frame["outcome"]), model.predict_frame(frame)).values
     better = {"binary": values.get("auc", 0) > 0.8, "multiclass": values.get("accuracy", 0) > 0.6}
     assert better.get(task, values.get("rmse", 9) < 2.5)
 
@@ -159,7 +159,7 @@ def test_user_functions_are_found_from_the_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("perennial.spec, perennial.settings, perennial.errors, perennial.cells", "polars, lightgbm, numpy"),
+        ("perennial.spec, perennial.settings, perennial.errors, perennial.value_types", "polars, lightgbm, numpy"),
         ("perennial.record, perennial.registry", "polars, lightgbm"),
         ("perennial.model", "lightgbm, sklearn, pandas"),
     ],

@@ -12,10 +12,10 @@ from perennial.record import (
     EPOCH,
     LabelBatch,
     PredictionBatch,
-    decode_labels,
-    decode_predictions,
-    encode_labels,
-    encode_predictions,
+    decode_label_batch,
+    decode_prediction_batch,
+    encode_label_batch,
+    encode_prediction_batch,
 )
 
 times = st.integers(-(10**15), 2 * 10**17).map(lambda micros: EPOCH + timedelta(microseconds=micros))
@@ -45,14 +45,14 @@ def prediction_batches(draw: st.DrawFn) -> PredictionBatch:
 
 @given(prediction_batches())
 def test_a_prediction_batch_survives_the_wire(batch: PredictionBatch) -> None:
-    assert decode_predictions(encode_predictions(batch)) == batch
+    assert decode_prediction_batch(encode_prediction_batch(batch)) == batch
 
 
 @given(st.lists(st.tuples(texts, st.booleans() | integers | floats | texts, st.none() | times), max_size=8), times)
 def test_a_label_batch_survives_the_wire(rows: list[tuple[str, object, datetime | None]], now: datetime) -> None:
     ids, labels, known = (tuple(column) for column in zip(*rows, strict=True)) if rows else ((), (), ())
     batch = LabelBatch(model="m", received_at=now, ids=ids, labels=labels, event_times=known)
-    decoded = decode_labels(encode_labels(batch))
+    decoded = decode_label_batch(encode_label_batch(batch))
     assert decoded == batch
     # True == 1 in Python, so the types are compared as well.
     assert list(map(type, decoded.labels)) == list(map(type, batch.labels))
@@ -60,7 +60,7 @@ def test_a_label_batch_survives_the_wire(rows: list[tuple[str, object, datetime 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_record_or_a_record_error(payload: bytes) -> None:
-    for decode in (decode_predictions, decode_labels):
+    for decode in (decode_prediction_batch, decode_label_batch):
         with pytest.raises(RecordError):
             decode(payload)
 
@@ -87,10 +87,10 @@ GOOD = {"c": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times": [0],
 )
 def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(RecordError, match=message):
-        decode_predictions(orjson.dumps({**GOOD, **change}))
+        decode_prediction_batch(orjson.dumps({**GOOD, **change}))
 
 
 def test_the_error_never_repeats_a_value() -> None:
     with pytest.raises(RecordError) as caught:
-        decode_predictions(orjson.dumps({**GOOD, "columns": {"x": [{"secret": "4711"}]}}))
+        decode_prediction_batch(orjson.dumps({**GOOD, "columns": {"x": [{"secret": "4711"}]}}))
     assert "4711" not in str(caught.value)

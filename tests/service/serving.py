@@ -14,7 +14,7 @@ import psutil
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from perennial.record import LabelBatch, PredictionBatch, decode_labels, decode_predictions
+from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
 from perennial.registry import Registry
 from perennial.spec import Task
 from service.stream import from_entry, labels_stream, predictions_stream
@@ -55,14 +55,14 @@ class Serving:
 
     def logged(self) -> list[PredictionBatch]:
         entries: Any = self.store.xrange(predictions_stream(NAME))
-        return [decode_predictions(from_entry(fields)) for _, fields in entries]
+        return [decode_prediction_batch(from_entry(fields)) for _, fields in entries]
 
     def logged_ids(self) -> list[str]:
         return [name for batch in self.logged() for name in batch.ids]
 
     def labels(self) -> list[LabelBatch]:
         entries: Any = self.store.xrange(labels_stream(NAME))
-        return [decode_labels(from_entry(fields)) for _, fields in entries]
+        return [decode_label_batch(from_entry(fields)) for _, fields in entries]
 
     def worker(self) -> psutil.Process:
         """The first inference worker, by what it says in the log."""

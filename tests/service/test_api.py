@@ -6,9 +6,9 @@ import orjson
 import pytest
 from fastapi import HTTPException
 
+from perennial.error_reporting import init_error_reporting
 from perennial.errors import FunctionError, PerennialError, RequestError, StoreUnreachable, VersionNotFound
 from perennial.settings import load_settings
-from perennial.triage import init_triage
 from service.api import PerennialAPI
 from service.desk import Ask
 from service.refusal import body_of, internal, is_ours, status_of, too_large, unavailable
@@ -20,7 +20,7 @@ from tests.support.sentry_receiver import SentryReceiver
 def api(sentry: SentryReceiver) -> PerennialAPI:
     """An API whose worker was never set up: whatever it is asked is a failure of ours."""
     settings = load_settings({"SENTRY_DSN": sentry.dsn})
-    init_triage(settings, "service")
+    init_error_reporting(settings, "service")
     return PerennialAPI(settings, models.small_spec(), Path(), "redis://127.0.0.1:1/0")
 
 

@@ -159,10 +159,10 @@ def test_a_registry_that_goes_away_leaves_the_live_version(
 def test_a_refused_version_is_one_issue_in_sentry(
     watcher: ChampionWatcher, registry: Registry, champion: Model, sentry: SentryReceiver
 ) -> None:
+    from perennial.error_reporting import init_error_reporting
     from perennial.settings import load_settings
-    from perennial.triage import init_triage
 
-    init_triage(load_settings({"SENTRY_DSN": sentry.dsn}), "service")
+    init_error_reporting(load_settings({"SENTRY_DSN": sentry.dsn}), "service")
     watcher.look()
     version = publish_files(registry, _not_a_model)
     watcher.look()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import redis
 
+from perennial.error_reporting import flush, init_error_reporting
 from perennial.settings import load_settings
-from perennial.triage import flush, init_triage
 from service.ledger import open_ledger, take_dead
 from service.log import PredictionLog
 from tests.service.test_log import arrived, batch, names, writing
@@ -59,7 +59,7 @@ def test_the_spool_of_a_killed_process_is_brought_in_by_the_next(tmp_path: Path)
 def test_what_a_kill_takes_with_it_is_counted_and_reported(
     store: redis.Redis, store_url: str, tmp_path: Path, sentry: SentryReceiver
 ) -> None:
-    init_triage(load_settings({"SENTRY_DSN": sentry.dsn}), "service", model="small")
+    init_error_reporting(load_settings({"SENTRY_DSN": sentry.dsn}), "service", model="small")
     spool = tmp_path / "spool"
     with killed(store_url, spool, 7, tmp_path / "out", linger="60"):
         pass  # the writer still waits for company: a kill in a row's first milliseconds

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from perennial.record import PredictionBatch, decode_predictions
+from perennial.record import PredictionBatch, decode_prediction_batch
 from service.log import PredictionLog
 from service.refusal import Refused, status_of
 from service.stream import from_entry, predictions_stream
@@ -31,7 +31,7 @@ def batch(number: int, rows: int = 1) -> PredictionBatch:
 def arrived(url: str) -> list[str]:
     with redis.Redis.from_url(url) as store:
         entries: Any = store.xrange(predictions_stream("small"))
-        return [name for _, fields in entries for name in decode_predictions(from_entry(fields)).ids]
+        return [name for _, fields in entries for name in decode_prediction_batch(from_entry(fields)).ids]
 
 
 def names(count: int, start: int = 0) -> list[str]:

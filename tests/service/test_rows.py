@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perennial.encoder import Encoder
 from perennial.features import compile_features, fit_features
 from perennial.record import Scalar
+from perennial.row_encoder import RowEncoder
 from perennial.schema import infer_schema
 from perennial.spec import parse_spec
 from service.encoding import Encoded, encode_instances
@@ -43,7 +43,7 @@ def layout_of(features: dict[str, Any], base: Path) -> Layout:
     spec, frame = parse_spec({**raw, "features": features}, "the test"), training_frame()
     fitted = fit_features(spec, frame, base)
     card = SimpleNamespace(schema_=infer_schema(spec, frame), features=fitted)
-    model: Any = SimpleNamespace(card=card, compiled=compile_features(fitted, base), encoder=Encoder(fitted, base))
+    model: Any = SimpleNamespace(card=card, compiled=compile_features(fitted, base), encoder=RowEncoder(fitted, base))
     return Layout(model)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from perennial.keys import LONGEST as LONGEST_KEY
-from perennial.keys import SHORTEST
+from perennial.api_keys import LONGEST as LONGEST_KEY
+from perennial.api_keys import SHORTEST
 from perennial.settings import Settings, variable
 from service import heads, shape
 from service.guard import DOCS, MEASURED

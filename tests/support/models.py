@@ -12,11 +12,11 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 
-from perennial.card import Bounds, Card, Cause, DataRef
 from perennial.features import compile_features, fit_features
-from perennial.labels import code_labels, fit_classes
+from perennial.labels import encode_labels, fit_classes
 from perennial.metrics import score
 from perennial.model import Model, build_model, gain_importance, sample_reference, to_files
+from perennial.model_card import Bounds, Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from perennial.registry import CHAMPION, Registry
 from perennial.schema import infer_schema
@@ -102,7 +102,7 @@ def train_small(frame: pl.DataFrame, task: Task = "binary", version: int = 1, se
     spec, base = small_spec(task), Path()
     schema, features = infer_schema(spec, frame), fit_features(spec, frame)
     compiled, classes = compile_features(features, base), fit_classes(task, frame["outcome"])
-    matrix, labels = compiled.matrix(frame), code_labels(task, classes, frame["outcome"])
+    matrix, labels = compiled.matrix(frame), encode_labels(task, classes, frame["outcome"])
     params = {
         "objective": OBJECTIVES[task],
         "num_leaves": 7,
@@ -116,7 +116,7 @@ def train_small(frame: pl.DataFrame, task: Task = "binary", version: int = 1, se
     booster = lgb.train(params, data, rounds)
     predictions = np.asarray(booster.predict(matrix))
     profile = fit_profile(compiled.table(frame), features.kinds, gain_importance(booster, features.names))
-    card = Card(
+    card = ModelCard(
         name=spec.name,
         version=version,
         task=task,

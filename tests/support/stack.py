@@ -22,8 +22,8 @@ from deployments.state import Service, Stack, remembered
 from deployments.witness import Run, Seen, Witness
 from monitoring.archive import Archive, Counts
 from monitoring.state import WindowResult, load_results
-from perennial.card import Card
 from perennial.model import CARD_FILE
+from perennial.model_card import ModelCard
 from perennial.registry import Registry
 from perennial.spec import ModelSpec, load_spec
 from service.store import connect
@@ -81,9 +81,9 @@ class Stage:
         """The version that every worker of the service answers with."""
         return scrape(self.loop.service_url).version
 
-    def card(self, version: int) -> Card:
+    def card(self, version: int) -> ModelCard:
         """What a version says of itself."""
-        return Card.model_validate_json(self.registry.read(self.spec.name, version)[CARD_FILE])
+        return ModelCard.model_validate_json(self.registry.read(self.spec.name, version)[CARD_FILE])
 
     def train(self, until: datetime) -> Run:
         """The first training by its deployment, on rows before `until`; its run once the version serves."""

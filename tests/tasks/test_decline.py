@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from monitoring.events import RetrainRequest
-from perennial.card import Bounds, Cause
 from perennial.errors import TrainingError
+from perennial.model_card import Bounds, Cause
 from tasks.decline import cause_of, read_request, why_decline
 from tasks.job import Job
 from tasks.publish import publish_version

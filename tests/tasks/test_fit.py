@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from monitoring.calibration import Calibration
-from perennial.card import Bounds, Cause
 from perennial.errors import TrainingError
 from perennial.model import Model
+from perennial.model_card import Bounds, Cause
 from perennial.spec import ModelSpec, Task
 from tasks.assemble import assemble_model, git_commit
 from tasks.calibrate import _folds, calibrate_bounds

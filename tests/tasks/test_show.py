@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from monitoring.calibration import Calibration
 from monitoring.policy import Decision
 from monitoring.state import WindowResult
-from perennial.card import Bounds
 from perennial.metrics import Metrics
+from perennial.model_card import Bounds
 from tasks.evaluate import CalibrationRow, Evaluation
 from tasks.gate import Verdict
 from tasks.show import checks_markdown, evaluation_markdown, markdown_table, verdict_markdown

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perennial.card import Bounds, Cause
+from perennial.model_card import Bounds, Cause
 from perennial.spec import Task
 from tasks.assemble import assemble_model
 from tasks.evaluate import Evaluation, calibration_table, evaluate_model

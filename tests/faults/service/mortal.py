@@ -13,7 +13,7 @@ import redis
 
 from monitoring.archive import Archive
 from monitoring.reader import Reader
-from perennial.record import decode_predictions
+from perennial.record import decode_prediction_batch
 from service.stream import from_entry, predictions_stream
 from tests.service.serving import NAME
 from tests.support import models
@@ -56,7 +56,7 @@ class Store:
         """The id of every row in the stream of predictions, as often as it is there."""
         with redis.Redis.from_url(self.url) as client:
             entries: Any = client.xrange(predictions_stream(NAME))
-        return [name for _, fields in entries for name in decode_predictions(from_entry(fields)).ids]
+        return [name for _, fields in entries for name in decode_prediction_batch(from_entry(fields)).ids]
 
     def archived(self, home: Path) -> list[str]:
         """The ids in the archive, after the monitor's reader has read the whole stream into it."""

@@ -5,14 +5,14 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from perennial.base import FrozenModel
 from perennial.features import FeatureSet
 from perennial.metrics import Metrics
 from perennial.schema import Schema
 from perennial.spec import ModelSpec, Task
-from perennial.values import Value
 
 
-class Bounds(Value):
+class Bounds(FrozenModel):
     """From where on a window's signal asks for retraining: drift and loss above, AUC below; None where not judged."""
 
     drift: float | None = None
@@ -20,7 +20,7 @@ class Bounds(Value):
     auc: float | None = None
 
 
-class DataRef(Value):
+class DataRef(FrozenModel):
     """The rows a model was trained on: their content's fingerprint, number, and first and last event time."""
 
     fingerprint: str
@@ -29,7 +29,7 @@ class DataRef(Value):
     until: datetime
 
 
-class Cause(Value):
+class Cause(FrozenModel):
     """Why a model was trained; `event_id` names the event that asked for it."""
 
     kind: Literal["initial", "drift", "performance", "age", "manual"]
@@ -37,7 +37,7 @@ class Cause(Value):
     detail: str = ""
 
 
-class Slice(Value):
+class Slice(FrozenModel):
     """Metrics of the test rows where `column` is `value`."""
 
     column: str
@@ -45,7 +45,7 @@ class Slice(Value):
     metrics: Metrics
 
 
-class Card(Value):
+class ModelCard(FrozenModel):
     """One version of a model, described. `classes` are multiclass labels in the order of the scores, else ()."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import sentry_sdk
 
-from perennial import __version__, triage
+from perennial import __version__, error_reporting
 from perennial.errors import ChecksFailed, DataError, RecordError, RequestError, SettingsError, StoreUnreachable
 from perennial.settings import Settings, load_settings
 from tests.support.processes import ROOT, python
@@ -16,7 +16,7 @@ SECRET = "Ms. Henrietta Quill, 4111-1111"
 
 @pytest.fixture
 def watched(sentry: SentryReceiver) -> SentryReceiver:
-    triage.init_triage(settings(sentry), "service", model="small", version=3)
+    error_reporting.init_error_reporting(settings(sentry), "service", model="small", version=3)
     return sentry
 
 
@@ -35,14 +35,14 @@ def raised(error: Exception) -> Exception:
 
 
 def sent(sentry: SentryReceiver) -> Event:
-    triage.flush()
+    error_reporting.flush()
     (event,) = sentry.wait_for(1)
     return event
 
 
 def test_an_issue_says_which_release_component_model_and_version(watched: SentryReceiver):
-    triage.tag(flow_run="b1c2", flow_run_url="http://127.0.0.1:4200/runs/flow-run/b1c2")
-    triage.report(
+    error_reporting.tag(flow_run="b1c2", flow_run_url="http://127.0.0.1:4200/runs/flow-run/b1c2")
+    error_reporting.report(
         raised(StoreUnreachable("redis://127.0.0.1:1 does not answer; start it")), group=("service", "store"), version=4
     )
     event = sent(watched)
@@ -59,11 +59,11 @@ def test_an_issue_says_which_release_component_model_and_version(watched: Sentry
 
 
 def test_a_failed_flow_a_poisoned_record_and_a_service_error_are_three_issues(watched: SentryReceiver):
-    triage.report(raised(DataError("empty table")), group=("flow", "retrain", "small"))
-    triage.report(raised(DataError("another empty table")), group=("flow", "retrain", "small"))
-    triage.report(raised(RecordError("truncated")), group=("record", "small"))
-    triage.report(raised(RuntimeError("boom")), group=("service", "/predict"))
-    triage.flush()
+    error_reporting.report(raised(DataError("empty table")), group=("flow", "retrain", "small"))
+    error_reporting.report(raised(DataError("another empty table")), group=("flow", "retrain", "small"))
+    error_reporting.report(raised(RecordError("truncated")), group=("record", "small"))
+    error_reporting.report(raised(RuntimeError("boom")), group=("service", "/predict"))
+    error_reporting.flush()
     fingerprints = [tuple(event["fingerprint"]) for event in watched.wait_for(4)]
     assert fingerprints[0] == fingerprints[1] == ("flow", "retrain", "small", "DataError")
     assert len(set(fingerprints)) == 3
@@ -83,12 +83,12 @@ def test_a_failed_flow_a_poisoned_record_and_a_service_error_are_three_issues(wa
 )
 def test_no_value_of_a_row_leaves_the_machine(watched: SentryReceiver, error: Exception):
     error.__cause__ = raised(ValueError(f"inner {SECRET}"))
-    triage.report(raised(error), group=("record", "small"))
+    error_reporting.report(raised(error), group=("record", "small"))
     event = sent(watched)
     assert "Henrietta" not in "".join(watched.bodies)
     outer = event["exception"]["values"][-1]
     assert outer["type"] == type(error).__name__
-    assert "tests/perennial/test_triage.py line" in outer["value"]
+    assert "tests/perennial/test_error_reporting.py line" in outer["value"]
     assert outer["value"].endswith("raised")  # the function in which it was raised
 
 
@@ -97,39 +97,39 @@ def test_what_the_sdk_would_gather_is_dropped(watched: SentryReceiver):
     sentry_sdk.set_extra("row", SECRET)
     sentry_sdk.set_user({"username": SECRET})
     sentry_sdk.set_context("row", {"password": SECRET})
-    triage.report(raised(RuntimeError("boom")), group=("service", "/predict"))
+    error_reporting.report(raised(RuntimeError("boom")), group=("service", "/predict"))
     event = sent(watched)
     assert not event.keys() & {"extra", "user", "request", "breadcrumbs", "modules"}
     assert "Henrietta" not in "".join(watched.bodies)
 
 
 def test_the_column_of_a_bad_request_is_a_tag(watched: SentryReceiver):
-    triage.report(raised(RequestError("bad", row=2, column="income")), group=("service", "/predict"))
+    error_reporting.report(raised(RequestError("bad", row=2, column="income")), group=("service", "/predict"))
     assert sent(watched)["tags"]["column"] == "income"
 
 
 def test_passwords_in_addresses_are_taken_out(watched: SentryReceiver):
-    triage.report(raised(StoreUnreachable("redis://me:hunter2@example.org:6379 does not answer")), group=("store",))
+    error_reporting.report(raised(StoreUnreachable("redis://me:hunter2@example.org:6379 does not answer")), group=("store",))
     assert sent(watched)["exception"]["values"][-1]["value"] == "redis://***@example.org:6379 does not answer"
 
 
 def test_a_mark_can_be_taken_away(watched: SentryReceiver):
-    triage.tag(version=None)
-    triage.report(raised(RuntimeError("boom")), group=("service",))
+    error_reporting.tag(version=None)
+    error_reporting.report(raised(RuntimeError("boom")), group=("service",))
     assert "version" not in sent(watched)["tags"]
 
 
 def test_a_message_without_an_error_is_not_sent(watched: SentryReceiver):
     sentry_sdk.capture_message(SECRET)
-    triage.report(raised(RuntimeError("boom")), group=("service",))
+    error_reporting.report(raised(RuntimeError("boom")), group=("service",))
     sent(watched)
 
 
 CRASH = f"""
 import os, threading
 from perennial.settings import load_settings
-from perennial.triage import init_triage
-init_triage(load_settings(os.environ), "worker")
+from perennial.error_reporting import init_error_reporting
+init_error_reporting(load_settings(os.environ), "worker")
 def fail(): raise ValueError({SECRET!r})
 thread = threading.Thread(target=fail, name="inner")
 thread.start(); thread.join()
@@ -148,12 +148,12 @@ def test_an_error_nobody_caught_is_sent_from_any_thread(sentry: SentryReceiver):
 
 def test_without_a_dsn_nothing_happens(monkeypatch: pytest.MonkeyPatch, sentry: SentryReceiver):
     monkeypatch.setenv("SENTRY_DSN", sentry.dsn)  # only the settings count
-    triage.init_triage(Settings(), "service", model="small")
-    triage.report(raised(RuntimeError("boom")), group=("service",))
-    triage.flush()
+    error_reporting.init_error_reporting(Settings(), "service", model="small")
+    error_reporting.report(raised(RuntimeError("boom")), group=("service",))
+    error_reporting.flush()
     assert sentry.items == []
 
 
 def test_a_malformed_dsn_names_the_variable():
     with pytest.raises(SettingsError, match="SENTRY_DSN is not a DSN"):
-        triage.init_triage(load_settings({"SENTRY_DSN": "nonsense"}), "service")
+        error_reporting.init_error_reporting(load_settings({"SENTRY_DSN": "nonsense"}), "service")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perennial.encoder import Encoder
 from perennial.errors import RequestError
 from perennial.features import CompiledFeatures, compile_features, fit_features
+from perennial.row_encoder import RowEncoder
 from perennial.schema import Schema, cast_rows, check_row, infer_schema
 from perennial.spec import parse_spec
 
@@ -104,20 +104,20 @@ def training_frame() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Schema, CompiledFeatures, Encoder]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Schema, CompiledFeatures, RowEncoder]:
     base = tmp_path_factory.mktemp("spec")
     (base / "own.py").write_text(OWN, encoding="utf-8")
     raw = {"name": "m", "task": "binary", "target": "late", "event_time": "asked_at", "sources": {"rows": {"path": "rows.csv"}}}
     spec, frame = parse_spec({**raw, "features": FEATURES}, "the test"), training_frame()
     features = fit_features(spec, frame, base)
-    return infer_schema(spec, frame), compile_features(features, base), Encoder(features, base)
+    return infer_schema(spec, frame), compile_features(features, base), RowEncoder(features, base)
 
 
 @settings(deadline=None, max_examples=60)
 @given(rows=st.lists(st.tuples(ROWS, TIMES), min_size=1, max_size=4))
 @example(rows=[(dict.fromkeys(("amount", "gate", "rate", "express", "gift", "shop", "opened", "cost")), NOON)])
 def test_a_row_alone_is_encoded_as_in_a_table(
-    parts: tuple[Schema, CompiledFeatures, Encoder], rows: list[tuple[dict[str, Any], datetime]]
+    parts: tuple[Schema, CompiledFeatures, RowEncoder], rows: list[tuple[dict[str, Any], datetime]]
 ) -> None:
     schema, compiled, encoder = parts
     times = pl.Series("asked_at", [time for _, time in rows], dtype=pl.Datetime("us", "UTC"))
@@ -127,7 +127,7 @@ def test_a_row_alone_is_encoded_as_in_a_table(
         np.testing.assert_array_equal(one, other, err_msg=name, strict=True)
 
 
-def test_the_training_rows_are_encoded_as_in_the_training_table(parts: tuple[Schema, CompiledFeatures, Encoder]) -> None:
+def test_the_training_rows_are_encoded_as_in_the_training_table(parts: tuple[Schema, CompiledFeatures, RowEncoder]) -> None:
     schema, compiled, encoder = parts
     frame = training_frame()
     rows = frame.select(schema.names).to_dicts()
@@ -136,13 +136,13 @@ def test_the_training_rows_are_encoded_as_in_the_training_table(parts: tuple[Sch
     assert np.isfinite(np.array(encoded)).any(axis=0).all(), "each feature has a value in some row"
 
 
-def test_a_missing_column_is_named(parts: tuple[Schema, CompiledFeatures, Encoder]) -> None:
+def test_a_missing_column_is_named(parts: tuple[Schema, CompiledFeatures, RowEncoder]) -> None:
     with pytest.raises(RequestError, match="column 'amount' is missing; send null") as caught:
         parts[2].encode({}, NOON)
     assert caught.value.column == "amount"
 
 
-def test_a_naive_event_time_is_read_as_utc(parts: tuple[Schema, CompiledFeatures, Encoder]) -> None:
+def test_a_naive_event_time_is_read_as_utc(parts: tuple[Schema, CompiledFeatures, RowEncoder]) -> None:
     row = dict.fromkeys(parts[0].names)
     naive = parts[2].encode(row, datetime(2024, 7, 1, 12, 30))  # noqa: DTZ001 - the naive time is the point
     np.testing.assert_array_equal(naive, parts[2].encode(row, NOON))

@@ -1,4 +1,4 @@
-"""Error triage: sends errors, and nothing else, to the Sentry of the settings.
+"""Error reporting: sends errors, and nothing else, to the Sentry of the settings.
 
 What leaves the machine is where an error happened and in which model, version and run; never a value of a row. So
 messages are withheld unless their class is known to speak of the machinery only, and the integrations of the SDK that
@@ -50,7 +50,7 @@ _SPOKEN_LIBRARIES = ("httpx", "httpcore")
 """Not redis: its server quotes the arguments of a command it refuses."""
 
 
-def init_triage(settings: Settings, component: str, **tags: Tag) -> None:
+def init_error_reporting(settings: Settings, component: str, **tags: Tag) -> None:
     """Send this process's errors to `settings.sentry_dsn`; does nothing without one. SettingsError when it is malformed."""
     if settings.sentry_dsn is None:
         return

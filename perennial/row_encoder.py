@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from perennial.cells import check_value, parse_time
 from perennial.errors import RequestError
 from perennial.features import CROSS_SEPARATOR, MICROSECOND, FeatureSet, compile_features, single_column
 from perennial.schema import POLARS
 from perennial.spec import FeatureSpec, feature_columns
+from perennial.value_types import check_value, parse_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAN = math.nan
@@ -32,7 +32,7 @@ Number = Callable[[Row], float | None]
 Text = Callable[[Row], str | None]
 
 
-class Encoder:
+class RowEncoder:
     """Encodes one row; built once per model, safe to share between threads."""
 
     def __init__(self, features: FeatureSet, base: Path) -> None:

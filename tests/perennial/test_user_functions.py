@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from perennial.errors import FunctionError
-from perennial.functions import load_function
+from perennial.user_functions import load_function
 
 
 def write(directory: Path, text: str, name: str = "own.py") -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from perennial.cells import Dtype, check_value, parse_time
+from perennial.value_types import Dtype, check_value, parse_time
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 

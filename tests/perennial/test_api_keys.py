@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from perennial.api_keys import SHORTEST, authorization, configured_keys
 from perennial.errors import SettingsError
-from perennial.keys import SHORTEST, authorization, configured_keys
 from perennial.settings import Settings, load_settings
 
 FIRST, SECOND, THIRD = "first-key-of-the-test", "second-key-of-the-test", "third-key-of-the-test"

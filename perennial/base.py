@@ -1,0 +1,51 @@
+"""Base classes of declared values: `FrozenModel` for values in memory, `StoredModel` for files that outlive a process.
+
+A stored value carries `format`, the version of its file format. A reader asks `read_stored`, which looks at that number
+before anything else, so that a file of a newer release is refused by name instead of failing on a key nobody knows here.
+"""
+
+from typing import Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from perennial.errors import NewerFormat
+
+FORMAT = 1
+"""Format of every stored value that this release writes, and the newest it reads."""
+
+Stored = TypeVar("Stored", bound="StoredModel")
+
+
+class FrozenModel(BaseModel):
+    """An immutable value, compared by content; an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class StoredModel(FrozenModel):
+    """A value that is written to a file; `format` is its first key."""
+
+    format: Literal[1] = FORMAT
+
+
+def read_stored(kind: type[Stored], content: bytes, where: str) -> Stored:
+    """The value in a file's content; `where` is what messages call the file.
+
+    Raises NewerFormat when a newer release wrote it, and what pydantic raises (ValidationError) for anything else.
+    """
+    refuse_newer(content, where)
+    return kind.model_validate_json(content)
+
+
+def refuse_newer(content: bytes, where: str) -> None:
+    """Raise NewerFormat when this JSON object says that it has a higher format than this release knows."""
+    try:
+        raw = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return  # the reader's own validation says what is wrong with it
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise NewerFormat(
+            f"{where} was written by a newer release of Perennial (format {found}, this one reads {FORMAT}): upgrade this one"
+        )
