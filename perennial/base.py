@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from perennial.errors import NewerFormat
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 """Format of every stored value that this release writes, and the newest it reads."""
 
 Stored = TypeVar("Stored", bound="StoredModel")
