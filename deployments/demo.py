@@ -32,8 +32,8 @@ from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 from service.store import connect
-from tasks.ingest import assemble
-from tasks.replay import TIME, prepare
+from tasks.data.ingest import assemble
+from tasks.serving.replay import TIME, prepare
 
 SPEC = Path(__file__).resolve().parent.parent / "examples" / "flights.toml"
 

@@ -17,7 +17,7 @@ from deployments.witness import Run
 from monitoring.state import WindowResult
 from monitoring.window import Window
 from perennial.spec import ModelSpec
-from tasks.replay import TIME, Client, Sent, Tick, ticks
+from tasks.serving.replay import TIME, Client, Sent, Tick, ticks
 
 ROLLING = 4
 """Windows over which the display averages a metric: one is noise."""

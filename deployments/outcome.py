@@ -24,7 +24,7 @@ from perennial.errors import StackError
 from perennial.model import CARD_FILE
 from perennial.model_card import ModelCard
 from perennial.spec import ModelSpec
-from tasks.replay import Sent
+from tasks.serving.replay import Sent
 
 FEED_PATIENCE = 60.0
 """Seconds until events that were confirmed can be read back: the server writes them to its database every few."""

@@ -22,7 +22,7 @@ from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.model_card import ModelCard
 from perennial.registry import CHAMPION, Move
-from tasks.replay import Sent
+from tasks.serving.replay import Sent
 
 REFUSALS = {MODEL_HELD: "held", MODEL_REJECTED: "rejected"}
 

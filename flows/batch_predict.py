@@ -2,10 +2,10 @@
 
 from prefect import flow
 
-from tasks.batch import score
 from tasks.hooks import report_failure, run_name
 from tasks.job import begin
-from tasks.publish import require_champion
+from tasks.promotion.publish import require_champion
+from tasks.serving.batch_predict import score
 
 
 @flow(name="batch-predict", flow_run_name=run_name, on_failure=[report_failure])

@@ -4,7 +4,7 @@ from prefect import flow
 
 from tasks.hooks import report_failure, run_name
 from tasks.job import begin
-from tasks.watch import follow
+from tasks.serving.monitor import follow
 
 
 @flow(name="monitor", flow_run_name=run_name, on_failure=[report_failure])

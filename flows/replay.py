@@ -4,8 +4,8 @@ from prefect import flow
 
 from tasks.hooks import report_failure, run_name
 from tasks.job import begin
-from tasks.replay import Sent
-from tasks.replay import replay as live_through
+from tasks.serving.replay import Sent
+from tasks.serving.replay import replay as live_through
 
 
 @flow(name="replay", flow_run_name=run_name, on_failure=[report_failure])

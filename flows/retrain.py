@@ -6,23 +6,23 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from tasks.announce import announce_decline, announce_outcome, announce_start
-from tasks.assemble import assemble
-from tasks.calibrate import calibrate
-from tasks.decline import cause_of, read_request, settled
-from tasks.evaluate import evaluate
-from tasks.features import prepare
-from tasks.fit import fit
-from tasks.gate import gate
+from tasks.data.retraining_data import choose, gather, validate_log
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import begin
-from tasks.publish import publish, require_champion, settle
-from tasks.receipt import answer, take
-from tasks.retrain_data import choose, gather, validate_log
-from tasks.show import show_outcome
-from tasks.split import hold_out_for_gate
-from tasks.track import Training, track
-from tasks.tune import keep_or_tune
+from tasks.promotion.gate import gate
+from tasks.promotion.publish import publish, require_champion, settle
+from tasks.promotion.receipt import answer, take
+from tasks.promotion.retrain_request import cause_of, read_request, settled
+from tasks.reporting.announce import announce_decline, announce_outcome, announce_start
+from tasks.reporting.artifacts import show_outcome
+from tasks.reporting.track import Training, track
+from tasks.training.assemble import assemble
+from tasks.training.calibrate import calibrate
+from tasks.training.evaluate import evaluate
+from tasks.training.fit import fit
+from tasks.training.split import hold_out_for_gate
+from tasks.training.training_data import prepare
+from tasks.training.tune import keep_or_tune
 
 
 @flow(name="retrain", flow_run_name=run_name, on_failure=[report_failure, announce_failure])

@@ -3,23 +3,23 @@
 from prefect import flow
 
 from perennial.model_card import Cause
-from tasks.announce import announce_outcome
-from tasks.assemble import assemble
-from tasks.calibrate import calibrate
-from tasks.datasets import mark_first
-from tasks.evaluate import evaluate
-from tasks.features import prepare
-from tasks.fit import fit
-from tasks.gate import gate
+from tasks.data.datasets import mark_first
+from tasks.data.ingest import ingest
+from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
-from tasks.ingest import ingest
 from tasks.job import begin
-from tasks.publish import champion_of, publish, settle
-from tasks.show import show_checks, show_outcome, show_trials
-from tasks.split import hold_out_test
-from tasks.track import Training, track
-from tasks.tune import tune
-from tasks.validate import validate
+from tasks.promotion.gate import gate
+from tasks.promotion.publish import champion_of, publish, settle
+from tasks.reporting.announce import announce_outcome
+from tasks.reporting.artifacts import show_checks, show_outcome, show_trials
+from tasks.reporting.track import Training, track
+from tasks.training.assemble import assemble
+from tasks.training.calibrate import calibrate
+from tasks.training.evaluate import evaluate
+from tasks.training.fit import fit
+from tasks.training.split import hold_out_test
+from tasks.training.training_data import prepare
+from tasks.training.tune import tune
 
 
 @flow(name="train", flow_run_name=run_name, on_failure=[report_failure])

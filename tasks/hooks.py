@@ -36,9 +36,9 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
     """Write down and tell Prefect that a retraining failed."""
     from monitoring import events
     from monitoring.events import RetrainRequest
-    from tasks.announce import retrain_happening, tell
     from tasks.job import open_job
-    from tasks.receipt import write_outcome
+    from tasks.promotion.receipt import write_outcome
+    from tasks.reporting.announce import retrain_happening, tell
 
     try:
         job = open_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))

@@ -13,7 +13,7 @@ import pytest
 
 from deployments.baseline import open_baseline
 from monitoring.events import DRIFT_DETECTED
-from tasks.ingest import assemble
+from tasks.data.ingest import assemble
 from tests.support.processes import ROOT
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage, perennial, stage
 from tests.support.waiting import wait_until

@@ -17,7 +17,7 @@ from monitoring.window import window_at
 from perennial.metrics import Metrics
 from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.registry import Move
-from tasks.replay import Sent
+from tasks.serving.replay import Sent
 
 MARCH = datetime(2013, 3, 1, tzinfo=UTC)
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)

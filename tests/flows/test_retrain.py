@@ -17,7 +17,7 @@ from tasks.job import Job, open_job
 from tests.flows.asking import artifacts, runs, told
 from tests.support.models import TASKS, write_small
 from tests.tasks.making import later_frame, log_rows
-from tests.tasks.test_decline import EVENT_ID, event
+from tests.tasks.promotion.test_retrain_request import EVENT_ID, event
 
 
 def serving(home: Path, task: Task = "binary") -> tuple[Job, Model]:

@@ -40,8 +40,8 @@ def test_the_level_of_the_settings_counts_and_a_second_call_replaces_the_first(
 ):
     configure_logging(Settings(), "one")
     configure_logging(Settings(log_level="ERROR"), "two")
-    logging.getLogger("tasks.fit").warning("hidden")
-    logging.getLogger("tasks.fit").error("shown")
+    logging.getLogger("tasks.training.fit").warning("hidden")
+    logging.getLogger("tasks.training.fit").error("shown")
     assert capsys.readouterr().err.count("\n") == 1
     assert len(ours(root)) == 1
 

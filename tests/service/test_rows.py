@@ -21,7 +21,7 @@ from service.layout import Layout
 from service.requests import Instances, parse_instances
 from service.rows import Row, read_rows
 from service.table import Table, read_table
-from tests.perennial.test_encoder import FEATURES, OWN, ROWS, TIMES, training_frame
+from tests.perennial.test_row_encoder import FEATURES, OWN, ROWS, TIMES, training_frame
 from tests.support import models
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)

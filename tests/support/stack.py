@@ -27,7 +27,7 @@ from perennial.model_card import ModelCard
 from perennial.registry import Registry
 from perennial.spec import ModelSpec, load_spec
 from service.store import connect
-from tasks.replay import ID, Client, Tick, prepare, ticks
+from tasks.serving.replay import ID, Client, Tick, prepare, ticks
 from tests.support.isolation import REDIS
 from tests.support.processes import ROOT, python
 from tests.support.store import own_database

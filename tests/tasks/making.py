@@ -9,9 +9,9 @@ from monitoring.archive import Archive
 from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.spec import Task
-from tasks.datasets import keep
-from tasks.features import Material, make_material
+from tasks.data.datasets import keep
 from tasks.job import Job, open_job
+from tasks.training.training_data import Material, make_material
 from tests.support.models import START, small_frame, write_small
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,0 +1,96 @@
+"""Retraining data: the first dataset version and the labelled rows of the prediction log, and nothing else.
+
+No row and no label that the service had not been asked or told by now: a replay must not peek at the future.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from monitoring.archive import LABEL_TYPES, Archive, as_table
+from perennial.model import Model
+from perennial.schema import cast_frame, cast_series
+from perennial.spec import ModelSpec, RetrainSpec, Task, WindowSpec
+from tasks.data.datasets import Dataset, first_dataset, keep
+from tasks.data.validate import Checks, check_dataset
+from tasks.job import Job
+from tasks.task_defaults import step
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows to learn from, and a weight for each, or None where all weigh the same."""
+
+    rows: pl.DataFrame
+    weights: NDArray[np.float64] | None
+
+
+def gather_rows(job: Job, champion: Model) -> Dataset:
+    """First dataset and labelled log, one above the other in time, kept as a dataset version of their own."""
+    first = first_dataset(job.home)
+    usable, _ = check_dataset(job, first)
+    archive = Archive(job.home, job.spec.task, champion.card.schema_)
+    logged = archive.labelled().collect()
+    table = as_table(logged, champion.card.schema_, labels=True)
+    if job.spec.id:
+        table = table.with_columns(logged["_id"].alias(job.spec.id))
+    merged = merge(job.spec, cast_frame(usable, champion.card.schema_), table)
+    origin = (f"dataset {first.manifest.fingerprint}", f"prediction log ({logged.height} labelled rows)")
+    return keep(merged, job.spec.event_time, job.home, origin, job.now)
+
+
+def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
+    """The columns a model needs of both tables, sorted in time; of rows with one id the log's copy gives way."""
+    wanted = [column for column in dict.fromkeys((spec.id, spec.event_time, spec.target, *spec.inputs)) if column]
+    older, newer = (_labels_alike(spec.task, spec.target, frame.select(wanted)) for frame in (first, logged))
+    if spec.id:
+        known = older.get_column(spec.id).cast(pl.String)
+        older = older.with_columns(known)
+        newer = newer.filter(~pl.col(spec.id).is_in(known.implode()))
+    return pl.concat([older, newer]).sort(spec.event_time, nulls_last=True, maintain_order=True)
+
+
+def check_gathered(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
+    """Validate gathered rows; only columns that the log has are checked, for a service is not asked for the others."""
+    spec = job.spec
+    own = {spec.id, spec.event_time, spec.target, *spec.inputs}
+    columns = {name: check for name, check in spec.checks.columns.items() if name in own}
+    checks = spec.checks.model_copy(update={"columns": columns})
+    return check_dataset(replace(job, spec=spec.model_copy(update={"checks": checks})), dataset)
+
+
+def choose_rows(frame: pl.DataFrame, event_time: str, retrain: RetrainSpec, window: WindowSpec) -> pl.DataFrame:
+    """All rows, or those of the trailing windows."""
+    newest = frame[event_time].max()
+    if retrain.data != "trailing" or not isinstance(newest, datetime):
+        return frame
+    return frame.filter(pl.col(event_time) > newest - retrain.windows * window.length)
+
+
+def recency_weights(frame: pl.DataFrame, event_time: str, half_life: timedelta) -> NDArray[np.float64]:
+    """A weight per row that halves with each `half_life` of age; their mean is 1, so that regularisation keeps its meaning."""
+    seconds = frame.select((pl.col(event_time).max() - pl.col(event_time)).dt.total_seconds()).to_series().to_numpy()
+    weights: NDArray[np.float64] = np.exp2(-seconds / half_life.total_seconds())
+    return np.asarray(weights / weights.mean())
+
+
+def select_rows(job: Job, frame: pl.DataFrame) -> Chosen:
+    """The rows a retraining learns from, as the spec says, and their weights."""
+    retrain = job.spec.retrain
+    chosen = choose_rows(frame, job.spec.event_time, retrain, job.spec.window)
+    weights = recency_weights(chosen, job.spec.event_time, retrain.half_life) if retrain.data == "weighted" else None
+    return Chosen(chosen, weights)
+
+
+def _labels_alike(task_: Task, target: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Labels in the one type that the log keeps: a table may say 0 and 1 where the log says false and true."""
+    kind = LABEL_TYPES[task_]
+    return frame.with_columns(cast_series(frame[target], "string") if kind == pl.String else frame[target].cast(kind))
+
+
+gather = step("gather")(gather_rows)
+validate_log = step("validate")(check_gathered)
+choose = step("choose rows")(select_rows)

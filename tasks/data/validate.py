@@ -1,0 +1,195 @@
+"""Validate: what must hold before a table may train a model; bad rows go to quarantine, too many of them stop the training.
+
+A rule is a polars expression that is true for a bad row; all of them are judged in one pass and reported together.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+
+import polars as pl
+
+from perennial.base import FrozenModel
+from perennial.errors import ChecksFailed
+from perennial.spec import ColumnCheck, ModelSpec, feature_columns
+from tasks.data.datasets import SHORT, Dataset
+from tasks.job import Job
+from tasks.task_defaults import step
+
+EXAMPLES = 3
+"""Bad values shown per problem."""
+
+FUTURE = timedelta(days=1)
+"""How far an event time may lie ahead of the clock: time zones get mixed up, tomorrow does not happen yet."""
+
+OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
+"""Event times before this are a misread format."""
+
+_NUMERIC_OPERATIONS = ("difference", "ratio", "bins", "log")
+
+
+class Problem(FrozenModel):
+    """One thing wrong with one column: in how many rows, and some of the values."""
+
+    column: str
+    what: str
+    rows: int
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shown = f", such as {', '.join(self.examples)}" if self.examples else ""
+        return f"{self.column}: {self.what} in {self.rows:,} rows{shown}" if self.rows else f"{self.column}: {self.what}"
+
+
+class Checks(FrozenModel):
+    """What validation found: `problems` were survived, the bad rows are in `quarantine`."""
+
+    rows: int
+    bad_rows: int
+    unlabelled: int
+    problems: tuple[Problem, ...]
+    quarantine: str | None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """True of `bad` marks a row as bad; a null of it does not."""
+
+    column: str
+    what: str
+    bad: pl.Expr
+
+
+def check_dataset(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
+    """Good labelled rows of a dataset and what was found; the bad rows are written to the model's quarantine."""
+    file = job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
+    return check_table(dataset.frame, job.spec, file, job.now)
+
+
+def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: datetime) -> tuple[pl.DataFrame, Checks]:
+    """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples."""
+    _refuse(list(_missing_columns(frame, spec)), None)
+    rules = list(_rules(frame, spec, now))
+    verdicts = frame.select(rule.bad.fill_null(value=False).alias(str(i)) for i, rule in enumerate(rules))
+    bad = verdicts.select(pl.any_horizontal(pl.all())).to_series() if rules else pl.repeat(False, frame.height, eager=True)
+    found = [_problem(frame, rule, verdicts[str(i)]) for i, rule in enumerate(rules) if verdicts[str(i)].any()]
+    if bad.any():
+        _quarantine(frame, rules, verdicts, bad, quarantine)
+    kept = str(quarantine) if bad.any() else None
+    good = frame.filter(~bad)
+    labelled = good.drop_nulls(spec.target)
+    fatal = [*_broken(frame, good, labelled, spec), *_too_many(found, int(bad.sum()), frame.height, spec)]
+    _refuse(fatal, kept)
+    unlabelled = good.height - labelled.height
+    checks = Checks(rows=frame.height, bad_rows=int(bad.sum()), unlabelled=unlabelled, problems=tuple(found), quarantine=kept)
+    return labelled, checks
+
+
+def _refuse(problems: list[Problem], quarantine: str | None) -> None:
+    if not problems:
+        return
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    hint = f"\nthe bad rows are in {quarantine}" if quarantine else ""
+    raise ChecksFailed(f"the data does not keep its contract; correct it, or the spec:\n{lines}{hint}")
+
+
+def _missing_columns(frame: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
+    identity = (spec.id,) if spec.id else ()
+    for column in dict.fromkeys((*identity, spec.event_time, spec.target, *spec.inputs, *spec.checks.columns)):
+        if column not in frame.columns:
+            near = get_close_matches(column, frame.columns, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(frame.columns)}"
+            yield Problem(column=column, what=f"is not in the table; {hint}", rows=0)
+
+
+def _rules(frame: pl.DataFrame, spec: ModelSpec, now: datetime) -> Iterator[Rule]:
+    time = pl.col(spec.event_time)
+    yield Rule(spec.event_time, "has no readable time", time.is_null())
+    yield Rule(spec.event_time, f"lies after {now + FUTURE:%Y-%m-%d %H:%M}, in the future", time > now + FUTURE)
+    yield Rule(spec.event_time, f"lies before {OLDEST:%Y}", time < OLDEST)
+    if spec.id:
+        yield Rule(spec.id, "is null", pl.col(spec.id).is_null())
+        yield Rule(spec.id, "repeats an earlier row's", pl.col(spec.id).is_not_null() & ~pl.col(spec.id).is_first_distinct())
+    yield _target_rule(spec)
+    for column in numeric_inputs(spec):
+        yield Rule(column, "is not a number", _number(column).is_null() & pl.col(column).is_not_null())
+    for column in spec.inputs:
+        if frame.schema[column].is_float():
+            yield Rule(column, "is infinite", pl.col(column).is_infinite())
+    for column, check in spec.checks.columns.items():
+        yield from _column_rules(column, check, frame.schema[column])
+
+
+def numeric_inputs(spec: ModelSpec) -> tuple[str, ...]:
+    """Inputs that the spec declares numeric, by kind or by an operation on numbers."""
+    named = [
+        column
+        for name, feature in spec.features.items()
+        if feature.operation in _NUMERIC_OPERATIONS or (feature.operation == "column" and feature.kind == "numeric")
+        for column in feature_columns(name, feature, spec.event_time)
+    ]
+    return tuple(dict.fromkeys(named))
+
+
+def _target_rule(spec: ModelSpec) -> Rule:
+    target, number = pl.col(spec.target), _number(spec.target)
+    match spec.task:
+        case "binary":
+            return Rule(
+                spec.target, "is neither 0 nor 1", target.is_not_null() & ~number.is_in([0.0, 1.0]).fill_null(value=False)
+            )
+        case "regression":
+            return Rule(spec.target, "is not a finite number", target.is_not_null() & ~number.is_finite().fill_null(value=False))
+        case "multiclass":
+            return Rule(spec.target, "is an empty text", target.cast(pl.String) == "")
+
+
+def _column_rules(column: str, check: ColumnCheck, dtype: pl.DataType) -> Iterator[Rule]:
+    value = pl.col(column) if dtype.is_numeric() else _number(column)
+    if check.min is not None:
+        yield Rule(column, f"is below {check.min:g}", value < check.min)
+    if check.max is not None:
+        yield Rule(column, f"is above {check.max:g}", value > check.max)
+    if check.allowed is not None:
+        yield Rule(column, f"is none of {', '.join(check.allowed)}", ~pl.col(column).cast(pl.String).is_in(list(check.allowed)))
+
+
+def _number(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.Float64, strict=False)
+
+
+def _problem(frame: pl.DataFrame, rule: Rule, bad: pl.Series) -> Problem:
+    values = frame[rule.column].filter(bad)
+    shown = values.drop_nulls().unique(maintain_order=True).head(EXAMPLES)
+    return Problem(column=rule.column, what=rule.what, rows=values.len(), examples=tuple(map(repr, shown.to_list())))
+
+
+def _quarantine(frame: pl.DataFrame, rules: list[Rule], verdicts: pl.DataFrame, bad: pl.Series, file: Path) -> None:
+    """Bad rows as they came, and in `_reasons` everything that is wrong with each."""
+    reasons = [pl.when(verdicts[str(i)].filter(bad)).then(pl.lit(f"{rule.column} {rule.what}")) for i, rule in enumerate(rules)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    frame.filter(bad).with_columns(pl.concat_list(reasons).list.drop_nulls().alias("_reasons")).write_parquet(file)
+
+
+def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
+    """What no quarantine can heal: columns of nulls, too few rows, a target that says nothing."""
+    for column, check in spec.checks.columns.items():
+        nulls = frame[column].null_count()
+        if nulls > check.max_null_rate * frame.height:
+            what = f"is null ({nulls / frame.height:.1%}; the spec lets {check.max_null_rate:.1%} through)"
+            yield Problem(column=column, what=what, rows=nulls)
+    if labelled.height < spec.checks.min_rows:
+        known = f"is known for only {labelled.height:,} of {good.height:,} good rows"
+        what = f"{known}; checks.min_rows asks for {spec.checks.min_rows:,}"
+        yield Problem(column=spec.target, what=what, rows=0)
+    elif labelled[spec.target].n_unique() < 2:
+        yield Problem(column=spec.target, what=f"is always {labelled[spec.target][0]!r}: there is nothing to learn", rows=0)
+
+
+def _too_many(found: list[Problem], bad: int, rows: int, spec: ModelSpec) -> list[Problem]:
+    return found if bad > spec.checks.max_bad_rows * rows else []
+
+
+validate = step("validate")(check_dataset)

@@ -1,0 +1,1 @@
+"""From a model to a version: requests to retrain, publication, the gate's decision, and the move of the champion alias."""

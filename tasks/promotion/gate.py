@@ -1,0 +1,90 @@
+"""Gate: may the challenger replace the champion? Judged on labelled rows newer than anything either was trained on."""
+
+import math
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import AwareDatetime
+
+from perennial.base import FrozenModel
+from perennial.labels import encode_labels
+from perennial.metrics import higher_is_better, score
+from perennial.model import Model
+from perennial.schema import cast_series
+from perennial.spec import ModelSpec
+from tasks.job import Job
+from tasks.task_defaults import step
+
+Decision = Literal["promote", "hold", "reject"]
+
+
+class Verdict(FrozenModel):
+    """The gate's decision and what it rests on; the metrics are None where nothing could be compared."""
+
+    decision: Decision
+    reason: str
+    metric: str
+    challenger: float | None = None
+    champion: float | None = None
+    champion_version: int | None = None
+    rows: int = 0
+    since: AwareDatetime | None = None
+
+
+def judge(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame) -> Verdict:
+    """Compare both models as they would serve. Without a champion the challenger is promoted unopposed."""
+    metric = job.spec.objective_metric
+    if champion is None:
+        return Verdict(decision="promote", reason="the first model: nothing serves yet", metric=metric)
+    since = max(challenger.card.until, champion.card.until)
+    rows = holdout.filter(pl.col(job.spec.event_time) > since).drop_nulls(job.spec.target)
+    if (excuse := _cannot_judge(job.spec, rows, since)) is not None:
+        return Verdict(
+            decision="hold", reason=excuse, metric=metric, rows=rows.height, since=since, champion_version=champion.card.version
+        )
+    old, new = (measure(job.spec, model, rows) for model in (champion, challenger))
+    decision, reason = decide(metric, new, old, job.spec.gate.min_gain)
+    return Verdict(
+        decision=decision,
+        reason=f"{reason} on {rows.height:,} rows since {since:%Y-%m-%d %H:%M}, newer than both trainings",
+        metric=metric,
+        challenger=new,
+        champion=old,
+        champion_version=champion.card.version,
+        rows=rows.height,
+        since=since,
+    )
+
+
+def decide(metric: str, challenger: float, champion: float, min_gain: float) -> tuple[Decision, str]:
+    """Promote when the relative gain is positive and at least `min_gain`."""
+    better = challenger - champion if higher_is_better(metric) else champion - challenger
+    gain = better / abs(champion) if champion else math.copysign(math.inf, better) if better else 0.0
+    text = f"{metric} {challenger:.5g} against the champion's {champion:.5g} ({gain:+.2%})"
+    if better > 0 and gain >= min_gain:
+        return "promote", text
+    return "reject", text + (f", less than the {min_gain:.2%} asked for" if better > 0 else ", no better")
+
+
+def measure(spec: ModelSpec, model: Model, rows: pl.DataFrame) -> float:
+    """The spec's metric of a model on labelled rows; a class it does not know has probability 0."""
+    predictions = np.asarray(model.predict_frame(rows))
+    target, classes = rows[spec.target], model.card.classes
+    if spec.task == "multiclass":
+        new = [name for name in cast_series(target, "string").unique().drop_nulls().sort() if name not in classes]
+        classes, predictions = (*classes, *new), np.pad(predictions, ((0, 0), (0, len(new))))
+    return score(spec.task, encode_labels(spec.task, classes, target), predictions).values[spec.objective_metric]
+
+
+def _cannot_judge(spec: ModelSpec, rows: pl.DataFrame, since: datetime) -> str | None:
+    where = f"labelled rows since {since:%Y-%m-%d %H:%M}, newer than both trainings"
+    if rows.height < spec.gate.min_rows:
+        return f"only {rows.height:,} {where}; gate.min_rows asks for {spec.gate.min_rows:,}"
+    if spec.task != "regression" and rows[spec.target].n_unique() < 2:
+        return f"all {rows.height:,} {where}, have the same {spec.target}: nothing can be compared"
+    return None
+
+
+gate = step("gate")(judge)

@@ -1,0 +1,235 @@
+"""Track: one W&B run per training, with its data, search, curves and files. The only file that imports wandb.
+
+Offline without a key, and never in the way: whatever W&B fails at is a warning, for the model is published already.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perennial.model import Model, gain_importance, to_files
+from perennial.spec import Task
+from tasks.data.datasets import SHORT, Dataset
+from tasks.job import Job
+from tasks.promotion.gate import Verdict
+from tasks.task_defaults import step
+from tasks.training.evaluate import Evaluation
+from tasks.training.fit import Fitted
+from tasks.training.tune import Tuned
+
+if TYPE_CHECKING:
+    import wandb
+
+POINTS = 50
+"""Points of a curve: enough to see its shape, few enough to draw at once."""
+
+_DIRECTORIES = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+"""W&B spreads over the home directory unless each of these is set: staged artifacts live outside the run's own."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything there is to tell about one training."""
+
+    model: Model
+    fitted: Fitted
+    evaluation: Evaluation
+    tuned: Tuned
+    verdict: Verdict
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of a line chart."""
+
+    title: str
+    x: str
+    y: str
+    points: tuple[tuple[float, float], ...]
+
+
+def track_training(job: Job, training: Training) -> None:
+    """Tell W&B; raises whatever W&B raises."""
+    import wandb
+
+    _keep_below(job.settings.home.absolute() / "wandb")
+    card = training.model.card
+    run = wandb.init(
+        project=job.settings.wandb_project,
+        dir=os.environ["WANDB_DIR"],
+        id=card.wandb_run,
+        name=f"{card.name} v{card.version}",
+        group=card.name,
+        job_type=card.cause.kind,
+        tags=[job.settings.environment, card.task],
+        config=_config(training),
+        settings=_settings(job),
+    )
+    try:
+        _log(run, training)
+    finally:
+        run.finish()
+
+
+def track_safely(job: Job, training: Training) -> bool:
+    """Tell W&B, or warn; returns whether it was told."""
+    try:
+        track_training(job, training)
+    except Exception as error:  # noqa: BLE001 - tracking must never undo a training
+        logger.warning("W&B did not take the training of %s version %d: %s", job.spec.name, training.model.card.version, error)
+        return False
+    return True
+
+
+def curves(task_: Task, evaluation: Evaluation) -> tuple[Curve, ...]:
+    """The plots that suit the task: ROC, precision-recall and calibration, or residuals."""
+    calibration = tuple((row.predicted, row.observed) for row in evaluation.calibration)
+    match task_:
+        case "binary":
+            return (*_ranking_curves(evaluation), Curve("Calibration", "predicted", "observed", calibration))
+        case "multiclass":
+            return (Curve("Calibration", "confidence", "accuracy", calibration),)
+        case "regression":
+            residuals = tuple((predicted, observed - predicted) for predicted, observed in calibration)
+            return (
+                Curve("Calibration", "predicted", "observed", calibration),
+                Curve("Residuals", "predicted", "mean residual", residuals),
+            )
+
+
+def _ranking_curves(evaluation: Evaluation) -> tuple[Curve, ...]:
+    """ROC and precision-recall at thresholds that cut the scores into equal parts; none with a single class."""
+    order = np.argsort(-evaluation.predictions, kind="stable")
+    hits = np.cumsum(evaluation.labels[order])
+    if not 0 < hits[-1] < hits.size:
+        return ()
+    at = np.unique(np.linspace(0, hits.size - 1, POINTS).astype(int))
+    recall, precision = hits[at] / hits[-1], hits[at] / (at + 1)
+    false_alarms = (at + 1 - hits[at]) / (hits.size - hits[-1])
+    return (
+        Curve("ROC", "false positive rate", "true positive rate", _points(false_alarms, recall)),
+        Curve("Precision-recall", "recall", "precision", _points(recall, precision)),
+    )
+
+
+def _points(x: Iterable[float], y: Iterable[float]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(a), float(b)) for a, b in zip(x, y, strict=True))
+
+
+def _keep_below(home: Path) -> None:
+    """Keep W&B's files below `home`, unless the person says where."""
+    for variable in _DIRECTORIES:
+        directory = Path(
+            os.environ.setdefault(variable, str(home / variable.removeprefix("WANDB_").removesuffix("_DIR").lower()))
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def _settings(job: Job) -> "wandb.Settings":
+    import wandb
+
+    mode = job.environ.get("WANDB_MODE") or ("online" if job.settings.wandb_api_key else "offline")
+    return wandb.Settings(
+        mode=mode,
+        init_timeout=job.settings.wandb_init_timeout,
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_save_requirements=False,
+    )
+
+
+def _config(training: Training) -> dict[str, Any]:
+    card = training.model.card
+    return {
+        **card.model_dump(
+            mode="json", include={"version", "task", "params", "rounds", "data", "git_commit", "parent", "cause", "bounds"}
+        ),
+        "spec": card.spec.model_dump(mode="json"),
+        "dataset": training.dataset.manifest.model_dump(mode="json", include={"fingerprint", "rows", "origin"}),
+    }
+
+
+def _log(run: "wandb.Run", training: Training) -> None:
+    card, fitted = training.model.card, training.fitted
+    metric = card.spec.objective_metric
+    for number in _thinned(len(fitted.curve)):
+        run.log({f"learning/{metric}": fitted.curve[number]}, step=number + 1)
+    importance = gain_importance(fitted.booster, card.features.names)
+    tables = {
+        "importance": _table(("feature", "gain"), sorted(importance.items(), key=lambda item: -item[1])),
+        "slices": _table(("column", "value", "rows", metric), [_slice_row(one, metric) for one in card.slices]),
+    }
+    if training.tuned.trials:
+        tables["trials"] = _trials(training.tuned)
+    run.log({**tables, **{f"plots/{curve.title}": _chart(curve) for curve in curves(card.task, training.evaluation)}})
+    run.summary.update({f"test/{name}": value for name, value in training.evaluation.metrics.values.items()})
+    run.summary.update({"version": card.version, **{f"gate/{key}": value for key, value in _verdict(training.verdict).items()}})
+    _keep_artifacts(run, training)
+
+
+def _thinned(count: int) -> list[int]:
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, 2 * POINTS))}) if count else []
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
+    import wandb
+
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+
+
+def _chart(curve: Curve) -> Any:
+    import wandb
+
+    return wandb.plot.line(_table((curve.x, curve.y), curve.points), curve.x, curve.y, title=curve.title)
+
+
+def _trials(tuned: Tuned) -> "wandb.Table":
+    names = tuple(tuned.params)
+    rows = [
+        (trial.number, trial.loss, float(np.mean(trial.rounds)), *(trial.params[name] for name in names))
+        for trial in tuned.trials
+    ]
+    return _table(("trial", "loss", "rounds", *names), rows)
+
+
+def _slice_row(one: Any, metric: str) -> tuple[str, str, int, float | None]:
+    return one.column, one.value, one.metrics.rows, one.metrics.values.get(metric)
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return verdict.model_dump(mode="json", exclude_none=True)
+
+
+def _keep_artifacts(run: "wandb.Run", training: Training) -> None:
+    """The version's files, and the dataset by reference: a mirror of the registry under the same aliases."""
+    import wandb
+
+    card = training.model.card
+    aliases = [f"v{card.version}", "challenger", *(["champion"] if training.verdict.decision == "promote" else [])]
+    model = wandb.Artifact(card.name, type="model", metadata={"version": card.version})
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in to_files(training.model).items():
+            (Path(folder) / name).write_bytes(content)
+        model.add_dir(folder)
+        run.log_artifact(model, aliases=aliases)
+    fingerprint = training.dataset.manifest.fingerprint
+    data = wandb.Artifact(f"{card.name}-data", type="dataset", metadata={"fingerprint": fingerprint})
+    data.add_reference((training.dataset.path / "data.parquet").as_uri(), checksum=False)
+    data.add_file(str(training.dataset.path / "manifest.json"))
+    run.log_artifact(data, aliases=[fingerprint[:SHORT], *aliases])
+
+
+track = step("track")(track_safely)

@@ -1,0 +1,45 @@
+"""Batch: score a whole table with the champion, into one Parquet file."""
+
+from pathlib import Path
+
+import polars as pl
+
+from perennial.errors import DataError
+from perennial.model import Model
+from perennial.spec import SourceSpec
+from tasks.data.ingest import in_utc
+from tasks.data.sources import read_source
+from tasks.job import Job
+from tasks.task_defaults import remote_step
+
+
+def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
+    """Read `source` (relative to where the flow runs), score its rows, and write id, event time, score and label to `output`.
+
+    The table holds the model's raw inputs, as a client would send them; scores of a multiclass model are a list per row.
+    """
+    rows = in_utc(read_source(source, SourceSpec(path=source), Path.cwd(), job.environ), job.spec.event_time)
+    scores = champion.predict_frame(rows)
+    labels = [champion.label_of(score) for score in scores.tolist()]
+    identity = [pl.col(job.spec.id)] if job.spec.id and job.spec.id in rows.columns else []
+    scored = rows.select(*identity, pl.col(job.spec.event_time)).with_columns(
+        pl.Series("score", scores.tolist(), dtype=pl.Float64 if scores.ndim == 1 else pl.List(pl.Float64)),
+        pl.Series("label", labels),
+        pl.lit(champion.card.version).alias("version"),
+    )
+    return _write(scored, Path(output).absolute())
+
+
+def _write(scored: pl.DataFrame, output: Path) -> Path:
+    """Whole or not at all: a reader never meets half a file."""
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scored.write_parquet(partial)
+        partial.replace(output)
+    except OSError as error:
+        raise DataError(f"cannot write the scores to {output}: {error}; give another `output`") from error
+    return output
+
+
+score = remote_step("score")(score_table)

@@ -1,0 +1,187 @@
+"""Replay: live through a table in event time, asking for predictions over HTTP and telling labels when they are due.
+
+The one rule that keeps it honest: nothing is sent before its time, and no answer is counted that was not given.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import orjson
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from perennial.api_keys import authorization
+from perennial.durations import parse_duration
+from perennial.errors import DataError, RequestError
+from perennial.spec import ModelSpec
+from tasks.data.ingest import assemble, parse_until
+from tasks.job import Job
+
+STEP = timedelta(hours=1)
+"""Event time per tick: the finest grain at which a table such as the flights (whole minutes) is worth a request."""
+
+MAX_ROWS = 5_000
+"""Rows per request; half of what the service takes by default."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+ID, TIME, LABEL = "_id", "_event_time", "_label"
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happens at one moment of event time: rows asked in [clock, clock + step), labels due by `clock`."""
+
+    clock: datetime
+    rows: Rows
+    labels: Rows
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the client saw: every request, and only what a reply confirmed; times as the client's clock has them."""
+
+    requests: int = 0
+    failed: int = 0
+    predictions: int = 0
+    labels: int = 0
+    failures: tuple[str, ...] = ()
+
+    def __add__(self, other: "Sent") -> "Sent":
+        return Sent(
+            self.requests + other.requests,
+            self.failed + other.failed,
+            self.predictions + other.predictions,
+            self.labels + other.labels,
+            (*self.failures, *other.failures)[:20],
+        )
+
+
+def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
+    """An assembled table as a replay needs it: `_id`, `_event_time`, `_label` and the raw inputs, in event-time order.
+
+    Rows that the spec gives no id are numbered in that order, so that a second replay sends the same ids.
+    Raises DataError naming the columns the table does not have.
+    """
+    _refuse_missing(table, spec)
+    identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
+    ordered = table.drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
+    return ordered.select(identity.alias(ID), pl.col(spec.event_time).alias(TIME), pl.col(spec.target).alias(LABEL), *spec.inputs)
+
+
+def ticks(
+    rows: pl.DataFrame, start: datetime, until: datetime | None, label_delay: timedelta, step: timedelta = STEP
+) -> Iterator[Tick]:
+    """The moments of [start, until), then those at which the labels still open fall due.
+
+    `rows` is what `prepare` returns; a row without a label is asked and never answered for.
+    """
+    asked = (
+        rows.filter(pl.col(TIME) >= start) if until is None else rows.filter(pl.col(TIME).is_between(start, until, closed="left"))
+    )
+    known = asked.filter(pl.col(LABEL).is_not_null()).select(ID, TIME, LABEL)
+    questions = _by_moment(asked.drop(LABEL), pl.col(TIME).dt.truncate(step))
+    answers = _by_moment(known, _ceil(pl.col(TIME) + label_delay, step))
+    for clock in sorted(questions.keys() | answers.keys()):
+        yield Tick(clock, _to_rows(questions.get(clock)), _to_rows(answers.get(clock)))
+
+
+class Client:
+    """Sends ticks to one service over one kept-alive connection; never tries again, so that nothing hides a failure."""
+
+    def __init__(self, url: str, timeout: float = 30.0, headers: Mapping[str, str] | None = None) -> None:
+        self.total = Sent()
+        # Loopback is never asked through the proxy of the environment.
+        local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+        sent = {**(headers or {}), "content-type": "application/json"}
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=sent, trust_env=not local)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._http.close()
+
+    def send(self, tick: Tick) -> Sent:
+        """Tell the labels that are due, then ask for the predictions; returns what came of it."""
+        told = [self._tell(part, tick.clock) for part in _parts(tick.labels)]
+        asked = [self._ask(part) for part in _parts(tick.rows)]
+        sent = sum((*told, *asked), Sent())
+        self.total += sent
+        return sent
+
+    def _ask(self, rows: Rows) -> Sent:
+        sent, reply = self._post("/predict", {"instances": [_instance(row) for row in rows]})
+        return sent + Sent(predictions=len(reply["predictions"])) if reply else sent
+
+    def _tell(self, rows: Rows, known_at: datetime) -> Sent:
+        labels = [{"id": row[ID], "label": row[LABEL], "event_time": known_at} for row in rows]
+        sent, reply = self._post("/feedback", {"labels": labels})
+        return sent + Sent(labels=len(rows)) if reply else sent
+
+    def _post(self, path: str, body: dict[str, Any]) -> tuple[Sent, Any]:
+        """The request counted, and the decoded reply; None where there is no good one."""
+        try:
+            reply = self._http.post(path, content=orjson.dumps(body))
+        except httpx.HTTPError as error:
+            return Sent(requests=1, failed=1, failures=(f"POST {path}: {type(error).__name__}: {error}",)), None
+        if not reply.is_success:
+            return Sent(requests=1, failed=1, failures=(f"POST {path}: {reply.status_code} {reply.text[:300]}",)), None
+        return Sent(requests=1), orjson.loads(reply.content)
+
+
+def live_through(job: Job, start: str, until: str | None, url: str, label_delay: str) -> Sent:
+    """Send the job's own table from `start` to `until` at full speed; raises RequestError when a request failed."""
+    rows = prepare(assemble(job.spec, job.base, job.environ), job.spec)
+    since = parse_until(start) or EPOCH
+    with Client(url, headers=authorization(job.settings)) as client:
+        for tick in ticks(rows, since, parse_until(until), parse_duration(label_delay)):
+            client.send(tick)
+    if client.total.failed:
+        raise RequestError(f"{client.total.failed} of {client.total.requests} requests failed; first: {client.total.failures[0]}")
+    return client.total
+
+
+replay = task(name="replay", cache_policy=NO_CACHE)(live_through)
+
+
+def _refuse_missing(table: pl.DataFrame, spec: ModelSpec) -> None:
+    wanted = (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs)
+    missing = [column for column in wanted if column not in table.columns]
+    if missing:
+        raise DataError(f"the table to replay has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+
+
+def _ceil(time: pl.Expr, step: timedelta) -> pl.Expr:
+    """The first moment of the grid that is not before `time`."""
+    floor = time.dt.truncate(step)
+    return pl.when(floor == time).then(floor).otherwise(floor + step)
+
+
+def _by_moment(rows: pl.DataFrame, moment: pl.Expr) -> dict[datetime, pl.DataFrame]:
+    keyed = rows.with_columns(moment.alias("_moment"))
+    parts: dict[tuple[Any, ...], pl.DataFrame] = keyed.partition_by(
+        "_moment", as_dict=True, maintain_order=True, include_key=False
+    )
+    return {clock.astimezone(UTC): part for (clock,), part in parts.items()}
+
+
+def _to_rows(part: pl.DataFrame | None) -> Rows:
+    return [] if part is None else part.to_dicts()
+
+
+def _parts(rows: Rows) -> Iterator[Rows]:
+    return (rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS))
+
+
+def _instance(row: dict[str, Any]) -> dict[str, Any]:
+    """An instance as the HTTP contract has it: the inputs, `id` and `event_time`."""
+    inputs = {name: value for name, value in row.items() if name not in (ID, TIME)}
+    return {**inputs, "id": row[ID], "event_time": row[TIME]}

@@ -1,0 +1,63 @@
+"""Assemble: trees, features, reference profile and card put together as the one value that can answer."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from perennial.model import REFERENCE_ROWS, Model, build_model, gain_importance, sample_reference
+from perennial.model_card import Cause, DataRef, ModelCard
+from perennial.profile import fit_profile
+from tasks.job import Job
+from tasks.task_defaults import step
+from tasks.training.evaluate import Evaluation
+from tasks.training.fit import Fitted
+from tasks.training.training_data import Material
+
+DRAFT = 0
+"""Version of a model that has none yet; the registry gives it one."""
+
+
+def assemble_model(
+    job: Job, material: Material, fitted: Fitted, evaluation: Evaluation, cause: Cause, parent: Model | None
+) -> Model:
+    """A draft: complete but for its version and bounds."""
+    spec = job.spec
+    card = ModelCard(
+        name=spec.name,
+        version=DRAFT,
+        task=spec.task,
+        spec=spec,
+        schema_=material.schema,
+        features=material.compiled.features,
+        classes=material.classes,
+        params=fitted.params,
+        rounds=fitted.rounds,
+        metrics=evaluation.metrics,
+        slices=evaluation.slices,
+        data=DataRef(fingerprint=material.fingerprint, rows=len(material.table), since=material.since, until=material.until),
+        trained_at=job.now,
+        git_commit=git_commit(job.base),
+        wandb_run=f"{spec.name}-{job.now:%Y%m%dT%H%M%S}-{material.fingerprint[:8]}",
+        parent=parent.card.version if parent else None,
+        cause=cause,
+    )
+    importance = gain_importance(fitted.booster, material.compiled.features.names)
+    profile = fit_profile(material.values, material.compiled.features.kinds, importance)
+    # Sampled before it is scored: the trees are walked for 5,000 rows, not for all.
+    seed = spec.search.seed
+    sample = material.frame.sample(min(REFERENCE_ROWS, material.frame.height), seed=seed)
+    reference = sample_reference(sample, np.asarray(fitted.predict(sample)), material.schema, seed)
+    return build_model(card, fitted.booster, profile, reference, job.base)
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit the spec's directory stands at; None outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=directory, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+assemble = step("assemble")(assemble_model)

@@ -1,0 +1,92 @@
+"""Calibrate: bounds for the monitor's signals from the newest training windows, each judged by a model that has not seen it.
+
+Block cross-fit: whole windows are left out, a few at a time, and what the signals say about them is what an ordinary
+window says. Never single rows: rows of one week resemble each other, and bounds from them fire in nearly every week.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from prefect import get_run_logger
+
+from monitoring.calibration import LEAST_BLOCKS, BlockValues, Calibration, block_values, blocks, silence
+from monitoring.calibration import calibrate as bounds_of
+from monitoring.window import Window
+from perennial.model import Model, gain_importance
+from perennial.model_card import Bounds
+from perennial.profile import fit_profile
+from tasks.job import Job
+from tasks.task_defaults import step
+from tasks.training.boosting import full_params, has_contrast
+from tasks.training.fit import Fitted
+from tasks.training.training_data import Material
+
+FOLDS = (2, 4)
+"""Least and most trainings a calibration may cost."""
+
+LEFT_OUT = 0.25
+"""Share of the rows that a training should leave out at most: a model of much fewer rows says nothing about this one."""
+
+_TICK = timedelta(microseconds=1)
+
+Mask = NDArray[np.bool_]
+
+
+def calibrate_bounds(job: Job, draft: Model, material: Material, fitted: Fitted) -> Calibration:
+    """Bounds of a draft; none where the training rows fill fewer than three judgeable windows."""
+    inside = list(_judgeable(job, material))
+    if len(inside) < LEAST_BLOCKS:
+        return Calibration(bounds=Bounds(), blocks=len(inside))
+    folds = _folds(int(np.sum(inside)) / len(material.table), len(inside))
+    values = [value for fold in range(folds) for value in _fold_values(job, draft, material, fitted, inside[fold::folds])]
+    return Calibration(bounds=bounds_of(job.spec, values), blocks=len(inside))
+
+
+def _folds(share: float, count: int) -> int:
+    """How many trainings share `count` blocks that hold `share` of all rows: few where the blocks are a small part."""
+    least, most = FOLDS
+    return min(max(math.ceil(share / LEFT_OUT), least), most, count)
+
+
+def _judgeable(job: Job, material: Material) -> Iterator[Mask]:
+    """The rows of each newest window that the monitor would judge, as masks over the training rows."""
+    spec = job.spec
+    for window in blocks(material.until + _TICK, spec.window.length, spec.signals.blocks, material.since):
+        rows = _within(material, window)
+        if rows.sum() >= spec.window.min_rows:
+            yield rows
+
+
+def _within(material: Material, window: Window) -> Mask:
+    start, end = (np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end))
+    inside: Mask = (material.table.times >= start) & (material.table.times < end)
+    return inside
+
+
+def _fold_values(job: Job, draft: Model, material: Material, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[BlockValues]:
+    """What the signals say about blocks of rows, by a model fitted in the same way to all other rows."""
+    kept = ~np.logical_or.reduce(left_out)
+    if not has_contrast(material.table.labels[kept]):
+        return
+    params = full_params(
+        job.spec.task, job.spec.objective_metric, material.table.classes, fitted.params, job.spec.search.seed, job.threads
+    )
+    booster = fitted.bins.boost(params, fitted.rounds, np.flatnonzero(kept)).booster
+    features = material.compiled.features
+    profile = fit_profile(material.values.filter(pl.Series(kept)), features.kinds, gain_importance(booster, features.names))
+    judge = replace(draft, booster=booster, profile=profile)
+    yield from (block_values(judge, material.frame.filter(pl.Series(rows))) for rows in left_out)
+
+
+@step("calibrate")
+def calibrate(job: Job, draft: Model, material: Material, fitted: Fitted) -> Calibration:
+    """Calibrate, and warn where the monitor would be silent for ever."""
+    found = calibrate_bounds(job, draft, material, fitted)
+    if (warning := silence(job.spec, found)) is not None:
+        get_run_logger().warning(warning)
+    return found

@@ -1,0 +1,92 @@
+"""Evaluate: how good a model is on rows it has not seen: metrics, calibration, and the same by slice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from perennial.base import FrozenModel
+from perennial.labels import encode_labels
+from perennial.metrics import Metrics, score
+from perennial.model_card import Slice
+from perennial.spec import Task
+from tasks.job import Job
+from tasks.task_defaults import step
+from tasks.training.fit import Fitted
+
+BINS = 10
+"""Rows of the calibration table; each holds as many predictions."""
+
+MOST_SLICES = 20
+"""Values shown per slice column, the most frequent ones."""
+
+Floats = NDArray[np.float64]
+
+
+class CalibrationRow(FrozenModel):
+    """Predictions of similar size: their mean, and the mean of what came true.
+
+    binary: probability and frequency; regression: prediction and value; multiclass: confidence and accuracy.
+    """
+
+    predicted: float
+    observed: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the test rows say; labels (n,) coded and predictions (n,) or (n, classes) are kept for plots."""
+
+    metrics: Metrics
+    calibration: tuple[CalibrationRow, ...]
+    slices: tuple[Slice, ...]
+    labels: Floats
+    predictions: Floats
+
+
+def evaluate_model(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
+    """Judge a fitted model on the test rows; rows of a class it has never seen are left out."""
+    labels = encode_labels(job.spec.task, fitted.classes, test[job.spec.target])
+    known = ~np.isnan(labels)
+    rows, labels = test.filter(known), labels[known]
+    predictions = fitted.predict(rows)
+    return Evaluation(
+        metrics=score(job.spec.task, labels, predictions),
+        calibration=calibration_table(job.spec.task, labels, predictions),
+        slices=slice_table(job.spec.task, rows, labels, predictions, job.spec.slices),
+        labels=labels,
+        predictions=predictions,
+    )
+
+
+def calibration_table(task_: Task, labels: Floats, predictions: Floats) -> tuple[CalibrationRow, ...]:
+    """Predictions in order of size, cut into bins of equal count, against what came true."""
+    if task_ == "multiclass":
+        predicted, observed = predictions.max(axis=1), (predictions.argmax(axis=1) == labels).astype(float)
+    else:
+        predicted, observed = predictions, labels
+    order = np.argsort(predicted, kind="stable")
+    parts = (part for part in np.array_split(order, BINS) if part.size)
+    return tuple(
+        CalibrationRow(predicted=float(predicted[part].mean()), observed=float(observed[part].mean()), rows=part.size)
+        for part in parts
+    )
+
+
+def slice_table(
+    task_: Task, rows: pl.DataFrame, labels: Floats, predictions: Floats, columns: tuple[str, ...]
+) -> tuple[Slice, ...]:
+    """The metrics by value of each slice column that the table has."""
+    found: list[Slice] = []
+    for column in (column for column in columns if column in rows.columns):
+        texts = rows[column].cast(pl.String).fill_null("null").to_numpy()
+        values, counts = np.unique(texts, return_counts=True)
+        for value in values[np.argsort(-counts, kind="stable")][:MOST_SLICES]:
+            inside = texts == value
+            found.append(Slice(column=column, value=str(value), metrics=score(task_, labels[inside], predictions[inside])))
+    return tuple(found)
+
+
+evaluate = step("evaluate")(evaluate_model)

@@ -1,0 +1,73 @@
+"""Split: the newest stretch of a table apart from the rest, by time only; nothing here is ever random."""
+
+import itertools
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from perennial.durations import format_duration
+from perennial.errors import TrainingError
+from tasks.job import Job
+from tasks.task_defaults import step
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A table in two: every row of `train` is older than every row of `test`."""
+
+    train: pl.DataFrame
+    test: pl.DataFrame
+
+
+def split_newest(frame: pl.DataFrame, event_time: str, length: timedelta) -> Split:
+    """Set the newest `length` of a table sorted in time apart; raises TrainingError when that leaves nothing to learn from."""
+    newest = frame[event_time].max()
+    if not isinstance(newest, datetime):
+        raise TrainingError("no row is left to split: the table is empty")
+    cut = newest - length
+    older = int((frame[event_time] <= cut).sum())
+    if older == 0:
+        span = f"{frame[event_time].min()!s} to {newest}"
+        raise TrainingError(
+            f"all rows ({span}) lie within the newest {format_duration(length)}, which are held out: "
+            "shorten it in the spec, or bring more rows"
+        )
+    return Split(frame.head(older), frame.slice(older))
+
+
+def forward_chain(times: NDArray[np.datetime64], folds: int) -> list[tuple[Indices, Indices]]:
+    """Folds of rows sorted in time: fold k learns from the first k+1 of `folds` + 1 equal parts and is judged on the next.
+
+    Rows of one moment stay on one side. Parts that become empty by that are left out; at least one fold remains
+    unless all rows share one moment, which is a TrainingError.
+    """
+    rows = times.size
+    cuts = {_moment_start(times, rows * part // (folds + 1)) for part in range(1, folds + 1)}
+    edges = [*sorted(cut for cut in cuts if cut < rows), rows]
+    if len(edges) < 2:
+        raise TrainingError("all rows have the same event time, so nothing can be learnt from the past about the future")
+    return [(np.arange(start), np.arange(start, stop)) for start, stop in itertools.pairwise(edges)]
+
+
+def _moment_start(times: NDArray[np.datetime64], place: int) -> int:
+    """The first row of the moment that `place` lies in; of the next moment where that would be the very first row."""
+    return int(np.searchsorted(times, times[place], "left")) or int(np.searchsorted(times, times[place], "right"))
+
+
+def split_test(job: Job, frame: pl.DataFrame) -> Split:
+    """The spec's test stretch apart from the rest."""
+    return split_newest(frame, job.spec.event_time, job.spec.split.test)
+
+
+def split_holdout(job: Job, frame: pl.DataFrame) -> Split:
+    """The gate's newest labelled rows apart from what the challenger may learn."""
+    return split_newest(frame, job.spec.event_time, job.spec.gate.holdout)
+
+
+hold_out_test = step("split")(split_test)
+hold_out_for_gate = step("split")(split_holdout)

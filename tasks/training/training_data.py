@@ -1,0 +1,82 @@
+"""Features: a training table as the matrix that every later step shares, computed once."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from perennial.features import CompiledFeatures, compile_features, fit_features
+from perennial.labels import encode_labels, fit_classes
+from perennial.schema import Schema, cast_frame, infer_schema
+from perennial.spec import ModelSpec
+from tasks.data.datasets import Manifest
+from tasks.job import Job
+from tasks.task_defaults import step
+from tasks.training.boosting import Table
+
+
+@dataclass(frozen=True)
+class Material:
+    """Training rows sorted in time, in each form a step needs: raw inputs, readable values and LightGBM's table."""
+
+    frame: pl.DataFrame
+    schema: Schema
+    compiled: CompiledFeatures
+    values: pl.DataFrame
+    table: Table
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def since(self) -> datetime:
+        """Event time of the oldest row."""
+        return _time(self.frame[self.schema.event_time][0])
+
+    @property
+    def until(self) -> datetime:
+        """Event time of the newest row."""
+        return _time(self.frame[self.schema.event_time][-1])
+
+
+def make_material(job: Job, frame: pl.DataFrame, manifest: Manifest, weights: NDArray[np.float64] | None = None) -> Material:
+    """Infer the schema, freeze the categories and compute the matrix of training rows."""
+    spec = job.spec
+    schema = infer_schema(spec, frame)
+    rows = cast_frame(frame, schema)
+    compiled = compile_features(fit_features(spec, rows, job.base), job.base)
+    values = compiled.table(rows)
+    classes = fit_classes(spec.task, rows[spec.target])
+    table = lightgbm_table(spec, rows, compiled, values, classes, weights)
+    return Material(rows, schema, compiled, values, table, classes, manifest.fingerprint)
+
+
+def lightgbm_table(
+    spec: ModelSpec,
+    rows: pl.DataFrame,
+    compiled: CompiledFeatures,
+    values: pl.DataFrame,
+    classes: tuple[str, ...],
+    weights: NDArray[np.float64] | None,
+) -> Table:
+    """Rows, and their readable feature values, as LightGBM takes them."""
+    return Table(
+        matrix=compiled.codes(values),
+        labels=encode_labels(spec.task, classes, rows[spec.target]),
+        times=rows[spec.event_time].dt.replace_time_zone(None).to_numpy(),
+        weights=weights,
+        names=compiled.features.names,
+        categorical=tuple(compiled.features.categorical_indices),
+        classes=len(classes) or 1,
+    )
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(f"an event time should be a datetime, not {type(value).__name__}")
+    return value
+
+
+prepare = step("features")(make_material)

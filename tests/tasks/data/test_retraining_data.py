@@ -1,0 +1,104 @@
+"""A retraining learns from the first dataset and the labelled log, and from nothing else."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from perennial.errors import DataError
+from perennial.model import Model
+from perennial.spec import ModelSpec, RetrainSpec, Task
+from tasks.data.datasets import first_dataset, mark_first
+from tasks.data.ingest import make_dataset
+from tasks.data.retraining_data import check_gathered, choose_rows, gather_rows, recency_weights
+from tasks.job import Job
+from tests.support.models import TASKS, small_frame, small_model
+from tests.tasks.making import later_frame, log_rows, make_job
+
+
+def begun(directory: Path, task: Task = "binary") -> tuple[Job, Model]:
+    """A job whose first dataset is marked, and the model that serves."""
+    job = make_job(directory, task)
+    mark_first(job.home, make_dataset(job, None))
+    return job, small_model(task)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_first_dataset_and_the_labelled_log_follow_one_another(tmp_path: Path, task: Task) -> None:
+    job, champion = begun(tmp_path, task)
+    log_rows(job, champion, later_frame(task, 100))
+    gathered = gather_rows(job, champion)
+    frame = gathered.frame
+    assert frame.height == small_frame(task).height + 100
+    assert frame["asked_at"].is_sorted()
+    assert set(frame.columns) == {"row_id", "asked_at", "outcome", "amount", "shop"}
+    whole = pl.concat([small_frame(task), later_frame(task, 100)])
+    assert frame["amount"].to_list() == whole["amount"].to_list()
+    assert champion.encode_labels(frame["outcome"]).tolist() == champion.encode_labels(whole["outcome"]).tolist()
+    assert check_gathered(job, gathered)[0].height == frame.height
+    assert (gathered.path / "manifest.json").exists()
+
+
+def test_rows_without_a_label_are_not_there(tmp_path: Path) -> None:
+    job, champion = begun(tmp_path)
+    log_rows(job, champion, later_frame("binary", 100), labelled=False)
+    assert gather_rows(job, champion).frame.height == small_frame().height
+
+
+def test_what_the_source_says_by_now_is_not_looked_at(tmp_path: Path) -> None:
+    job, champion = begun(tmp_path)
+    pl.concat([small_frame(), later_frame("binary", 500)]).write_parquet(tmp_path / "rows.parquet")
+    make_dataset(job, None)
+    assert gather_rows(job, champion).frame.height == small_frame().height
+
+
+def test_a_row_that_was_trained_on_and_asked_about_counts_once(tmp_path: Path) -> None:
+    job, champion = begun(tmp_path)
+    log_rows(job, champion, small_frame().tail(30))
+    assert gather_rows(job, champion).frame.height == small_frame().height
+
+
+def test_bad_rows_of_the_first_dataset_stay_out(tmp_path: Path) -> None:
+    job = make_job(
+        tmp_path,
+        frame=small_frame().with_columns(
+            pl.col("amount").cast(pl.String).replace(small_frame()["amount"].cast(pl.String)[4], "plenty")
+        ),
+    )
+    mark_first(job.home, make_dataset(job, None))
+    assert gather_rows(job, small_model()).frame.height == small_frame().height - 1
+
+
+def test_checks_of_columns_that_no_service_is_asked_for_are_passed_over(tmp_path: Path) -> None:
+    job, champion = begun(tmp_path)
+    raw = job.spec.model_dump()
+    spec = ModelSpec.model_validate({**raw, "checks": {**raw["checks"], "columns": {"warehouse": {"min": 0}}}})
+    rows, _ = check_gathered(Job(job.path, spec, job.settings, job.now), gather_rows(job, champion))
+    assert rows.height == small_frame().height
+
+
+def test_the_first_dataset_stays_the_first(tmp_path: Path) -> None:
+    job, _ = begun(tmp_path)
+    mark_first(job.home, make_dataset(job, "2024-01-20"))
+    assert first_dataset(job.home).manifest == make_dataset(job, None).manifest
+
+
+def test_without_a_first_dataset_the_fix_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="run the `train` flow once before retraining"):
+        gather_rows(make_job(tmp_path), small_model())
+
+
+def test_trailing_keeps_the_newest_windows(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    kept = choose_rows(small_frame(), "asked_at", RetrainSpec(data="trailing", windows=2), job.spec.window)
+    assert kept.height == 14 * 24
+    assert kept["asked_at"].max() == small_frame()["asked_at"].max()
+    assert choose_rows(small_frame(), "asked_at", RetrainSpec(), job.spec.window).height == small_frame().height
+
+
+def test_a_weight_halves_with_each_half_life() -> None:
+    weights = recency_weights(small_frame(), "asked_at", timedelta(hours=100))
+    assert weights[-1] / weights[-101] == pytest.approx(2)
+    assert np.mean(weights) == pytest.approx(1)

@@ -1,0 +1,85 @@
+"""One retraining per cause: what is settled already is declined."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring.events import RetrainRequest
+from perennial.errors import TrainingError
+from perennial.model_card import Bounds, Cause
+from tasks.job import Job
+from tasks.promotion.publish import publish_version
+from tasks.promotion.retrain_request import cause_of, read_request, why_decline
+from tests.support.models import small_model
+from tests.tasks.making import NOW, make_job
+
+EVENT_ID = "6ba7b810-9dad-51d1-80b4-00c04fd430c8"
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    """The payload of an event, as an automation hands it on."""
+    request = RetrainRequest(
+        model="small",
+        version=1,
+        window_start=datetime(2024, 1, 1, tzinfo=UTC),
+        window_end=datetime(2024, 1, 8, tzinfo=UTC),
+        cause="drift",
+        reason="drift 0.5 is over its bound 0.1",
+        evidence={"drift": 0.5},
+        event_id=EVENT_ID,
+    )
+    return {**request.model_dump(mode="json"), **changes}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return make_job(tmp_path)
+
+
+def test_a_fresh_request_is_not_declined(job: Job) -> None:
+    champion = publish_version(job, small_model(), Bounds(), NOW)
+    request = read_request(job, event())
+    assert why_decline(job, champion, request) is None
+    assert cause_of(request) == Cause(kind="drift", event_id=EVENT_ID, detail="drift 0.5 is over its bound 0.1")
+
+
+def test_a_request_about_an_older_champion_is_declined(job: Job) -> None:
+    assert why_decline(job, small_model(version=2), read_request(job, event())) == (
+        "the event is about version 1, and version 2 serves by now"
+    )
+
+
+def test_a_cause_that_a_version_was_trained_for_is_declined(job: Job) -> None:
+    champion = publish_version(job, small_model(), Bounds(), NOW)
+    asked = small_model().card.model_copy(update={"cause": Cause(kind="drift", event_id=EVENT_ID)})
+    publish_version(job, replace(small_model(), card=asked), Bounds(), NOW)
+    assert why_decline(job, champion, read_request(job, event())) == "version 2 was trained for this event already"
+    other = event(event_id="6ba7b811-9dad-51d1-80b4-00c04fd430c8")
+    assert why_decline(job, champion, read_request(job, other)) is None
+
+
+def test_by_hand_nothing_is_declined(job: Job) -> None:
+    assert read_request(job, None) is None
+    assert why_decline(job, small_model(), None) is None
+    assert cause_of(None).kind == "manual"
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ({}, "parameter `event` is not a request to retrain"),
+        (event(extra=1), "parameter `event` is not a request to retrain"),
+        (event(model="large"), "the event is about 'large', but the spec is 'small'"),
+    ],
+)
+def test_a_payload_that_is_no_request_is_refused(job: Job, payload: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        read_request(job, payload)
+
+
+def test_broken_data_is_not_learnt(job: Job) -> None:
+    with pytest.raises(TrainingError, match="broken data is mended at its source"):
+        cause_of(read_request(job, event(cause="data")))

@@ -1,0 +1,85 @@
+"""What the Prefect UI is shown reads as a story."""
+
+from datetime import UTC, datetime
+
+from monitoring.calibration import Calibration
+from monitoring.policy import Decision
+from monitoring.state import WindowResult
+from perennial.metrics import Metrics
+from perennial.model_card import Bounds
+from tasks.data.validate import Checks, Problem
+from tasks.promotion.gate import Verdict
+from tasks.reporting.artifacts import checks_markdown, evaluation_markdown, markdown_table, verdict_markdown
+from tasks.serving.monitor import window_markdown
+from tasks.training.evaluate import CalibrationRow, Evaluation
+from tests.support.models import small_model
+
+NONE = small_model().reference["_score"].to_numpy()[:0]
+
+
+def test_a_table_escapes_bars_and_rounds_numbers() -> None:
+    table = markdown_table(("a|b", "n"), [("x|y", 1 / 3), (None, 12_345)])
+    assert table.splitlines() == ["| a|b | n |", "| --- | --- |", "| x\\|y | 0.33333 |", "|  | 12345 |"]
+
+
+def test_an_evaluation_says_what_was_trained_and_how_good_it_is() -> None:
+    evaluation = Evaluation(
+        Metrics(rows=9, values={"auc": 0.75}), (CalibrationRow(predicted=0.2, observed=0.25, rows=9),), (), NONE, NONE
+    )
+    page = evaluation_markdown(small_model(version=3), evaluation, Calibration(bounds=Bounds(drift=0.1), blocks=3))
+    assert "# small version 3" in page
+    assert "Trained on 1,000 rows from 2024-01-01 to 2024-02-11 15:00, 20 rounds, because: initial." in page
+    assert "| auc | 0.75 |" in page
+    assert "| 0.2 | 0.25 | 9 |" in page
+    assert "| drift | 0.1 |" in page
+    assert "**Warning**: the monitor will never alarm on loss, auc: no bound." in page
+
+
+def test_a_verdict_names_both_versions() -> None:
+    verdict = Verdict(
+        decision="promote", reason="better", metric="log_loss", challenger=0.4, champion=0.5, champion_version=2, rows=300
+    )
+    page = verdict_markdown(small_model(version=3), verdict)
+    assert "# PROMOTE: small version 3" in page
+    assert "| challenger | 3 | 0.4 |" in page
+    assert "| champion | 2 | 0.5 |" in page
+
+
+def test_checks_list_what_was_set_aside() -> None:
+    problem = Problem(column="amount", what="is below 0", rows=2, examples=("-1.0",))
+    page = checks_markdown(Checks(rows=1_000, bad_rows=2, unlabelled=5, problems=(problem,), quarantine="/bad.parquet"))
+    assert "1,000 rows, 2 bad, 5 without a label." in page
+    assert "- amount: is below 0 in 2 rows, such as -1.0" in page
+
+
+def test_a_window_shows_its_signals_against_their_bounds() -> None:
+    result = WindowResult(
+        model="small",
+        version=3,
+        start=datetime(2024, 1, 1, tzinfo=UTC),
+        end=datetime(2024, 1, 8, tzinfo=UTC),
+        rows=168,
+        labelled=160,
+        served={3: 168},
+        cover=1.0,
+        seen=0.0,
+        drift=0.5,
+        distances={"amount": 0.7, "shop": 0.1},
+        metrics=Metrics(rows=160, values={"log_loss": 0.6, "auc": 0.7, "brier": 0.2}),
+        served_metrics=None,
+        bounds=Bounds(drift=0.1, loss=0.55, auc=0.65),
+        null_increases={"amount": 0.02},
+        unknown={},
+        unreadable=0.0,
+        decision=Decision(kind="drift", reason="drift 0.5 is over its bound 0.1", event_id="abc"),
+        report="/reports/1.html",
+        closed_at=datetime(2024, 1, 9, tzinfo=UTC),
+    )
+    page = window_markdown("log_loss", result)
+    assert "# small: 2024-01-01 00:00 to 2024-01-08 00:00" in page
+    assert "**drift**: drift 0.5 is over its bound 0.1" in page
+    assert "| drift | 0.5 | 0.1 |" in page
+    assert "| log_loss | 0.6 | 0.55 |" in page
+    assert "| brier | 0.2 |  |" in page
+    assert page.index("| amount | 0.7 |") < page.index("| shop | 0.1 |")
+    assert "Event `abc`." in page

@@ -1,0 +1,109 @@
+"""W&B is told of a training, offline, and whatever it fails at, the training stands."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perennial.model_card import Bounds, Cause
+from perennial.spec import Task
+from tasks.data.ingest import make_dataset
+from tasks.job import Job
+from tasks.promotion.gate import Verdict
+from tasks.promotion.publish import publish_version
+from tasks.reporting.track import Training, curves, track_safely
+from tasks.training.assemble import assemble_model
+from tasks.training.evaluate import Evaluation, calibration_table, evaluate_model
+from tasks.training.fit import fit_model
+from tasks.training.tune import search_params
+from tests.support.models import TASKS, small_frame
+from tests.support.waiting import wait_until
+from tests.tasks.making import NOW, make_job, make_training
+
+BROKEN_ADDRESS = "http://127.0.0.1:9"
+"""The discard port: nothing listens there."""
+
+
+def training(job: Job) -> Training:
+    material = make_training(job, small_frame(job.spec.task))
+    tuned = search_params(job, material, 2)
+    fitted = fit_model(job, material, tuned.params)
+    evaluation = evaluate_model(job, fitted, small_frame(job.spec.task, 200, seed=3))
+    draft = assemble_model(job, material, fitted, evaluation, Cause(kind="initial"), None)
+    verdict = Verdict(decision="promote", reason="the first model", metric=job.spec.objective_metric)
+    return Training(publish_version(job, draft, Bounds(), NOW), fitted, evaluation, tuned, verdict, make_dataset(job, None))
+
+
+@pytest.fixture
+def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nobody has said where W&B keeps its files."""
+    for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, str(tmp_path / "var" / "wandb" / variable.lower()))
+    return tmp_path / "var" / "wandb"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_training_is_kept_offline_below_the_home(tmp_path: Path, wandb_home: Path, task: Task) -> None:
+    job = make_job(tmp_path, task)
+    one = training(job)
+    assert track_safely(job, one)
+    runs = list(wandb_home.rglob(f"run-{one.model.card.wandb_run}.wandb"))
+    assert len(runs) == 1
+    # W&B's own process writes the end of the file after it has said that the run is finished.
+    wait_until(lambda: one.dataset.manifest.fingerprint.encode() in runs[0].read_bytes(), 30, "W&B to write the run to its file")
+    staged = {path.name for path in wandb_home.rglob("*") if path.is_file()}
+    assert any("trials" in name for name in staged)
+
+
+def test_a_failing_tracker_is_a_warning(
+    tmp_path: Path, wandb_home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path)
+    blocked = tmp_path / "a-file"
+    blocked.write_text("where a directory should be")
+    monkeypatch.setenv("WANDB_DIR", str(blocked))
+    with caplog.at_level(logging.WARNING):
+        assert not track_safely(job, training(job))
+    assert "W&B did not take the training of small version 1" in caplog.text
+
+
+def test_an_unreachable_server_costs_no_more_than_its_timeout(
+    tmp_path: Path, wandb_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path)
+    monkeypatch.setenv("WANDB_BASE_URL", BROKEN_ADDRESS)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    settings = job.settings.model_validate({**job.settings.model_dump(), "wandb_api_key": "0" * 40, "wandb_init_timeout": 1.0})
+    assert not track_safely(replace(job, settings=settings), training(job))
+
+
+def evaluation(labels: np.ndarray, predictions: np.ndarray) -> Evaluation:
+    from perennial.metrics import score
+
+    return Evaluation(
+        score("binary", labels, predictions), calibration_table("binary", labels, predictions), (), labels, predictions
+    )
+
+
+def test_the_roc_of_a_perfect_ranking_passes_the_corner() -> None:
+    labels = np.repeat([0.0, 1.0], 50)
+    roc, precision, calibration = curves("binary", evaluation(labels, np.linspace(0, 1, 100)))
+    assert [roc.title, precision.title, calibration.title] == ["ROC", "Precision-recall", "Calibration"]
+    assert max(y for x, y in roc.points if x == 0) >= 0.95
+    assert all(y == 1 for x, y in precision.points if x < 1)
+
+
+def test_one_class_alone_has_no_ranking_curves() -> None:
+    assert [curve.title for curve in curves("binary", evaluation(np.ones(20), np.linspace(0, 1, 20)))] == ["Calibration"]
+
+
+def test_the_card_names_the_run(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    card = training(job).model.card
+    assert card.wandb_run == f"small-20260101T000000-{card.data.fingerprint[:8]}"
+    assert json.loads(job.registry.read("small", 1)["model.json"])["wandb_run"] == card.wandb_run

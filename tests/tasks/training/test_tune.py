@@ -1,0 +1,73 @@
+"""The search: within the space, in order of time, the same each time."""
+
+from pathlib import Path
+
+import pytest
+
+from perennial.spec import ModelSpec
+from tasks.job import Job
+from tasks.training.boosting import as_loss
+from tasks.training.training_data import Material
+from tasks.training.tune import search_params
+from tests.support.models import TASKS, small_frame
+from tests.tasks.making import make_job, make_training
+
+TRIALS = 4
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return make_job(tmp_path)
+
+
+@pytest.fixture
+def material(job: Job) -> Material:
+    return make_training(job, small_frame(rows=400))
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_seed_others(job: Job, material: Material) -> None:
+    first, again = (search_params(job, material, TRIALS) for _ in range(2))
+    assert first == again
+    raw = job.spec.model_dump()
+    other = ModelSpec.model_validate({**raw, "search": {**raw["search"], "seed": 1}})
+    assert search_params(Job(job.path, other, job.settings, job.now), material, TRIALS) != first
+
+
+def test_every_trial_is_told_and_the_best_is_chosen(job: Job, material: Material) -> None:
+    tuned = search_params(job, material, TRIALS)
+    assert [trial.number for trial in tuned.trials] == list(range(TRIALS))
+    assert tuned.loss == min(trial.loss for trial in tuned.trials)
+    assert tuned.params in [trial.params for trial in tuned.trials if trial.loss == tuned.loss]
+    for trial in tuned.trials:
+        assert len(trial.folds) == len(trial.rounds) == job.spec.split.folds
+        assert max(trial.rounds) <= job.spec.search.max_rounds
+        for name, span in job.spec.search.space.items():
+            assert span.low <= trial.params[name] <= span.high
+            assert isinstance(trial.params[name], int if span.integer else float)
+
+
+def test_a_search_can_begin_at_known_parameters(job: Job, material: Material) -> None:
+    known = search_params(job, material, 1).trials[0].params
+    assert search_params(job, material, 2, known).trials[0].params == pytest.approx(known)
+    foreign = {**known, "num_leaves": 10_000}
+    assert len(search_params(job, material, 2, foreign).trials) == 2
+
+
+def test_a_space_that_changes_the_bins_is_searched_too(job: Job, material: Material) -> None:
+    raw = job.spec.model_dump()
+    space = {"max_bin": {"low": 15, "high": 255, "integer": True}}
+    spec = ModelSpec.model_validate({**raw, "search": {**raw["search"], "space": space}})
+    tuned = search_params(Job(job.path, spec, job.settings, job.now), material, 3)
+    assert len({trial.params["max_bin"] for trial in tuned.trials}) == 3
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_searched(tmp_path: Path, task: str) -> None:
+    job = make_job(tmp_path, task)
+    tuned = search_params(job, make_training(job, small_frame(task, rows=400)), 2)
+    assert all(loss > 0 for trial in tuned.trials for loss in trial.folds)
+
+
+def test_a_metric_to_make_large_is_turned() -> None:
+    assert as_loss("auc", 0.75) == -0.75
+    assert as_loss("rmse", 0.75) == 0.75
