@@ -14,6 +14,7 @@ import polars as pl
 
 from monitoring.archive import Archive
 from monitoring.window import Window, window_at
+from perennial.log_columns import LABEL, SCORE, VERSION
 from perennial.metrics import Metrics, score
 from perennial.model import Model, from_files
 from perennial.registry import Registry
@@ -43,7 +44,7 @@ class Baseline:
 
     def answered_by(self, version: int) -> Compared | None:
         """Both sides on the rows that `version` answered; None without a labelled one."""
-        rows = self._archive.labelled().filter(pl.col("_version") == version).collect()
+        rows = self._archive.labelled().filter(pl.col(VERSION) == version).collect()
         return self._compare(rows) if rows.height else None
 
     def windows(self, since: datetime, until: datetime) -> dict[Window, Compared]:
@@ -57,8 +58,8 @@ class Baseline:
         return self._compare(rows) if rows.height else None
 
     def _compare(self, rows: pl.DataFrame) -> Compared:
-        labels = self._frozen.encode_labels(rows["_label"])
-        answered = np.array(rows["_score"].to_list(), dtype=np.float64)
+        labels = self._frozen.encode_labels(rows[LABEL])
+        answered = np.array(rows[SCORE].to_list(), dtype=np.float64)
         static = self._frozen.predict_frame(rows)
         return Compared(score(self._spec.task, labels, answered), score(self._spec.task, labels, static))
 

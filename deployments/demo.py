@@ -28,12 +28,13 @@ from deployments.supervision import supervisor_of
 from deployments.witness import Run, Witness
 from perennial.api_keys import authorization
 from perennial.errors import PerennialError, StackError
+from perennial.log_columns import EVENT_TIME
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 from service.store import connect
 from tasks.data.ingest import assemble
-from tasks.serving.replay import TIME, prepare
+from tasks.serving.replay import prepare
 
 SPEC = Path(__file__).resolve().parent.parent / "examples" / "flights.toml"
 
@@ -163,7 +164,7 @@ def _ended(witness: Witness, run_id: str) -> Run | None:
 
 
 def _end(table: pl.DataFrame, play: Script) -> datetime:
-    last = table[TIME].max()
+    last = table[EVENT_TIME].max()
     assert isinstance(last, datetime)
     return play.until or last + timedelta(microseconds=1)
 

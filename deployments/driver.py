@@ -16,8 +16,9 @@ from deployments.hold import Hold, Loop
 from deployments.witness import Run
 from monitoring.state import WindowResult
 from monitoring.window import Window
+from perennial.log_columns import EVENT_TIME
 from perennial.spec import ModelSpec
-from tasks.serving.replay import TIME, Client, Sent, Tick, ticks
+from tasks.serving.replay import Client, Sent, Tick, ticks
 
 ROLLING = 4
 """Windows over which the display averages a metric: one is noise."""
@@ -46,7 +47,7 @@ class Driver:
             return client.total
 
     def _step(self, client: Client, tick: Tick, pending: deque[Window]) -> None:
-        due = take_due(pending, max((row[TIME] for row in tick.rows), default=None), self._spec.window.lateness)
+        due = take_due(pending, max((row[EVENT_TIME] for row in tick.rows), default=None), self._spec.window.lateness)
         if due:
             # Whatever was told before a window closes must be in it, or two runs would not give the same windows.
             self.hold.for_archive()
@@ -61,11 +62,11 @@ class Driver:
     def _windows(self, rows: pl.DataFrame, until: datetime | None) -> deque[Window]:
         """The windows of this replay that hold a row, oldest first."""
         length = self._spec.window.length
-        last = rows[TIME].max()
+        last = rows[EVENT_TIME].max()
         end = min(until, last) if until is not None and isinstance(last, datetime) else last
         if not isinstance(end, datetime):
             return deque()
-        times = rows[TIME]
+        times = rows[EVENT_TIME]
         spanned_ = spanned(self._start, end, length)
         return deque(window for window in spanned_ if times.is_between(window.start, window.end, closed="left").any())
 

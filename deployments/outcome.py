@@ -21,6 +21,7 @@ from monitoring.events import MODEL_PROMOTED
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.errors import StackError
+from perennial.log_columns import EVENT_TIME, VERSION
 from perennial.model import CARD_FILE
 from perennial.model_card import ModelCard
 from perennial.spec import ModelSpec
@@ -139,7 +140,7 @@ def _events(hold: Hold, windows: Sequence[WindowResult], cards: Sequence[ModelCa
 
 
 def _first_served(archive: Archive) -> dict[int, datetime]:
-    rows = archive.scan().group_by("_version").agg(pl.col("_event_time").min()).collect()
+    rows = archive.scan().group_by(VERSION).agg(pl.col(EVENT_TIME).min()).collect()
     return {int(version): at for version, at in rows.iter_rows()}
 
 

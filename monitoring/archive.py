@@ -21,6 +21,7 @@ from monitoring.partitions import Partitions, collect
 from monitoring.window import ORIGIN
 from perennial.base import FrozenModel
 from perennial.errors import DataError
+from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import EXPECTED, POLARS, Column, Schema, cast_series
 from perennial.spec import Task
@@ -53,8 +54,8 @@ class Archive:
         self.home = home
         self._task = task
         self._schema = schema
-        self._predictions = Partitions(home / "predictions", _prediction_schema(task, schema), ("_id",), reach=1)
-        self._labels = Partitions(home / "labels", _label_schema(task), ("_id", "_received_at"), reach=0)
+        self._predictions = Partitions(home / "predictions", _prediction_schema(task, schema), (ID,), reach=1)
+        self._labels = Partitions(home / "labels", _label_schema(task), (ID, RECEIVED_AT), reach=0)
 
     def add_predictions(self, batches: Sequence[PredictionBatch]) -> int:
         """Store what is new; returns how many rows were. Raises DataError (a batch does not fit), ArchiveError."""
@@ -66,11 +67,11 @@ class Archive:
 
     def store_predictions(self, rows: pl.DataFrame) -> int:
         """Store the new ones among rows made by `prediction_rows`; returns how many they were. Raises ArchiveError."""
-        return self._predictions.append(rows, "_event_time")
+        return self._predictions.append(rows, EVENT_TIME)
 
     def store_labels(self, rows: pl.DataFrame) -> int:
         """Store the new ones among rows made by `label_rows`; returns how many they were. Raises ArchiveError."""
-        return self._labels.append(rows, "_received_at")
+        return self._labels.append(rows, RECEIVED_AT)
 
     def prediction_rows(self, batches: Sequence[PredictionBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError naming the column that does not fit."""
@@ -82,10 +83,10 @@ class Archive:
         labels = [label_value(self._task, label) for batch in batches for label in batch.labels]
         received = chain.from_iterable([batch.received_at] * len(batch.ids) for batch in batches)
         columns = {
-            "_id": [id_ for batch in batches for id_ in batch.ids],
-            "_label": labels,
-            "_received_at": list(received),
-            "_event_time": [time for batch in batches for time in batch.event_times],
+            ID: [id_ for batch in batches for id_ in batch.ids],
+            LABEL: labels,
+            RECEIVED_AT: list(received),
+            EVENT_TIME: [time for batch in batches for time in batch.event_times],
         }
         return pl.DataFrame(columns, schema=self._labels.schema)
 
@@ -93,18 +94,18 @@ class Archive:
         """Predictions with since <= event time < until, one row per id, columns as in the module's docstring."""
         rows = self._predictions.scan(since and since.date(), until and until.date())
         if since is not None:
-            rows = rows.filter(pl.col("_event_time") >= since)
-        return rows if until is None else rows.filter(pl.col("_event_time") < until)
+            rows = rows.filter(pl.col(EVENT_TIME) >= since)
+        return rows if until is None else rows.filter(pl.col(EVENT_TIME) < until)
 
     def with_labels(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """`scan` with `_label`: the latest one told for the id, null where none was."""
         rows = self.scan(since, until)
-        told = self._labels_after(rows).sort("_received_at", maintain_order=True).unique("_id", keep="last", maintain_order=True)
-        return rows.join(told.select("_id", "_label"), on="_id", how="left")
+        told = self._labels_after(rows).sort(RECEIVED_AT, maintain_order=True).unique(ID, keep="last", maintain_order=True)
+        return rows.join(told.select(ID, LABEL), on=ID, how="left")
 
     def labelled(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """`with_labels` without the rows that have none (yet)."""
-        return self.with_labels(since, until).filter(pl.col("_label").is_not_null())
+        return self.with_labels(since, until).filter(pl.col(LABEL).is_not_null())
 
     def labels(self) -> pl.LazyFrame:
         """Every label as told: _id, _label, _received_at, _event_time."""
@@ -112,9 +113,9 @@ class Archive:
 
     def counts(self) -> Counts:
         """Count what the log holds; reads the ids only."""
-        labels = self._labels.scan().select("_id").unique().collect()
-        ids = self._predictions.scan().select("_id").collect()
-        return Counts(predictions=ids.height, labels=labels.height, joined=ids.join(labels, on="_id", how="semi").height)
+        labels = self._labels.scan().select(ID).unique().collect()
+        ids = self._predictions.scan().select(ID).collect()
+        return Counts(predictions=ids.height, labels=labels.height, joined=ids.join(labels, on=ID, how="semi").height)
 
     def dates(self) -> tuple[date, ...]:
         """Event dates that have predictions, ascending."""
@@ -123,12 +124,12 @@ class Archive:
     def oldest(self) -> datetime | None:
         """The first event time since 1970; None where there is no prediction yet."""
         days = self._predictions.days(since=ORIGIN.date())
-        return self._edge(days[0], pl.col("_event_time").min()) if days else None
+        return self._edge(days[0], pl.col(EVENT_TIME).min()) if days else None
 
     def newest(self, now: datetime) -> datetime | None:
         """The watermark: the last event time that does not lie in the future."""
         days = self._predictions.days(until=(now + FUTURE).date())
-        credible = pl.col("_event_time").filter(pl.col("_event_time") <= now + FUTURE)
+        credible = pl.col(EVENT_TIME).filter(pl.col(EVENT_TIME) <= now + FUTURE)
         return next((edge for day in reversed(days) if (edge := self._edge(day, credible.max())) is not None), None)
 
     def _edge(self, day: date, edge: pl.Expr) -> datetime | None:
@@ -137,7 +138,7 @@ class Archive:
 
     def _labels_after(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         # A label cannot come before its prediction was served; a day is for clocks that disagree.
-        served: datetime | None = collect(rows.select(pl.col("_served_at").min()), self._predictions.folder).item()
+        served: datetime | None = collect(rows.select(pl.col(SERVED_AT).min()), self._predictions.folder).item()
         return self._labels.scan(served.date() - _DAY if served else None)
 
 
@@ -178,19 +179,19 @@ _LABELS: dict[Task, Callable[[bool | int | float | str], bool | float | str]] = 
 
 def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.DataFrame:
     """Log rows as a source table: raw inputs and the event time under its own name; with labels, the target too."""
-    names = {"_event_time": schema.event_time} | ({"_label": schema.target} if labels else {})
+    names = {EVENT_TIME: schema.event_time} | ({LABEL: schema.target} if labels else {})
     inputs = [column.name for column in schema.columns if column.name not in names.values()]
     return rows.select(*inputs, *(pl.col(name).alias(alias) for name, alias in names.items()))
 
 
 def _prediction_schema(task: Task, schema: Schema) -> pl.Schema:
     score = pl.List(pl.Float64) if task == "multiclass" else pl.Float64()
-    meta = {"_id": pl.String(), "_event_time": TIME, "_served_at": TIME, "_version": pl.Int64(), "_score": score}
+    meta = {ID: pl.String(), EVENT_TIME: TIME, SERVED_AT: TIME, VERSION: pl.Int64(), SCORE: score}
     return pl.Schema(meta | {column.name: POLARS[column.dtype] for column in schema.columns})
 
 
 def _label_schema(task: Task) -> pl.Schema:
-    return pl.Schema({"_id": pl.String(), "_label": LABEL_TYPES[task], "_received_at": TIME, "_event_time": TIME})
+    return pl.Schema({ID: pl.String(), LABEL: LABEL_TYPES[task], RECEIVED_AT: TIME, EVENT_TIME: TIME})
 
 
 def _alike(batches: Iterable[PredictionBatch]) -> Iterable[list[PredictionBatch]]:
@@ -204,11 +205,11 @@ def _alike(batches: Iterable[PredictionBatch]) -> Iterable[list[PredictionBatch]
 def _prediction_frame(batches: list[PredictionBatch], wanted: pl.Schema, schema: Schema) -> pl.DataFrame:
     sizes = [len(batch.ids) for batch in batches]
     meta: dict[str, list[Any]] = {
-        "_id": [id_ for batch in batches for id_ in batch.ids],
-        "_event_time": [time for batch in batches for time in batch.event_times],
-        "_served_at": _repeat((batch.served_at for batch in batches), sizes),
-        "_version": _repeat((batch.version for batch in batches), sizes),
-        "_score": [score for batch in batches for score in batch.scores],
+        ID: [id_ for batch in batches for id_ in batch.ids],
+        EVENT_TIME: [time for batch in batches for time in batch.event_times],
+        SERVED_AT: _repeat((batch.served_at for batch in batches), sizes),
+        VERSION: _repeat((batch.version for batch in batches), sizes),
+        SCORE: [score for batch in batches for score in batch.scores],
     }
     inputs = [_input(column, batches, sum(sizes)) for column in schema.columns]
     return pl.DataFrame([*(_series(name, cells, wanted[name]) for name, cells in meta.items()), *inputs])

@@ -23,6 +23,7 @@ from monitoring.report import disagreement, report_path, write_report
 from monitoring.state import MonitorState, WindowResult, save_result
 from monitoring.window import Window
 from perennial.error_reporting import report
+from perennial.log_columns import EVENT_TIME, LABEL, SCORE, VERSION
 from perennial.model import Model
 from perennial.profile import count_profile
 from perennial.spec import ModelSpec
@@ -77,14 +78,14 @@ def examine(window: Window, model: Model, spec: ModelSpec, archive: Archive, unr
     rows = collect(archive.with_labels(window.start, window.end), archive.home)
     table = model.compiled.table(rows)
     drift = measure_drift(model.profile, count_profile(table, model.profile))
-    performance = measure_performance(model, table, rows["_label"], rows["_score"])
+    performance = measure_performance(model, table, rows[LABEL], rows[SCORE])
     until = model.card.until
     findings = Findings(
         window=window,
         rows=rows.height,
         labelled=performance.labelled,
         cover=_cover(window, archive.oldest()),
-        seen=rows.select((pl.col("_event_time") <= until).mean()).item() or 0.0,
+        seen=rows.select((pl.col(EVENT_TIME) <= until).mean()).item() or 0.0,
         drift=drift.total,
         loss=performance.loss,
         auc=performance.auc,
@@ -103,7 +104,7 @@ def _cover(window: Window, oldest: datetime | None) -> float:
 
 
 def _versions(rows: pl.DataFrame) -> dict[int, int]:
-    counted = rows.group_by("_version").len().sort("_version")
+    counted = rows.group_by(VERSION).len().sort(VERSION)
     return dict(counted.iter_rows())
 
 

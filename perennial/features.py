@@ -19,6 +19,7 @@ import polars as pl
 
 from perennial.base import FrozenModel
 from perennial.errors import FunctionError, SpecError
+from perennial.log_columns import EVENT_TIME
 from perennial.schema import POLARS, cast_series, float_text, infer_kind, infer_schema, refuse_missing
 from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
 from perennial.user_functions import load_function
@@ -32,9 +33,6 @@ CROSS_SEPARATOR = "|"
 
 MICROSECONDS, MICROSECOND = 1_000_000, 1e-6
 """How many are in a second, and one in seconds."""
-
-META_EVENT_TIME = "_event_time"
-"""Column of the event time in the prediction log and in reference samples; read where the spec's own is absent."""
 
 Dtypes = Mapping[str, Dtype]
 
@@ -112,8 +110,8 @@ class CompiledFeatures:
 
     def _inputs(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         event_time, columns = self.features.event_time, frame.collect_schema().names()
-        if event_time not in columns and META_EVENT_TIME in columns:
-            frame, columns = frame.with_columns(pl.col(META_EVENT_TIME).alias(event_time)), [*columns, event_time]
+        if event_time not in columns and EVENT_TIME in columns:
+            frame, columns = frame.with_columns(pl.col(EVENT_TIME).alias(event_time)), [*columns, event_time]
         refuse_missing(columns, self.features.reads)
         chosen = frame.select(self.features.reads)
         inputs = chosen.collect() if isinstance(chosen, pl.LazyFrame) else chosen

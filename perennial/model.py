@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from perennial.base import FrozenModel
 from perennial.errors import CorruptVersion
-from perennial.features import META_EVENT_TIME, CompiledFeatures, compile_features
+from perennial.features import CompiledFeatures, compile_features
 from perennial.labels import encode_labels, label_of
+from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.model_card import ModelCard
 from perennial.profile import Profile
 from perennial.row_encoder import RowEncoder
@@ -33,8 +34,6 @@ REFERENCE_ROWS = 5_000
 
 SMALL_MATRIX = 128
 """Rows that one thread scores in less time than several take to meet, above all on a busy machine."""
-
-META_SCORE = "_score"
 
 V = TypeVar("V", bound=FrozenModel)
 
@@ -108,11 +107,11 @@ def gain_importance(booster: "lgb.Booster", names: Sequence[str]) -> dict[str, f
 
 def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: int) -> pl.DataFrame:
     """At most 5,000 rows of `frame` in order of time: raw inputs, `_event_time` and `_score`."""
-    sample = cast_frame(frame, schema).select(*schema.names, pl.col(schema.event_time).alias(META_EVENT_TIME))
-    sample = sample.with_columns(pl.Series(META_SCORE, scores.tolist(), dtype=_score_dtype(scores)))
+    sample = cast_frame(frame, schema).select(*schema.names, pl.col(schema.event_time).alias(EVENT_TIME))
+    sample = sample.with_columns(pl.Series(SCORE, scores.tolist(), dtype=_score_dtype(scores)))
     if sample.height > REFERENCE_ROWS:
         sample = sample.sample(REFERENCE_ROWS, seed=seed)
-    return sample.sort(META_EVENT_TIME, maintain_order=True)
+    return sample.sort(EVENT_TIME, maintain_order=True)
 
 
 def to_files(model: Model) -> dict[str, bytes]:

@@ -14,14 +14,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from perennial.base import FrozenModel
 from perennial.durations import Duration
 from perennial.errors import SpecError
+from perennial.log_columns import PREFIX
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["numeric", "categorical"]
 DatePart = Literal["minute_of_day", "hour", "weekday", "day", "week", "month", "year"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-META_PREFIX = "_"
-"""Columns the prediction log adds start with this, so no column of a spec may."""
 
 RESERVED = frozenset({"stack", "registry", "wandb", "demo"})
 """Directories beside those of the models in the home directory."""
@@ -319,8 +317,8 @@ def _inner(annotation: Any) -> Any:
 
 def _refuse_meta_names(names: tuple[str, ...]) -> None:
     for name in names:
-        if name.startswith(META_PREFIX):
-            raise ValueError(f"column {name!r} starts with {META_PREFIX!r}, which the prediction log keeps for itself; rename it")
+        if name.startswith(PREFIX):
+            raise ValueError(f"column {name!r} starts with {PREFIX!r}, which the prediction log keeps for itself; rename it")
 
 
 def _refuse_unknown_joins(sources: dict[str, SourceSpec], joins: tuple[JoinSpec, ...]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from perennial.error_reporting import report, tag
 from perennial.errors import CorruptVersion
+from perennial.log_columns import SCORE
 from perennial.registry import CHALLENGER, CHAMPION, Registry
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _warm_up(model: "Model") -> None:
     import numpy as np
 
     sample = model.reference.head(WARM_ROWS)
-    stored = np.array(sample["_score"].to_list())
+    stored = np.array(sample[SCORE].to_list())
     if not np.allclose(model.predict_frame(sample), stored, rtol=SAME, atol=SAME):
         raise CorruptVersion(
             f"version {model.card.version} of {model.card.name!r} does not reproduce the scores stored with it: "

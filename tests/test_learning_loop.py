@@ -15,6 +15,7 @@ import pytest
 from deployments import supervision
 from deployments.witness import Seen
 from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED, RetrainRequest
+from perennial.log_columns import ID, SCORE, VERSION
 from tests.support.models import START, instances, small_frame, write_small
 from tests.support.stack import FLOW_TIMEOUT, LOOP_TIMEOUT, Replay, Stage, given_store, perennial, stage
 from tests.support.waiting import wait_until
@@ -118,11 +119,11 @@ def test_7_the_new_model_is_right_where_the_old_one_was_wrong(loop: Stage, life:
     new_world = the_world().filter(pl.col("asked_at") >= AFTER)
     life.until(AFTER + 3 * DAY)
     loop.archived()
-    answers = loop.archive().scan(AFTER, AFTER + 3 * DAY).select("_id", "_version", "_score").collect()
-    rows = answers.join(new_world, left_on="_id", right_on="row_id")
+    answers = loop.archive().scan(AFTER, AFTER + 3 * DAY).select(ID, VERSION, SCORE).collect()
+    rows = answers.join(new_world, left_on=ID, right_on="row_id")
     assert rows.height == 3 * 24
-    assert rows["_version"].unique().to_list() == [2]
-    right = (rows["_score"] > 0.5) == (rows["outcome"] == 1)
+    assert rows[VERSION].unique().to_list() == [2]
+    right = (rows[SCORE] > 0.5) == (rows["outcome"] == 1)
     assert right.sum() > 0.7 * rows.height
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monitoring.archive import LABEL_TYPES, Archive, as_table
+from perennial.log_columns import ID
 from perennial.model import Model
 from perennial.schema import cast_frame, cast_series
 from perennial.spec import ModelSpec, RetrainSpec, Task, WindowSpec
@@ -36,7 +37,7 @@ def gather_rows(job: Job, champion: Model) -> Dataset:
     logged = archive.labelled().collect()
     table = as_table(logged, champion.card.schema_, labels=True)
     if job.spec.id:
-        table = table.with_columns(logged["_id"].alias(job.spec.id))
+        table = table.with_columns(logged[ID].alias(job.spec.id))
     merged = merge(job.spec, cast_frame(usable, champion.card.schema_), table)
     origin = (f"dataset {first.manifest.fingerprint}", f"prediction log ({logged.height} labelled rows)")
     return keep(merged, job.spec.event_time, job.home, origin, job.now)

@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from perennial.api_keys import authorization
 from perennial.durations import parse_duration
 from perennial.errors import DataError, RequestError
+from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job
@@ -29,8 +30,6 @@ MAX_ROWS = 5_000
 """Rows per request; half of what the service takes by default."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-ID, TIME, LABEL = "_id", "_event_time", "_label"
 
 Rows = list[dict[str, Any]]
 
@@ -73,7 +72,9 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     _refuse_missing(table, spec)
     identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
     ordered = table.drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
-    return ordered.select(identity.alias(ID), pl.col(spec.event_time).alias(TIME), pl.col(spec.target).alias(LABEL), *spec.inputs)
+    return ordered.select(
+        identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL), *spec.inputs
+    )
 
 
 def ticks(
@@ -84,11 +85,13 @@ def ticks(
     `rows` is what `prepare` returns; a row without a label is asked and never answered for.
     """
     asked = (
-        rows.filter(pl.col(TIME) >= start) if until is None else rows.filter(pl.col(TIME).is_between(start, until, closed="left"))
+        rows.filter(pl.col(EVENT_TIME) >= start)
+        if until is None
+        else rows.filter(pl.col(EVENT_TIME).is_between(start, until, closed="left"))
     )
-    known = asked.filter(pl.col(LABEL).is_not_null()).select(ID, TIME, LABEL)
-    questions = _by_moment(asked.drop(LABEL), pl.col(TIME).dt.truncate(step))
-    answers = _by_moment(known, _ceil(pl.col(TIME) + label_delay, step))
+    known = asked.filter(pl.col(LABEL).is_not_null()).select(ID, EVENT_TIME, LABEL)
+    questions = _by_moment(asked.drop(LABEL), pl.col(EVENT_TIME).dt.truncate(step))
+    answers = _by_moment(known, _ceil(pl.col(EVENT_TIME) + label_delay, step))
     for clock in sorted(questions.keys() | answers.keys()):
         yield Tick(clock, _to_rows(questions.get(clock)), _to_rows(answers.get(clock)))
 
@@ -183,5 +186,5 @@ def _parts(rows: Rows) -> Iterator[Rows]:
 
 def _instance(row: dict[str, Any]) -> dict[str, Any]:
     """An instance as the HTTP contract has it: the inputs, `id` and `event_time`."""
-    inputs = {name: value for name, value in row.items() if name not in (ID, TIME)}
-    return {**inputs, "id": row[ID], "event_time": row[TIME]}
+    inputs = {name: value for name, value in row.items() if name not in (ID, EVENT_TIME)}
+    return {**inputs, "id": row[ID], "event_time": row[EVENT_TIME]}

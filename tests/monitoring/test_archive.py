@@ -11,6 +11,7 @@ import pytest
 from monitoring import partitions
 from monitoring.archive import Archive, as_table, label_value
 from perennial.errors import ArchiveError, DataError
+from perennial.log_columns import EVENT_TIME, ID, LABEL, SCORE
 from perennial.record import LabelBatch
 from perennial.spec import Task
 from tests.monitoring.room import no_room
@@ -31,9 +32,9 @@ def test_a_row_comes_back_as_it_was_served(tmp_path: Path, task: Task) -> None:
     archive = archive_of(tmp_path, task)
     assert archive.add_predictions([predicted(model, frame)]) == 50
     assert archive.add_labels([told(model, frame)]) == 50
-    rows = archive.labelled().sort("_event_time").collect()
+    rows = archive.labelled().sort(EVENT_TIME).collect()
     assert rows.columns == ["_id", "_event_time", "_served_at", "_version", "_score", "amount", "shop", "_label"]
-    assert rows["_score"].to_list() == model.predict_frame(frame).tolist()
+    assert rows[SCORE].to_list() == model.predict_frame(frame).tolist()
     table = as_table(rows, model.card.schema_, labels=True)
     assert table.select("amount", "shop", "asked_at").equals(frame.select("amount", "shop", "asked_at"))
     assert (model.encode_labels(table["outcome"]) == model.encode_labels(frame["outcome"])).all()
@@ -60,8 +61,8 @@ def test_the_latest_label_wins_and_one_told_twice_counts_once(tmp_path: Path) ->
     archive.add_labels([other])
     earlier = replace(other, labels=labels.labels, received_at=labels.received_at - timedelta(hours=1))
     archive.add_labels([earlier])
-    rows = archive.labelled().collect().sort("_event_time")
-    assert rows["_label"].to_list() == list(other.labels)
+    rows = archive.labelled().collect().sort(EVENT_TIME)
+    assert rows[LABEL].to_list() == list(other.labels)
     assert archive.counts().model_dump() == {"predictions": 200, "labels": 200, "joined": 200}
 
 
@@ -71,7 +72,7 @@ def test_labels_join_whenever_they_come_and_foreign_ones_join_nothing(tmp_path: 
     archive.add_predictions([predicted(MODEL, FRAME)])
     assert archive.labelled().collect().is_empty()
     archive.add_labels([replace(labels, received_at=labels.received_at + timedelta(days=400))])
-    assert archive.with_labels(START, START + timedelta(days=2)).collect()["_label"].null_count() == 0
+    assert archive.with_labels(START, START + timedelta(days=2)).collect()[LABEL].null_count() == 0
     assert archive.counts().model_dump() == {"predictions": 200, "labels": 201, "joined": 200}
 
 
@@ -81,8 +82,8 @@ def test_scan_is_half_open_and_unlabelled_rows_stay(tmp_path: Path) -> None:
     since, until = START + timedelta(hours=30), START + timedelta(hours=60)
     rows = archive.with_labels(since, until).collect()
     assert rows.height == 30
-    assert (rows["_event_time"].min(), rows["_event_time"].max()) == (since, until - timedelta(hours=1))
-    assert rows["_label"].null_count() == 30
+    assert (rows[EVENT_TIME].min(), rows[EVENT_TIME].max()) == (since, until - timedelta(hours=1))
+    assert rows[LABEL].null_count() == 30
 
 
 def test_an_empty_log_has_a_schema_and_no_edges(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_reader_sees_every_row_once_while_files_are_rewritten(tmp_path: Path) 
     def look() -> None:
         reader = archive_of(tmp_path)
         while not over.is_set():
-            ids = reader.scan().select("_id").collect()["_id"]
+            ids = reader.scan().select(ID).collect()[ID]
             if ids.is_duplicated().any() or len(ids) < seen[-1]:
                 trouble.append(f"{len(ids)} rows after {seen[-1]}, {ids.n_unique()} different")
             seen.append(len(ids))
@@ -190,7 +191,7 @@ def test_a_full_disk_is_an_archive_error_and_loses_nothing(tmp_path: Path) -> No
     assert archive_of(tmp_path).scan().collect().height == 20
     assert not list(tmp_path.rglob(".staged-*"))
     assert archive.add_predictions([predicted(MODEL, FRAME)]) == 180
-    assert archive.scan().collect()["_id"].n_unique() == 200
+    assert archive.scan().collect()[ID].n_unique() == 200
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

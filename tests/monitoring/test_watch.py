@@ -17,6 +17,7 @@ from monitoring.events import event_id
 from monitoring.state import WindowResult, load_results, load_state
 from monitoring.watch import Summary, watch
 from perennial.errors import ArchiveError, PerennialError, SettingsError, StoreUnreachable
+from perennial.log_columns import ID
 from perennial.record import encode_label_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
@@ -212,7 +213,7 @@ def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(
             run(settings)
     run(settings)
     assert archive(settings).counts().model_dump() == dict.fromkeys(("predictions", "labels", "joined"), frame.height)
-    assert not archive(settings).scan().collect()["_id"].is_duplicated().any()
+    assert not archive(settings).scan().collect()[ID].is_duplicated().any()
     (result,) = load_results(home(settings))
     assert len(told(prefect_api, result.decision.event_id)) == 1
     assert store.xlen(predictions_stream("small")) == 0

@@ -11,6 +11,7 @@ import pytest
 
 from perennial.errors import DataError, FunctionError, SpecError
 from perennial.features import MAX_CATEGORIES, CompiledFeatures, FeatureSet, compile_features, fit_features
+from perennial.log_columns import EVENT_TIME
 from perennial.spec import ModelSpec, parse_spec
 
 NOON = datetime(2024, 7, 1, 12, 30, tzinfo=UTC)  # a Monday of week 27
@@ -164,7 +165,7 @@ def test_a_lazy_table_and_columns_beside_the_inputs_are_taken() -> None:
 
 def test_the_event_time_of_the_prediction_log_stands_in() -> None:
     features = compiled(frame_of(x=[1]), hour={"date_part": "hour"})
-    assert features.matrix(pl.DataFrame({"_event_time": [NOON]})).tolist() == [[12.0]]
+    assert features.matrix(pl.DataFrame({EVENT_TIME: [NOON]})).tolist() == [[12.0]]
 
 
 def test_a_feature_may_bear_the_name_of_a_column_others_read() -> None:

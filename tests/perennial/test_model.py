@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from perennial.errors import CorruptVersion, DataError
+from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.metrics import score
 from perennial.model import REFERENCE_ROWS, Model, build_model, from_files, sample_reference, to_files
 from perennial.spec import Task
@@ -102,7 +103,7 @@ def test_the_reference_can_be_scored_again() -> None:
     for task in TASKS:
         reference = small_model(task).reference
         again = small_model(task).predict_frame(reference)
-        np.testing.assert_array_equal(np.array(reference["_score"].to_list()), again)
+        np.testing.assert_array_equal(np.array(reference[SCORE].to_list()), again)
 
 
 def test_the_reference_is_a_sample_in_order_of_time() -> None:
@@ -110,9 +111,9 @@ def test_the_reference_is_a_sample_in_order_of_time() -> None:
     model = small_model()
     scores = model.predict_frame(frame)
     sample = sample_reference(frame, scores, model.card.schema_, seed=1)
-    assert sample.columns == ["amount", "shop", "_event_time", "_score"]
+    assert sample.columns == ["amount", "shop", EVENT_TIME, SCORE]
     assert sample.height == REFERENCE_ROWS
-    assert sample["_event_time"].is_sorted()
+    assert sample[EVENT_TIME].is_sorted()
     assert sample.equals(sample_reference(frame, scores, model.card.schema_, seed=1))
     assert not sample.equals(sample_reference(frame, scores, model.card.schema_, seed=2))
 

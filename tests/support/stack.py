@@ -22,12 +22,13 @@ from deployments.state import Service, Stack, remembered
 from deployments.witness import Run, Seen, Witness
 from monitoring.archive import Archive, Counts
 from monitoring.state import WindowResult, load_results
+from perennial.log_columns import ID
 from perennial.model import CARD_FILE
 from perennial.model_card import ModelCard
 from perennial.registry import Registry
 from perennial.spec import ModelSpec, load_spec
 from service.store import connect
-from tasks.serving.replay import ID, Client, Tick, prepare, ticks
+from tasks.serving.replay import Client, Tick, prepare, ticks
 from tests.support.isolation import REDIS
 from tests.support.processes import ROOT, python
 from tests.support.store import own_database

@@ -13,6 +13,7 @@ import redis
 
 from monitoring.archive import Archive
 from monitoring.reader import Reader
+from perennial.log_columns import ID
 from perennial.record import decode_prediction_batch
 from service.stream import from_entry, predictions_stream
 from tests.service.serving import NAME
@@ -66,7 +67,7 @@ class Store:
             reader.open()
             while (batch := reader.read()).entries:
                 archive.add_predictions([entry.record for entry in batch.predictions])
-        return archive.scan().collect()["_id"].to_list()
+        return archive.scan().collect()[ID].to_list()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from monitoring.calibration import Calibration
 from monitoring.policy import Decision
 from monitoring.state import WindowResult
+from perennial.log_columns import SCORE
 from perennial.metrics import Metrics
 from perennial.model_card import Bounds
 from tasks.data.validate import Checks, Problem
@@ -14,7 +15,7 @@ from tasks.serving.monitor import window_markdown
 from tasks.training.evaluate import CalibrationRow, Evaluation
 from tests.support.models import small_model
 
-NONE = small_model().reference["_score"].to_numpy()[:0]
+NONE = small_model().reference[SCORE].to_numpy()[:0]
 
 
 def test_a_table_escapes_bars_and_rounds_numbers() -> None:

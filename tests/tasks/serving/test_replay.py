@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from perennial.errors import DataError, RequestError
+from perennial.log_columns import EVENT_TIME, ID
 from perennial.spec import ModelSpec
 from tasks.job import Job, open_job
 from tasks.serving.replay import Client, Sent, Tick, live_through, prepare, ticks
@@ -77,7 +78,7 @@ def service(received: Received) -> Iterator[str]:
 
 def test_rows_are_asked_in_the_order_of_their_time_and_labels_are_told_a_day_later() -> None:
     story = [
-        (tick.clock, [row["_id"] for row in tick.rows], [row["_id"] for row in tick.labels])
+        (tick.clock, [row[ID] for row in tick.rows], [row[ID] for row in tick.labels])
         for tick in ticks(prepare(a_table(), SPEC), NOON, None, DAY)
     ]
     hour = timedelta(hours=1)
@@ -92,15 +93,15 @@ def test_rows_are_asked_in_the_order_of_their_time_and_labels_are_told_a_day_lat
 
 def test_no_label_is_told_before_its_time() -> None:
     rows = prepare(a_table(), SPEC)
-    times = dict(rows.select("_id", "_event_time").iter_rows())
+    times = dict(rows.select(ID, EVENT_TIME).iter_rows())
     for tick in ticks(rows, NOON, None, DAY, timedelta(minutes=45)):
-        assert all(times[row["_id"]] + DAY <= tick.clock for row in tick.labels)
+        assert all(times[row[ID]] + DAY <= tick.clock for row in tick.labels)
 
 
 def test_rows_outside_the_stretch_are_neither_asked_nor_answered_for() -> None:
     story = list(ticks(prepare(a_table(), SPEC), NOON + timedelta(minutes=30), NOON + timedelta(hours=2), DAY))
-    assert [row["_id"] for tick in story for row in tick.rows] == ["b", "c", "d"]
-    assert [row["_id"] for tick in story for row in tick.labels] == ["b", "c"]
+    assert [row[ID] for tick in story for row in tick.rows] == ["b", "c", "d"]
+    assert [row[ID] for tick in story for row in tick.labels] == ["b", "c"]
 
 
 def test_a_replay_ticks_in_utc_wherever_it_runs() -> None:
@@ -109,7 +110,7 @@ def test_a_replay_ticks_in_utc_wherever_it_runs() -> None:
 
 def test_rows_without_an_id_are_numbered_the_same_way_each_time() -> None:
     nameless = SPEC.model_copy(update={"id": None})
-    assert prepare(a_table(), nameless)["_id"].to_list() == [f"toy-{row}" for row in range(5)]
+    assert prepare(a_table(), nameless)[ID].to_list() == [f"toy-{row}" for row in range(5)]
     assert prepare(a_table(), nameless).equals(prepare(a_table().sample(fraction=1, shuffle=True, seed=1), nameless))
 
 
@@ -147,7 +148,7 @@ def test_only_what_a_reply_confirms_is_counted() -> None:
 def test_a_refused_request_is_counted_as_failed_with_its_reason_and_not_sent_again() -> None:
     received = Received(status=503)
     with service(received) as url, Client(url) as client:
-        client.send(Tick(NOON, [{"_id": "a", "_event_time": NOON, "x": 1.0}], []))
+        client.send(Tick(NOON, [{ID: "a", EVENT_TIME: NOON, "x": 1.0}], []))
     assert client.total.requests == client.total.failed == len(received.calls) == 1
     assert client.total.predictions == 0
     assert client.total.failures == ('POST /predict: 503 {"predictions": [{"id": "a"}], "detail": "not today"}',)
@@ -157,7 +158,7 @@ def test_a_service_that_is_gone_is_a_failed_request() -> None:
     with service(Received()) as url:
         pass
     with Client(url) as client:
-        sent = client.send(Tick(NOON, [{"_id": "a", "_event_time": NOON, "x": 1.0}], []))
+        sent = client.send(Tick(NOON, [{ID: "a", EVENT_TIME: NOON, "x": 1.0}], []))
     assert (sent.requests, sent.failed) == (1, 1)
     assert sent.failures[0].startswith("POST /predict: ConnectError")
 
