@@ -7,9 +7,8 @@ A prediction told twice (a client's retry, a replayed spool, a crash between wri
 acknowledgement) is one row: the first. A label told twice counts once per telling, the latest wins.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -21,17 +20,13 @@ from monitoring.partitions import Partitions, collect
 from monitoring.window import ORIGIN
 from perennial.base import FrozenModel
 from perennial.errors import DataError
+from perennial.labels import LabelCodec, StoredLabel
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import EXPECTED, POLARS, Column, Schema, cast_series
 from perennial.spec import Task
 
 TIME = POLARS["datetime"]
-
-LABEL_TYPES: dict[Task, pl.DataType] = {"binary": pl.Boolean(), "multiclass": pl.String(), "regression": pl.Float64()}
-
-TRUE, FALSE = {True, "1", "true", "True"}, {False, "0", "false", "False"}
-"""What a client may call a binary label; 1 and 1.0 are equal to True."""
 
 FUTURE = timedelta(days=1)
 """How far ahead of the clock an event may lie; a stray time beyond it must not close every window."""
@@ -53,6 +48,7 @@ class Archive:
     def __init__(self, home: Path, task: Task, schema: Schema) -> None:
         self.home = home
         self._task = task
+        self._codec = LabelCodec(task)
         self._schema = schema
         self._predictions = Partitions(home / "predictions", _prediction_schema(task, schema), (ID,), reach=1)
         self._labels = Partitions(home / "labels", _label_schema(task), (ID, RECEIVED_AT), reach=0)
@@ -80,7 +76,7 @@ class Archive:
 
     def label_rows(self, batches: Sequence[LabelBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError when a label does not suit the task."""
-        labels = [label_value(self._task, label) for batch in batches for label in batch.labels]
+        labels = [self._stored(label) for batch in batches for label in batch.labels]
         received = chain.from_iterable([batch.received_at] * len(batch.ids) for batch in batches)
         columns = {
             ID: [id_ for batch in batches for id_ in batch.ids],
@@ -89,6 +85,14 @@ class Archive:
             EVENT_TIME: [time for batch in batches for time in batch.event_times],
         }
         return pl.DataFrame(columns, schema=self._labels.schema)
+
+    def _stored(self, label: object) -> StoredLabel:
+        try:
+            return self._codec.parse(label)
+        except ValueError as error:
+            raise DataError(
+                f"a label of type {type(label).__name__} is not {error}, as the labels of a {self._task} model are"
+            ) from None
 
     def scan(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """Predictions with since <= event time < until, one row per id, columns as in the module's docstring."""
@@ -142,41 +146,6 @@ class Archive:
         return self._labels.scan(served.date() - _DAY if served else None)
 
 
-def label_value(task: Task, label: bool | int | float | str) -> bool | float | str:
-    """A label in the one type its task stores; raises DataError for one that is none."""
-    try:
-        return _LABELS[task](label)
-    except ValueError as error:
-        raise DataError(f"a label of type {type(label).__name__} is not {error}, as the labels of a {task} model are") from None
-
-
-def _truth(label: bool | int | float | str) -> bool:
-    if label not in TRUE and label not in FALSE:
-        raise ValueError("true, false, 1 or 0")
-    return label in TRUE
-
-
-def _category(label: bool | int | float | str) -> str:
-    # As categories are written everywhere: 1.0 is "1", True is "true".
-    if isinstance(label, bool):
-        return str(label).lower()
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
-
-
-def _number(label: bool | int | float | str) -> float:
-    number = float(label) if not isinstance(label, str) else math.nan
-    if not math.isfinite(number):
-        raise ValueError("a finite number")
-    return number
-
-
-_LABELS: dict[Task, Callable[[bool | int | float | str], bool | float | str]] = {
-    "binary": _truth,
-    "multiclass": _category,
-    "regression": _number,
-}
-
-
 def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.DataFrame:
     """Log rows as a source table: raw inputs and the event time under its own name; with labels, the target too."""
     names = {EVENT_TIME: schema.event_time} | ({LABEL: schema.target} if labels else {})
@@ -191,7 +160,7 @@ def _prediction_schema(task: Task, schema: Schema) -> pl.Schema:
 
 
 def _label_schema(task: Task) -> pl.Schema:
-    return pl.Schema({ID: pl.String(), LABEL: LABEL_TYPES[task], RECEIVED_AT: TIME, EVENT_TIME: TIME})
+    return pl.Schema({ID: pl.String(), LABEL: LabelCodec(task).dtype, RECEIVED_AT: TIME, EVENT_TIME: TIME})
 
 
 def _alike(batches: Iterable[PredictionBatch]) -> Iterable[list[PredictionBatch]]:

@@ -6,8 +6,9 @@ counted anywhere in parts. The report people read uses the same methods on sampl
 
 import numpy as np
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
-from perennial.profile import CategoricalProfile, FeatureProfile, Floats, NumericProfile, Profile
+from perennial.profile import CategoricalProfile, FeatureProfile, NumericProfile, Profile
 
 
 class Distance(FrozenModel):

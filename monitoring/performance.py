@@ -7,9 +7,10 @@ older version answered must not be held against it. The served scores are what c
 import numpy as np
 import polars as pl
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.errors import DataError
-from perennial.metrics import Floats, Metrics, score
+from perennial.metrics import Metrics, score
 from perennial.model import Model
 from perennial.spec import ModelSpec
 

@@ -3,10 +3,9 @@
 Pure functions of arrays. Rows whose label is NaN (absent or unknown) are left out everywhere.
 """
 
-from typing import Any
-
 import numpy as np
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.spec import Task
@@ -15,8 +14,6 @@ EPSILON = 1e-15
 """Probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity."""
 
 HIGHER_IS_BETTER = frozenset({"auc", "accuracy"})
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Metrics(FrozenModel):

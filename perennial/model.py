@@ -8,16 +8,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.errors import CorruptVersion
 from perennial.features import CompiledFeatures, compile_features
-from perennial.labels import encode_labels, label_of
+from perennial.labels import LabelCodec, StoredLabel
 from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.model_card import ModelCard
 from perennial.profile import Profile
@@ -36,8 +37,6 @@ SMALL_MATRIX = 128
 """Rows that one thread scores in less time than several take to meet, above all on a busy machine."""
 
 V = TypeVar("V", bound=FrozenModel)
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,18 @@ class Model:
         contributions = self.booster.predict(matrix, num_iteration=self.card.rounds, pred_contrib=True)
         return np.asarray(contributions).reshape(shape)
 
-    def label_of(self, score: float | Sequence[float]) -> bool | str | float:
-        """The answer a score stands for."""
-        return label_of(self.card.task, self.card.classes, self.card.spec.label_threshold, score)
+    @property
+    def label_codec(self) -> LabelCodec:
+        """What a label of this model may look like, and its code."""
+        return LabelCodec(self.card.task, self.card.classes)
+
+    def label_of(self, score: float | Sequence[float]) -> StoredLabel:
+        """The label a score stands for."""
+        return self.label_codec.decode(score, self.card.spec.label_threshold)
 
     def encode_labels(self, labels: pl.Series) -> Floats:
         """Labels as `perennial.metrics` takes them; NaN for one that is absent or unknown."""
-        return encode_labels(self.card.task, self.card.classes, labels)
+        return self.label_codec.encode_column(labels)
 
     def with_version(self, version: int) -> "Model":
         """The same model under another version: what `Registry.publish` asks for."""

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.features import MAX_CATEGORIES
@@ -22,8 +23,6 @@ QUANTILES = 56
 
 TAILS = (1.0, 2.0, 4.0)
 """Edges beyond the range, in reference standard deviations: how far a shift outside of it can still be measured."""
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class NumericProfile(FrozenModel):

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from perennial.base import FrozenModel
 from perennial.errors import RequestError
+from perennial.labels import LabelCodec
 from perennial.record import Label, LabelBatch
 from perennial.spec import Task
 from service.refusal import too_large
@@ -165,29 +166,13 @@ def _time(given: object, row: int, column: str) -> datetime:
 
 
 def _label(given: Mapping[str, object], task: Task, row: int) -> Label:
+    codec = LabelCodec(task)
     if given.get("label") is None:
-        raise RequestError(f"row {row}: column 'label' is missing, expected {_EXPECTED[task]}", row=row, column="label")
-    label = given["label"]
-    if isinstance(label, bool | int | float | str) and _suits(label, task):
-        return label
-    raise _wrong(row, "label", label, _EXPECTED[task])
-
-
-def _suits(label: Label, task: Task) -> bool:
-    match task:
-        case "binary":
-            return not isinstance(label, str) and label in (0, 1)
-        case "multiclass":
-            return not isinstance(label, str) or 0 < len(label) <= MAX_ID
-        case "regression":
-            return isinstance(label, int | float) and not isinstance(label, bool)
-
-
-_EXPECTED: Mapping[Task, str] = {
-    "binary": "true, false, 1 or 0",
-    "multiclass": "the name of a class",
-    "regression": "a number",
-}
+        raise RequestError(f"row {row}: column 'label' is missing, expected {codec.expected}", row=row, column="label")
+    try:
+        return codec.parse(given["label"])
+    except ValueError:
+        raise _wrong(row, "label", given["label"], codec.expected) from None
 
 
 def _refuse_unknown(given: Mapping[str, object], known: Sequence[str], row: int) -> None:

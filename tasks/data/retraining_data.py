@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from monitoring.archive import LABEL_TYPES, Archive, as_table
+from monitoring.archive import Archive, as_table
+from perennial.labels import LabelCodec
 from perennial.log_columns import ID
 from perennial.model import Model
-from perennial.schema import cast_frame, cast_series
-from perennial.spec import ModelSpec, RetrainSpec, Task, WindowSpec
+from perennial.schema import cast_frame
+from perennial.spec import ModelSpec, RetrainSpec, WindowSpec
 from tasks.data.datasets import Dataset, first_dataset, keep
 from tasks.data.validate import Checks, check_dataset
 from tasks.job import Job
@@ -46,7 +47,8 @@ def gather_rows(job: Job, champion: Model) -> Dataset:
 def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     """The columns a model needs of both tables, sorted in time; of rows with one id the log's copy gives way."""
     wanted = [column for column in dict.fromkeys((spec.id, spec.event_time, spec.target, *spec.inputs)) if column]
-    older, newer = (_labels_alike(spec.task, spec.target, frame.select(wanted)) for frame in (first, logged))
+    stored = LabelCodec(spec.task).parse_column  # a table may say 0 and 1 where the log says false and true
+    older, newer = (frame.select(wanted).with_columns(stored(frame[spec.target])) for frame in (first, logged))
     if spec.id:
         known = older.get_column(spec.id).cast(pl.String)
         older = older.with_columns(known)
@@ -84,12 +86,6 @@ def select_rows(job: Job, frame: pl.DataFrame) -> Chosen:
     chosen = choose_rows(frame, job.spec.event_time, retrain, job.spec.window)
     weights = recency_weights(chosen, job.spec.event_time, retrain.half_life) if retrain.data == "weighted" else None
     return Chosen(chosen, weights)
-
-
-def _labels_alike(task_: Task, target: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Labels in the one type that the log keeps: a table may say 0 and 1 where the log says false and true."""
-    kind = LABEL_TYPES[task_]
-    return frame.with_columns(cast_series(frame[target], "string") if kind == pl.String else frame[target].cast(kind))
 
 
 gather = step("gather")(gather_rows)

@@ -13,6 +13,7 @@ import polars as pl
 
 from perennial.base import FrozenModel
 from perennial.errors import ChecksFailed
+from perennial.labels import LabelCodec
 from perennial.spec import ColumnCheck, ModelSpec, feature_columns
 from tasks.data.datasets import SHORT, Dataset
 from tasks.job import Job
@@ -79,7 +80,7 @@ def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: dat
         _quarantine(frame, rules, verdicts, bad, quarantine)
     kept = str(quarantine) if bad.any() else None
     good = frame.filter(~bad)
-    labelled = good.drop_nulls(spec.target)
+    labelled = good.filter(LabelCodec(spec.task).parse_column(good[spec.target]).is_not_null())
     fatal = [*_broken(frame, good, labelled, spec), *_too_many(found, int(bad.sum()), frame.height, spec)]
     _refuse(fatal, kept)
     unlabelled = good.height - labelled.height
@@ -112,7 +113,8 @@ def _rules(frame: pl.DataFrame, spec: ModelSpec, now: datetime) -> Iterator[Rule
     if spec.id:
         yield Rule(spec.id, "is null", pl.col(spec.id).is_null())
         yield Rule(spec.id, "repeats an earlier row's", pl.col(spec.id).is_not_null() & ~pl.col(spec.id).is_first_distinct())
-    yield _target_rule(spec)
+    codec = LabelCodec(spec.task)
+    yield Rule(spec.target, f"is not {codec.expected}", pl.lit(codec.is_refused(frame[spec.target])))
     for column in numeric_inputs(spec):
         yield Rule(column, "is not a number", _number(column).is_null() & pl.col(column).is_not_null())
     for column in spec.inputs:
@@ -131,19 +133,6 @@ def numeric_inputs(spec: ModelSpec) -> tuple[str, ...]:
         for column in feature_columns(name, feature, spec.event_time)
     ]
     return tuple(dict.fromkeys(named))
-
-
-def _target_rule(spec: ModelSpec) -> Rule:
-    target, number = pl.col(spec.target), _number(spec.target)
-    match spec.task:
-        case "binary":
-            return Rule(
-                spec.target, "is neither 0 nor 1", target.is_not_null() & ~number.is_in([0.0, 1.0]).fill_null(value=False)
-            )
-        case "regression":
-            return Rule(spec.target, "is not a finite number", target.is_not_null() & ~number.is_finite().fill_null(value=False))
-        case "multiclass":
-            return Rule(spec.target, "is an empty text", target.cast(pl.String) == "")
 
 
 def _column_rules(column: str, check: ColumnCheck, dtype: pl.DataType) -> Iterator[Rule]:
@@ -184,7 +173,7 @@ def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spe
         known = f"is known for only {labelled.height:,} of {good.height:,} good rows"
         what = f"{known}; checks.min_rows asks for {spec.checks.min_rows:,}"
         yield Problem(column=spec.target, what=what, rows=0)
-    elif labelled[spec.target].n_unique() < 2:
+    elif LabelCodec(spec.task).parse_column(labelled[spec.target]).n_unique() < 2:
         yield Problem(column=spec.target, what=f"is always {labelled[spec.target][0]!r}: there is nothing to learn", rows=0)
 
 

@@ -9,10 +9,9 @@ import polars as pl
 from pydantic import AwareDatetime
 
 from perennial.base import FrozenModel
-from perennial.labels import encode_labels
+from perennial.labels import LabelCodec
 from perennial.metrics import higher_is_better, score
 from perennial.model import Model
-from perennial.schema import cast_series
 from perennial.spec import ModelSpec
 from tasks.job import Job
 from tasks.task_defaults import step
@@ -39,7 +38,8 @@ def judge(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataF
     if champion is None:
         return Verdict(decision="promote", reason="the first model: nothing serves yet", metric=metric)
     since = max(challenger.card.until, champion.card.until)
-    rows = holdout.filter(pl.col(job.spec.event_time) > since).drop_nulls(job.spec.target)
+    newer = holdout.filter(pl.col(job.spec.event_time) > since)
+    rows = newer.filter(LabelCodec(job.spec.task).parse_column(newer[job.spec.target]).is_not_null())
     if (excuse := _cannot_judge(job.spec, rows, since)) is not None:
         return Verdict(
             decision="hold", reason=excuse, metric=metric, rows=rows.height, since=since, champion_version=champion.card.version
@@ -71,18 +71,19 @@ def decide(metric: str, challenger: float, champion: float, min_gain: float) -> 
 def measure(spec: ModelSpec, model: Model, rows: pl.DataFrame) -> float:
     """The spec's metric of a model on labelled rows; a class it does not know has probability 0."""
     predictions = np.asarray(model.predict_frame(rows))
-    target, classes = rows[spec.target], model.card.classes
+    labels, classes = LabelCodec(spec.task).parse_column(rows[spec.target]), model.card.classes
     if spec.task == "multiclass":
-        new = [name for name in cast_series(target, "string").unique().drop_nulls().sort() if name not in classes]
+        new = [name for name in labels.unique().drop_nulls().sort() if name not in classes]
         classes, predictions = (*classes, *new), np.pad(predictions, ((0, 0), (0, len(new))))
-    return score(spec.task, encode_labels(spec.task, classes, target), predictions).values[spec.objective_metric]
+    codes = LabelCodec(spec.task, classes).encode_column(labels)
+    return score(spec.task, codes, predictions).values[spec.objective_metric]
 
 
 def _cannot_judge(spec: ModelSpec, rows: pl.DataFrame, since: datetime) -> str | None:
     where = f"labelled rows since {since:%Y-%m-%d %H:%M}, newer than both trainings"
     if rows.height < spec.gate.min_rows:
         return f"only {rows.height:,} {where}; gate.min_rows asks for {spec.gate.min_rows:,}"
-    if spec.task != "regression" and rows[spec.target].n_unique() < 2:
+    if spec.task != "regression" and LabelCodec(spec.task).parse_column(rows[spec.target]).n_unique() < 2:
         return f"all {rows.height:,} {where}, have the same {spec.target}: nothing can be compared"
     return None
 

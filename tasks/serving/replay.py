@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from perennial.api_keys import authorization
 from perennial.durations import parse_duration
 from perennial.errors import DataError, RequestError
+from perennial.labels import LabelCodec
 from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
@@ -71,7 +72,8 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     """
     _refuse_missing(table, spec)
     identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
-    ordered = table.drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
+    labels = LabelCodec(spec.task).parse_column(table[spec.target])
+    ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
     return ordered.select(
         identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL), *spec.inputs
     )

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
-from perennial.labels import encode_labels
+from perennial.labels import LabelCodec
 from perennial.metrics import Metrics, score
 from perennial.model_card import Slice
 from perennial.spec import Task
@@ -20,8 +20,6 @@ BINS = 10
 
 MOST_SLICES = 20
 """Values shown per slice column, the most frequent ones."""
-
-Floats = NDArray[np.float64]
 
 
 class CalibrationRow(FrozenModel):
@@ -48,7 +46,7 @@ class Evaluation:
 
 def evaluate_model(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
     """Judge a fitted model on the test rows; rows of a class it has never seen are left out."""
-    labels = encode_labels(job.spec.task, fitted.classes, test[job.spec.target])
+    labels = LabelCodec(job.spec.task, fitted.classes).encode_column(test[job.spec.target])
     known = ~np.isnan(labels)
     rows, labels = test.filter(known), labels[known]
     predictions = fitted.predict(rows)

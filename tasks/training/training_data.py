@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from perennial.features import CompiledFeatures, compile_features, fit_features
-from perennial.labels import encode_labels, fit_classes
+from perennial.labels import LabelCodec, fit_classes
 from perennial.schema import Schema, cast_frame, infer_schema
 from perennial.spec import ModelSpec
 from tasks.data.datasets import Manifest
@@ -64,7 +64,7 @@ def lightgbm_table(
     """Rows, and their readable feature values, as LightGBM takes them."""
     return Table(
         matrix=compiled.codes(values),
-        labels=encode_labels(spec.task, classes, rows[spec.target]),
+        labels=LabelCodec(spec.task, classes).encode_column(rows[spec.target]),
         times=rows[spec.event_time].dt.replace_time_zone(None).to_numpy(),
         weights=weights,
         names=compiled.features.names,

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from perennial.arrays import Floats
 from perennial.errors import DataError
-from perennial.metrics import Floats, Metrics, auc, higher_is_better, row_losses, score
+from perennial.metrics import Metrics, auc, higher_is_better, row_losses, score
 
 
 def binary(rows: int, seed: int) -> tuple[Floats, Floats, Floats]:

@@ -113,11 +113,17 @@ def test_too_many_rows_are_too_large() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "good"), [("binary", [True, False, 0, 1, 1.0]), ("multiclass", ["a", 3]), ("regression", [-1, 2.5])]
+    ("task", "good", "kept"),
+    [
+        ("binary", [True, False, 0, 1, 1.0], (True, False, False, True, True)),
+        ("multiclass", ["a", 3], ("a", "3")),
+        ("regression", [-1, 2.5], (-1.0, 2.5)),
+    ],
 )
-def test_labels_of_the_task_are_taken(task: str, good: list[Any]) -> None:
+def test_labels_of_the_task_are_taken_as_they_are_stored(task: str, good: list[Any], kept: tuple[Any, ...]) -> None:
     batch = labels(*({"id": number, "label": label} for number, label in enumerate(good)), task=task)
-    assert batch.labels == tuple(good)
+    assert batch.labels == kept
+    assert [type(label) for label in batch.labels] == [type(label) for label in kept]
     assert batch.received_at == NOW
     assert set(batch.event_times) == {None}
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from perennial.features import compile_features, fit_features
-from perennial.labels import encode_labels, fit_classes
+from perennial.labels import LabelCodec, fit_classes
 from perennial.metrics import score
 from perennial.model import Model, build_model, gain_importance, sample_reference, to_files
 from perennial.model_card import Bounds, Cause, DataRef, ModelCard
@@ -102,7 +102,7 @@ def train_small(frame: pl.DataFrame, task: Task = "binary", version: int = 1, se
     spec, base = small_spec(task), Path()
     schema, features = infer_schema(spec, frame), fit_features(spec, frame)
     compiled, classes = compile_features(features, base), fit_classes(task, frame["outcome"])
-    matrix, labels = compiled.matrix(frame), encode_labels(task, classes, frame["outcome"])
+    matrix, labels = compiled.matrix(frame), LabelCodec(task, classes).encode_column(frame["outcome"])
     params = {
         "objective": OBJECTIVES[task],
         "num_leaves": 7,

@@ -106,15 +106,28 @@ def test_an_event_time_must_be_there_and_be_sane(tmp_path: Path, moment: datetim
 @pytest.mark.parametrize(
     ("task", "label", "what"),
     [
-        ("binary", 2, "is neither 0 nor 1"),
-        ("regression", float("nan"), "is not a finite number"),
-        ("multiclass", "", "is an empty"),
+        ("binary", 2, "is not true, false, 1 or 0"),
+        ("regression", float("inf"), "is not a finite number"),
+        ("multiclass", "", "is not the name of a class"),
     ],
 )
 def test_a_label_must_suit_the_task(tmp_path: Path, task: Kind, label: object, what: str) -> None:
     _, checks = checked(tmp_path, small_frame(task).with_columns(at(9, "outcome", label)), small_spec(task))
     assert [(problem.column, problem.rows) for problem in checks.problems] == [("outcome", 1)]
     assert what in checks.problems[0].what
+
+
+@pytest.mark.parametrize("labels", [{0: "false", 1: "true"}, {0: "0", 1: "TRUE"}, {0: 0.0, 1: 1.0}, {0: False, 1: True}])
+def test_a_binary_label_may_come_in_several_types(tmp_path: Path, labels: dict[int, object]) -> None:
+    outcome = pl.col("outcome").cast(pl.Int64).replace_strict(labels)
+    rows, checks = checked(tmp_path, small_frame().with_columns(outcome))
+    assert (rows.height, checks.unlabelled, checks.problems) == (small_frame().height, 0, ())
+
+
+def test_a_nan_is_no_label_and_no_bad_row(tmp_path: Path) -> None:
+    frame = small_frame("regression").with_columns(at(9, "outcome", float("nan")))
+    rows, checks = checked(tmp_path, frame, small_spec("regression"))
+    assert (rows.height, checks.unlabelled, checks.problems) == (frame.height - 1, 1, ())
 
 
 def test_a_target_that_never_varies_is_refused(tmp_path: Path) -> None:
