@@ -16,7 +16,6 @@ from pathlib import Path
 import redis
 
 from monitoring.archive import FUTURE, Archive
-from monitoring.champion import Champion
 from monitoring.closing import Closed, close_window
 from monitoring.events import requested, send
 from monitoring.intake import Taken, take
@@ -29,9 +28,10 @@ from monitoring.report import prepare
 from monitoring.state import MonitorState, Told, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, window_at
 from perennial.base import FrozenModel
-from perennial.error_reporting import report
+from perennial.error_reporting import report, tag
 from perennial.errors import PrefectUnreachable, SettingsError, StoreUnreachable
 from perennial.model import Model
+from perennial.model_loading import load_champion
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
@@ -90,8 +90,8 @@ def watch(
     """
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: give the address of the store that the service writes to")
-    champion = Champion(Registry(settings.registry_url), spec.name, spec_base)
-    monitor = Monitor(spec, settings.model_home(spec.name), champion, settings.redis_url, on_window, clock)
+    registry = Registry(settings.registry_url)
+    monitor = Monitor(spec, spec_base, settings.model_home(spec.name), registry, settings.redis_url, on_window, clock)
     try:
         return monitor.run(until)
     finally:
@@ -104,13 +104,14 @@ class Monitor:
     def __init__(
         self,
         spec: ModelSpec,
+        spec_base: Path,
         home: Path,
-        champion: Champion,
+        registry: Registry,
         store_url: str,
         on_window: Callable[[WindowResult], None],
         clock: Clock,
     ) -> None:
-        self._spec, self._home, self._champion, self._url = spec, home, champion, store_url
+        self._spec, self._base, self._home, self._registry, self._url = spec, spec_base, home, registry, store_url
         self._on_window, self._clock = on_window, clock
         self._store: redis.Redis = connect(store_url)
         self._reader = Reader(self._store, spec.name)
@@ -230,9 +231,16 @@ class Monitor:
             report(error, group=("monitoring", "show-window"), model=self._spec.name)
 
     def _update(self, desk: "Desk") -> None:
-        model = self._champion.current()
+        model = self._champion(desk.model)
         if model is not None and model is not desk.model:
             desk.adopt(model)
+
+    def _champion(self, known: Model | None = None) -> Model | None:
+        """The champion now; read again when the alias moved. Raises RegistryError when it cannot be loaded."""
+        model = load_champion(self._registry, self._spec.name, self._base, known)
+        if model is not None and model is not known:
+            tag(model=self._spec.name, version=model.card.version)
+        return model
 
     def _postpone(self, error: PrefectUnreachable) -> None:
         if not self.summary.waiting:  # once per absence, not once per try
@@ -262,7 +270,7 @@ class Monitor:
 
     def _first_champion(self, until: datetime) -> Model | None:
         """Without a champion there is no schema, and nothing was predicted."""
-        while (model := self._champion.current()) is None and self._clock() < until and self._lease.held:
+        while (model := self._champion()) is None and self._clock() < until and self._lease.held:
             self._quiet.wait(PAUSE)
         return model
 

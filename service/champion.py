@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.error_reporting import report, tag
-from perennial.errors import CorruptVersion
-from perennial.log_columns import SCORE
+from perennial.model_loading import load_model
 from perennial.registry import CHALLENGER, CHAMPION, Registry
 
 if TYPE_CHECKING:
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 """Seconds before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt."""
-
-WARM_ROWS = 64
-"""Rows of the reference sample predicted before a version may serve: the first prediction is the slow one."""
-
-SAME = 1e-6
-"""How far a score may be from the stored one: far above the order of float sums, far below any threshold's meaning."""
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +131,7 @@ class ChampionWatcher:
         if not self._may_try(alias, version):
             return None
         try:
-            model = self._in_memory(version) or load(self._registry, self._name, version, self._base)
+            model = self._in_memory(version) or load_model(self._registry, self._name, version, self._base)
         except Exception as error:  # noqa: BLE001 - a version is refused whatever is wrong with it
             self._refuse(alias, version, error)
             return None
@@ -175,32 +168,3 @@ class ChampionWatcher:
 
 def _version(live: Live | None) -> int | None:
     return None if live is None else live.version
-
-
-def load(registry: Registry, name: str, version: int, base: Path) -> "Model":
-    """A version read, checked and warmed up; raises RegistryError, or whatever is wrong with it.
-
-    Its scores on the reference sample must be those stored with it: the same files on a machine that computes
-    something else are not the same model.
-    """
-    from perennial.model import from_files
-
-    model = from_files(registry.read(name, version), base)
-    if (model.card.name, model.card.version) != (name, version):
-        raise CorruptVersion(
-            f"version {version} of {name!r} says it is version {model.card.version} of {model.card.name!r}: publish it again"
-        )
-    _warm_up(model)
-    return model
-
-
-def _warm_up(model: "Model") -> None:
-    import numpy as np
-
-    sample = model.reference.head(WARM_ROWS)
-    stored = np.array(sample[SCORE].to_list())
-    if not np.allclose(model.predict_frame(sample), stored, rtol=SAME, atol=SAME):
-        raise CorruptVersion(
-            f"version {model.card.version} of {model.card.name!r} does not reproduce the scores stored with it: "
-            "its files do not belong together, or this machine's libraries compute something else; train it again here"
-        )

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from perennial.errors import AliasConflict, TrainingError
 from perennial.model import Model, to_files
 from perennial.model_card import Bounds
+from perennial.model_loading import load_champion, load_model
 from perennial.registry import CHALLENGER, CHAMPION
-from service.champion import load
 from tasks.job import Job
 from tasks.promotion.gate import Verdict
 from tasks.task_defaults import step
@@ -18,8 +18,7 @@ logger = logging.getLogger(__name__)
 
 def read_champion(job: Job) -> Model | None:
     """The model that serves; None while there is none."""
-    version = job.registry.aliases(job.spec.name).champion
-    return None if version is None else load(job.registry, job.spec.name, version, job.base)
+    return load_champion(job.registry, job.spec.name, job.base)
 
 
 def require_champion(job: Job) -> Model:
@@ -35,7 +34,7 @@ def publish_version(job: Job, draft: Model, bounds: Bounds, now: datetime) -> Mo
     complete = replace(draft, card=draft.card.model_copy(update={"bounds": bounds}))
     version = job.registry.publish(job.spec.name, lambda number: to_files(complete.with_version(number)))
     _move_challenger(job, version, now)
-    return load(job.registry, job.spec.name, version, job.base)
+    return load_model(job.registry, job.spec.name, version, job.base)
 
 
 def apply_verdict(job: Job, challenger: Model, champion: Model | None, verdict: Verdict, now: datetime) -> Verdict:

@@ -11,8 +11,8 @@ from flows.train import train
 from monitoring.receipts import read_receipt
 from perennial.errors import TrainingError
 from perennial.model import Model
+from perennial.model_loading import load_model
 from perennial.spec import Task
-from service.champion import load
 from tasks.job import Job, open_job
 from tests.flows.asking import artifacts, runs, told
 from tests.support.models import TASKS, write_small
@@ -25,7 +25,7 @@ def serving(home: Path, task: Task = "binary") -> tuple[Job, Model]:
     spec = write_small(home, task)
     train(str(spec))
     job = open_job(spec, dict(os.environ), datetime.now(UTC))
-    return job, load(job.registry, "small", 1, home)
+    return job, load_model(job.registry, "small", 1, home)
 
 
 def outcome(home: Path, run_id: str) -> str | None:
@@ -50,7 +50,7 @@ def test_a_world_that_turned_is_learnt_and_promoted(home: Path, prefect_api: str
     log_rows(job, champion, turned)
     assert retrain(str(job.path), event()) == 2
     assert job.registry.aliases("small").champion == 2
-    card = load(job.registry, "small", 2, home).card
+    card = load_model(job.registry, "small", 2, home).card
     assert (card.parent, card.cause.kind, card.cause.event_id) == (1, "drift", EVENT_ID)
     assert card.params == champion.card.params, "retrain_trials = 0 keeps them"
     assert card.data.rows == 1_000 + 600 - 2 * 24
@@ -104,7 +104,7 @@ def test_by_hand_and_with_a_search(home: Path) -> None:
     mend(job, "trials = 2,", "trials = 2, retrain_trials = 2,")
     log_rows(job, champion, later_frame("binary", 300, flipped=True))
     assert retrain(str(job.path)) == 2
-    assert load(job.registry, "small", 2, home).card.cause.kind == "manual"
+    assert load_model(job.registry, "small", 2, home).card.cause.kind == "manual"
     assert not (job.home / "requests").exists(), "nobody waits for a receipt"
 
 
@@ -114,7 +114,7 @@ def test_the_spec_says_which_rows_are_learnt(home: Path, data: str) -> None:
     mend(job, "signals.blocks = 3", f'signals.blocks = 3\nretrain = {{ data = "{data}", windows = 2, half_life = "7d" }}')
     log_rows(job, champion, later_frame("binary", 300))
     retrain(str(job.path))
-    rows = load(job.registry, "small", 2, home).card.data.rows
+    rows = load_model(job.registry, "small", 2, home).card.data.rows
     assert rows == (14 * 24 if data == "trailing" else 1_300 - 48)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from flows.train import train
 from perennial.errors import ChecksFailed, SpecError
+from perennial.model_loading import load_model
 from perennial.registry import Registry
 from perennial.settings import load_settings
 from perennial.spec import Task
-from service.champion import load
 from tests.flows.asking import artifacts, logged, runs, task_runs, told
 from tests.support.models import TASKS, small_frame, write_small
 from tests.support.sentry_receiver import SentryReceiver
@@ -27,7 +27,7 @@ def test_the_first_training_serves_at_once(home: Path, task: Task) -> None:
     assert train(str(spec)) == 1
     aliases = registry(home).aliases("small")
     assert (aliases.champion, aliases.challenger) == (1, 1)
-    model = load(registry(home), "small", 1, home)
+    model = load_model(registry(home), "small", 1, home)
     assert model.card.cause.kind == "initial"
     assert model.card.data.rows == small_frame(task).height - 7 * 24
     assert model.card.bounds.drift is not None
@@ -63,7 +63,7 @@ def test_a_later_training_must_beat_the_champion(home: Path) -> None:
 def test_a_search_that_is_done_is_not_done_again(home: Path, prefect_api: str) -> None:
     spec = write_small(home, frame=small_frame(seed=11))
     first, second = train(str(spec)), train(str(spec))
-    models = [load(registry(home), "small", version, home) for version in (first, second)]
+    models = [load_model(registry(home), "small", version, home) for version in (first, second)]
     assert models[0].card.params == models[1].card.params
     states = [run["state"]["name"] for run in task_runs(prefect_api, runs(prefect_api, "train")[0]["id"], "tune")]
     assert states == ["Cached"]

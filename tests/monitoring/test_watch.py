@@ -327,6 +327,6 @@ def test_trouble_with_a_disk_is_not_taken_for_trouble_with_the_store(settings: S
     def fail(*_: object) -> None:
         raise PermissionError("the registry's disk")
 
-    monkeypatch.setattr("monitoring.champion.load", fail)
+    monkeypatch.setattr("monitoring.watch.load_champion", fail)
     with pytest.raises(PermissionError):
         run(settings, until=FAR)
