@@ -1,1 +1,1 @@
-"""The composition root: the command line, the local stack, automations and the demo."""
+"""The composition root: the `perennial` command line (`cli`), the local stack, the client of Prefect's API and the demo."""

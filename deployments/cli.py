@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from deployments.status import PartStatus
+    from deployments.stack.status import PartStatus
 
 INTERRUPTED = 130
 """What a shell expects of a command ended by Ctrl-C."""
@@ -66,8 +66,8 @@ def up(spec: Spec) -> int:
 
     Safe to repeat: what runs is left alone, and the spec of another model adds a service for it.
     """
-    from deployments.progress import StackProgress
-    from deployments.stack import up as bring_up
+    from deployments.stack.display import StackProgress
+    from deployments.stack.stack import up as bring_up
 
     console = _console()
     with StackProgress(console) as progress:
@@ -81,8 +81,8 @@ def up(spec: Spec) -> int:
 @app.command
 def down() -> int:
     """End every process of the stack, in order. State stays under the home directory."""
-    from deployments.progress import StackProgress
-    from deployments.stack import down as take_down
+    from deployments.stack.display import StackProgress
+    from deployments.stack.stack import down as take_down
 
     console = _console()
     with StackProgress(console) as progress:
@@ -95,8 +95,8 @@ def down() -> int:
 @app.command
 def status() -> int:
     """Show each part of the stack, its address and state, and automations that failed. Exit code 1 when a part is not well."""
-    from deployments.stack import running_stack
-    from deployments.status import look
+    from deployments.stack.stack import running_stack
+    from deployments.stack.status import look
 
     console, stack = _console(), running_stack(_settings())
     if stack is None:
@@ -115,7 +115,7 @@ def deploy(spec: Spec) -> int:
 
     It writes a prefect.yaml for the spec and runs the real `prefect deploy --all` on it.
     """
-    from deployments.stack import deploy_model, running_stack
+    from deployments.stack.stack import deploy_model, running_stack
 
     settings = _settings()
     file = deploy_model(spec, running_stack(settings), settings, os.environ, Path.cwd())
@@ -170,7 +170,7 @@ def replay(
     label_delay: Annotated[str, Parameter(help="how long after its event a label is told, such as 1d")] = "1d",
 ) -> int:
     """Live through past rows of the spec's own table, at full speed over HTTP: questions, then their labels as they fell due."""
-    from deployments.stack import service_url
+    from deployments.stack.stack import service_url
 
     url = service_url(spec, _settings())
     _join_stack()
@@ -216,8 +216,8 @@ def demo(
     # The driver borrows from the tasks, which bring Prefect; it reads these at import: no telemetry, no files elsewhere.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
-    from deployments.demo import run as play
-    from deployments.demo import script
+    from deployments.demo.demo import run as play
+    from deployments.demo.demo import script
 
     return play(settings, os.environ, script(until, keep=keep, quick=quick), _console())
 
@@ -251,7 +251,7 @@ def _settings() -> Settings:
 
 
 def _stack_environment() -> dict[str, str]:
-    from deployments.stack import environment_of
+    from deployments.stack.stack import environment_of
 
     return environment_of(_settings(), os.environ)
 

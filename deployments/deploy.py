@@ -7,13 +7,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.prefect_api import PrefectApi
-from deployments.worker import POOL
+from deployments.prefect_client.client import PrefectApi
 from perennial.errors import PrefectUnreachable, StackError
 from perennial.spec import ModelSpec
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 """The committed file; it is itself valid, for the flights example."""
+
+POOL = "perennial"
+"""The one work pool, as prefect.yaml names it."""
 
 FLOWS = ("train", "retrain", "monitor", "batch-predict", "replay")
 """The flows that prefect.yaml deploys for a model."""

@@ -1,6 +1,6 @@
 """The example that no demo shows: bike sharing, a regression, through the same commands and the same loop as the flights.
 
-Five months of 2011 are learnt, then summer comes. The flights are the demo's: see tests/deployments/test_demo.py.
+Five months of 2011 are learnt, then summer comes. The flights are the demo's: see tests/deployments/demo/test_demo.py.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.baseline import open_baseline
+from deployments.demo.frozen_baseline import open_baseline
 from monitoring.events import DRIFT_DETECTED
 from tasks.data.ingest import assemble
 from tests.support.processes import ROOT

@@ -12,8 +12,8 @@ import httpx
 import polars as pl
 import pytest
 
-from deployments import supervision
-from deployments.witness import Seen
+from deployments.prefect_client.history import Seen
+from deployments.stack import supervisord
 from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED, RetrainRequest
 from perennial.log_columns import ID, SCORE, VERSION
 from tests.support.models import START, instances, small_frame, write_small
@@ -138,8 +138,8 @@ def test_8_no_request_has_failed_and_nothing_was_lost(loop: Stage, life: Replay)
 def test_9_down_leaves_no_process(loop: Stage) -> None:
     environ = {"PERENNIAL_HOME": str(loop.stack.home)}
     perennial("down", **environ)
-    assert supervision.supervisor_of(loop.stack.state_dir) is None
-    assert supervision.marked(loop.stack.socket) == []
+    assert supervisord.supervisor_of(loop.stack.state_dir) is None
+    assert supervisord.marked(loop.stack.socket) == []
     assert "nothing was running" in perennial("down", **environ)
 
 

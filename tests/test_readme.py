@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.state import remembered
+from deployments.stack.state import remembered
 from perennial.settings import FOREIGN, PREFIX, Settings, variable
 from perennial.spec import load_spec
 from tests.support.processes import ROOT

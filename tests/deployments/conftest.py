@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments import stack as stacks
-from deployments.ports import Ports
-from deployments.prefect_api import PrefectApi
-from deployments.state import Stack
+from deployments.prefect_client.client import PrefectApi
+from deployments.stack import stack as stacks
+from deployments.stack.ports import Ports
+from deployments.stack.state import Stack
 from perennial.settings import Settings
 from tests.support.processes import ROOT, free_port
 

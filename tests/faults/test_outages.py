@@ -7,9 +7,9 @@ import polars as pl
 import psutil
 import pytest
 
-from deployments import supervision
-from deployments.hold import backlog
-from deployments.witness import Run
+from deployments.demo.waits import backlog
+from deployments.prefect_client.history import Run
+from deployments.stack import supervisord
 from monitoring.events import RETRAIN_FAILED
 from tests.faults.conftest import DAY, LATE, OPENING, WEEK, assert_nothing_lost, world
 from tests.faults.victims import process_of, wait_for_another
@@ -61,12 +61,12 @@ def test_a_week_that_fails_while_prefect_is_away_is_told_once_it_is_back_and_ret
     life.until(TURN + 2 * DAY)
     loop.window(TURN - WEEK)
     known = {run.id for run in loop.witness.runs("retrain")}
-    supervision._ask(loop.stack.socket, "supervisor.stopProcess", "prefect", True)
+    supervisord._ask(loop.stack.socket, "supervisor.stopProcess", "prefect", True)
     life.until(TURN + WEEK + LATE)
     assert_nothing_lost(loop, life)
     wait_until(lambda: tries(loop) >= 4, LOOP_TIMEOUT, "the monitor to have tried in vain for a quarter of a minute")
     assert loop.closed(TURN) is None
-    supervision.start_program(loop.stack.socket, "prefect")
+    supervisord.start_program(loop.stack.socket, "prefect")
     decision = loop.window(TURN).decision
     assert decision.event_id is not None, decision.reason
     assert loop.retraining(decision.event_id).state == "COMPLETED"
@@ -91,5 +91,5 @@ def failed_run(loop: Stage, flow: str) -> Run | None:
 
 def tries(loop: Stage) -> int:
     """How often the monitor has told the event in vain; it waits twice as long after each: 1, 2, 4, 8 seconds."""
-    log = supervision.log_file(loop.stack.state_dir, "worker").read_text(errors="replace")
+    log = supervisord.log_file(loop.stack.state_dir, "worker").read_text(errors="replace")
     return log.count("told again in")

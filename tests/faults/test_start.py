@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments import supervision
-from deployments.state import state_dir
+from deployments.stack import supervisord
+from deployments.stack.state import state_dir
 from tests.support.models import write_small
 from tests.support.processes import ROOT, free_port, python
 from tests.support.stack import COMMAND_TIMEOUT
@@ -24,8 +24,8 @@ def spec(tmp_path: Path) -> Path:
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home in which nothing runs, before and after."""
     yield tmp_path / "var"
-    assert supervision.supervisor_of(state_dir(tmp_path / "var")) is None
-    assert supervision.marked(supervision.socket_path(state_dir(tmp_path / "var"))) == []
+    assert supervisord.supervisor_of(state_dir(tmp_path / "var")) is None
+    assert supervisord.marked(supervisord.socket_path(state_dir(tmp_path / "var"))) == []
 
 
 @pytest.fixture

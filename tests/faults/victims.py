@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import psutil
 
-from deployments import supervision
+from deployments.stack import supervisord
 from monitoring.policy import LONGEST_TRAINING
 from monitoring.state import load_state, save_state
 from tests.support.stack import LOOP_TIMEOUT, Stage
@@ -26,16 +26,16 @@ FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 def process_of(loop: Stage, victim: str) -> int | None:
     """The process that is a part, a child of the service, or the working run of a flow; None while there is none."""
     if victim in PARTS:
-        return supervision.states(loop.stack.socket)[victim].pid or None
+        return supervisord.states(loop.stack.socket)[victim].pid or None
     if victim in CHILDREN:
-        log = supervision.log_file(loop.stack.state_dir, "service-small").read_text(errors="replace")
+        log = supervisord.log_file(loop.stack.state_dir, "service-small").read_text(errors="replace")
         return int(re.findall(CHILDREN[victim], log)[-1])
     return flow_process(loop, victim)
 
 
 def flow_process(loop: Stage, flow: str) -> int | None:
     """The process of the oldest run of a flow that is at work."""
-    found = {_run_of(process): process.pid for process in supervision.marked(loop.stack.socket)}
+    found = {_run_of(process): process.pid for process in supervisord.marked(loop.stack.socket)}
     return next((found[run] for run in _at_work(loop, flow) if run in found), None)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import redis
 
-from deployments.prefect_server import api_url, server_command, server_environment
+from deployments.stack.prefect_server import api_url, server_command, server_environment
 from monitoring import receipts, reminder
 from monitoring.archive import Archive
 from monitoring.reminder import FIRST_REMINDER, due, unsettled

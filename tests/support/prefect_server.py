@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from deployments.prefect_server import api_url, server_command, server_environment
+from deployments.stack.prefect_server import api_url, server_command, server_environment
 from tests.support.processes import free_port, running, wait_ready
 
 START_TIMEOUT = 120.0

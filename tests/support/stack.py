@@ -15,11 +15,11 @@ from typing import Any
 
 import polars as pl
 
-from deployments.hold import Loop, backlog
-from deployments.prefect_api import PrefectApi
-from deployments.scrape import scrape
-from deployments.state import Service, Stack, remembered
-from deployments.witness import Run, Seen, Witness
+from deployments.demo.service_metrics import scrape
+from deployments.demo.waits import Loop, backlog
+from deployments.prefect_client.client import PrefectApi
+from deployments.prefect_client.history import Run, Seen, Witness
+from deployments.stack.state import Service, Stack, remembered
 from monitoring.archive import Archive, Counts
 from monitoring.state import WindowResult, load_results
 from perennial.log_columns import ID

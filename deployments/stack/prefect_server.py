@@ -1,0 +1,84 @@
+"""The embedded Prefect server: its command, its environment, and its process (`python -m deployments.stack.prefect_server`)."""
+
+import gc
+import itertools
+import runpy
+import sys
+import threading
+from pathlib import Path
+
+PREFERRED_PORT = 4200
+"""Where people and tools expect Prefect."""
+
+COLLECT_INTERVAL, FULL_EVERY = 1.0, 30
+"""Seconds between two garbage collections, and how many of them make one that looks at old objects too."""
+
+_ENVIRONMENT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # Leases kept in memory would be forgotten at a restart, and the slot of a running retrain never be free again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # Seconds a run that waits for a slot stays away; by default 30, longer than many a retraining.
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
+    # Seconds until the slot of a run is taken back that died before it began, and between two looks for such slots; by
+    # default 300 and 15. Once a run has begun it holds its lease for 300 s and renews it.
+    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "5",
+}
+
+
+def server_command() -> tuple[str, ...]:
+    """The command of the server; where it listens is in its environment."""
+    return (sys.executable, "-m", "deployments.stack.prefect_server")
+
+
+def server_environment(home: Path, port: int) -> dict[str, str]:
+    """Variables for the server and for everyone who talks to it; `home` holds its SQLite file.
+
+    Host, port and API URL are all given: with the port alone the UI would go on calling port 4200.
+    """
+    return {
+        **_ENVIRONMENT,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api_url(port),
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+    }
+
+
+def api_url(port: int) -> str:
+    """The API of a server on `port`."""
+    return f"http://127.0.0.1:{port}/api"
+
+
+def collect_elsewhere(stop: threading.Event, interval: float = COLLECT_INTERVAL) -> threading.Thread:
+    """Collect garbage in a thread of its own instead of wherever an allocation happens to ask for it, until `stop` is set.
+
+    A refused write ("database is locked", answered with a 503 and asked again) leaves its SQLite cursor in a cycle. Freeing it
+    waits for its connection, which may by then wait for the write lock, up to SQLite's 60 s. On the event loop's thread that
+    stops the whole server, as whoever holds the lock waits for the event loop. In a thread of its own it keeps nobody up.
+    """
+    gc.disable()
+    thread = threading.Thread(target=_collect, args=(stop, interval), name="garbage", daemon=True)
+    thread.start()
+    return thread
+
+
+def main() -> None:
+    """`prefect server start`, collecting its garbage elsewhere."""
+    collect_elsewhere(threading.Event())
+    sys.argv = ["prefect", "server", "start"]
+    runpy.run_module("prefect", run_name="__main__")
+
+
+def _collect(stop: threading.Event, interval: float) -> None:
+    for turn in itertools.count(1):
+        if stop.wait(interval):
+            return
+        gc.collect(1 if turn % FULL_EVERY else 2)
+
+
+if __name__ == "__main__":
+    main()

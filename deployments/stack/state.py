@@ -1,0 +1,88 @@
+"""What the local stack consists of, as one frozen value, and the file that remembers it between commands."""
+
+import os
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from perennial.base import FrozenModel
+from perennial.errors import StackError
+
+
+class Address(FrozenModel):
+    """Where a part answers; `port` is ours to serve, and None when somebody else runs it."""
+
+    url: str
+    port: int | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the stack runs this part itself."""
+        return self.port is not None
+
+
+class Service(FrozenModel):
+    """One model's HTTP service."""
+
+    model: str
+    spec: Path = Field(description="absolute path of the model spec")
+    host: str
+    port: int
+
+    @property
+    def program(self) -> str:
+        """Its name among the supervised programs."""
+        return f"service-{self.model}"
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches it."""
+        from deployments.stack.ports import reachable
+
+        return f"http://{reachable(self.host)}:{self.port}"
+
+
+class Stack(FrozenModel):
+    """The whole local stack."""
+
+    home: Path = Field(description="absolute directory of all state")
+    directory: Path = Field(description="where the parts run; relative paths of specs and tables start here")
+    socket: Path = Field(description="unix socket of the supervisor")
+    started_at: AwareDatetime
+    store: Address
+    prefect: Address
+    services: tuple[Service, ...] = ()
+
+    @property
+    def state_dir(self) -> Path:
+        """Directory of the stack's own files."""
+        return state_dir(self.home)
+
+    def service_of(self, model: str) -> Service | None:
+        """The service of a model, if the stack has one."""
+        return next((service for service in self.services if service.model == model), None)
+
+
+def state_dir(home: Path) -> Path:
+    """Where the stack keeps its files below the home directory."""
+    return home.absolute() / "stack"
+
+
+def remembered(home: Path) -> Stack | None:
+    """The stack last started in this home directory, running or not; raises StackError when its file is damaged."""
+    file = state_dir(home) / "stack.json"
+    try:
+        return Stack.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise StackError(f"{file} cannot be read: run `perennial down`, delete it, and start again\n  {error}") from error
+
+
+def remember(stack: Stack) -> None:
+    """Write the state file at once or not at all."""
+    stack.state_dir.mkdir(parents=True, exist_ok=True)
+    file = stack.state_dir / "stack.json"
+    draft = file.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(stack.model_dump_json(indent=2), encoding="utf-8")
+    draft.replace(file)

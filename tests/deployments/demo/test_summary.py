@@ -1,0 +1,222 @@
+"""The summary: each figure comes from the part that knows it, and what went missing is said."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from deployments.demo.frozen_baseline import Compared, mean_of, spanned
+from deployments.demo.service_metrics import Scraped, read_metrics
+from deployments.demo.summary import Evidence, Summary, closed_loop, lossless, summarise, to_json
+from deployments.prefect_client.history import Run, Seen
+from monitoring.archive import Counts
+from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
+from monitoring.window import window_at
+from perennial.metrics import Metrics
+from perennial.model_card import Cause, DataRef, ModelCard
+from perennial.registry import Move
+from tasks.serving.replay import Sent
+
+MARCH = datetime(2013, 3, 1, tzinfo=UTC)
+NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+ASKED_OF_EVERY_SUMMARY = [
+    "requests_sent",
+    "requests_failed",
+    "predictions_answered",
+    "predictions_archived",
+    "labels_sent",
+    "labels_joined",
+    "windows",
+    "drift_events",
+    "performance_events",
+    "retrain_runs",
+    "retrain_runs_started_by_automation",
+    "promotions",
+    "refusals",
+    "versions",
+    "auc_static",
+    "auc_loop",
+    "logloss_static",
+    "logloss_loop",
+    "event_to_retrain_start_s",
+    "promotion_to_serving_s",
+    "peak_memory_mb",
+    "wall_s",
+]
+
+
+def a_card(version: int, kind: str, rows: int) -> ModelCard:
+    data = DataRef(fingerprint="f", rows=rows, since=MARCH - 2 * WEEK, until=MARCH)
+    return ModelCard.model_construct(version=version, cause=Cause(kind=kind), data=data, parent=version - 1 or None)  # type: ignore[arg-type]
+
+
+def a_move(generation: int, version: int, previous: int | None) -> Move:
+    at = NOW + timedelta(minutes=generation)
+    positions = {"champion": version}
+    return Move(
+        generation=generation, alias="champion", version=version, previous=previous, at=at, reason="", positions=positions
+    )
+
+
+def a_run(number: int, event_id: str, *, automated: bool = True, delay: float = 8.0) -> Run:
+    began = NOW + timedelta(minutes=number, seconds=delay)
+    return Run(
+        id=f"run-{number}",
+        name=f"retrain-{number}",
+        created=began,
+        started=began,
+        ended=began,
+        state="COMPLETED",
+        message="",
+        automated=automated,
+        event_id=event_id,
+    )
+
+
+def an_event(number: int, name: str, **payload: Any) -> Seen:
+    return Seen(id=f"event-{number}", name=name, occurred=NOW + timedelta(minutes=number), payload=payload)
+
+
+def compared(loop_auc: float, static_auc: float) -> Compared:
+    loop = Metrics(rows=100, values={"auc": loop_auc, "log_loss": 1 - loop_auc})
+    return Compared(loop, Metrics(rows=100, values={"auc": static_auc, "log_loss": 1 - static_auc}))
+
+
+def evidence() -> Evidence:
+    """Two requests to retrain: the first one's version was promoted, the second one's rejected."""
+    weeks = spanned(MARCH, MARCH + 2 * WEEK, WEEK)
+    return Evidence(
+        sent=Sent(requests=50, failed=0, predictions=1_000, labels=900),
+        scraped=Scraped(version=2, predictions=1_000, labels=900),
+        counts=Counts(predictions=1_000, labels=900, joined=900),
+        windows=[],
+        weeks={weeks[0]: compared(0.70, 0.70), weeks[1]: compared(0.74, 0.68)},
+        pooled=compared(0.71, 0.69),
+        events=[
+            an_event(1, DRIFT_DETECTED),
+            an_event(2, MODEL_PROMOTED, version=2, reason="better"),
+            an_event(3, PERFORMANCE_DEGRADED),
+            an_event(4, MODEL_REJECTED, version=3, reason="no better"),
+        ],
+        retrains=[a_run(1, "event-1", delay=8.0), a_run(3, "event-3", delay=6.0)],
+        moves=[a_move(1, 1, None), a_move(2, 2, 1)],
+        cards=[a_card(1, "initial", 5_000), a_card(2, "drift", 6_000), a_card(3, "performance", 7_000)],
+        tenures={2: compared(0.74, 0.70)},
+        first_served={1: MARCH, 2: MARCH + WEEK},
+        swaps={1: NOW + timedelta(minutes=1, seconds=0.5), 2: NOW + timedelta(minutes=2, seconds=0.3)},
+        peak_memory_mb=1234.56,
+        wall_s=99.99,
+        problems=[],
+    )
+
+
+def test_a_summary_has_every_figure_that_was_asked_for() -> None:
+    assert set(ASKED_OF_EVERY_SUMMARY) <= set(orjson.loads(to_json(summarise(evidence()))))
+
+
+def test_figures_come_from_the_part_that_knows_them() -> None:
+    summary = summarise(evidence())
+    assert (summary.predictions_answered, summary.predictions_archived, summary.labels_joined) == (1_000, 1_000, 900)
+    assert (summary.drift_events, summary.performance_events) == (1, 1)
+    assert (summary.retrain_runs, summary.retrain_runs_started_by_automation) == (2, 2)
+    assert (summary.promotions, summary.refusals) == (1, 1)
+
+
+def test_the_first_champion_is_no_promotion() -> None:
+    assert summarise(replace(evidence(), moves=[a_move(1, 1, None)])).promotions == 0
+
+
+def test_metrics_are_means_over_windows_and_pooled_ones_stand_beside_them() -> None:
+    summary = summarise(evidence())
+    assert summary.auc_loop == pytest.approx(0.72)
+    assert summary.auc_static == pytest.approx(0.69)
+    assert summary.logloss_loop == pytest.approx(0.28)
+    assert summary.pooled_auc_loop == 0.71
+
+
+def test_reaction_is_timed_from_the_event_to_the_start_of_its_run() -> None:
+    assert summarise(evidence()).event_to_retrain_start_s.each == (8.0, 6.0)
+    assert summarise(evidence()).event_to_retrain_start_s.median == 7.0
+
+
+def test_a_swap_is_timed_from_the_promotion_to_the_last_worker() -> None:
+    assert summarise(evidence()).promotion_to_serving_s.each == (0.5, 0.3)
+
+
+def test_each_version_says_why_it_was_trained_and_what_became_of_it() -> None:
+    first, second, third = summarise(evidence()).versions
+    assert (first.cause, first.decision, first.promoted_at) == ("initial", "first", MARCH)
+    assert (second.cause, second.decision, second.promoted_at, second.train_rows) == ("drift", "promoted", MARCH + WEEK, 6_000)
+    assert (second.auc_before, second.auc_after) == (0.70, 0.74)
+    assert (third.cause, third.decision, third.promoted_at, third.gate) == ("performance", "rejected", None, "no better")
+
+
+def test_a_good_demo_has_nothing_to_complain_of() -> None:
+    summary = summarise(evidence())
+    assert lossless(summary) == []
+    assert closed_loop(summary) == []
+
+
+def test_what_went_missing_is_said_with_both_figures() -> None:
+    short = replace(evidence(), counts=Counts(predictions=999, labels=900, joined=898))
+    assert lossless(summarise(short)) == [
+        "predictions_archived is 999, but 1000 were answered",
+        "labels_joined is 898, but 900 were sent",
+    ]
+
+
+def test_a_retraining_by_hand_does_not_pass_for_the_loops_own() -> None:
+    by_hand = replace(evidence(), retrains=[a_run(1, "event-1", automated=False)])
+    assert lossless(summarise(by_hand)) == ["0 of 1 retrainings were started by an automation"]
+    assert closed_loop(summarise(by_hand)) == ["no retraining was started by an automation"]
+
+
+def test_a_loop_that_did_not_help_is_said() -> None:
+    worse = replace(evidence(), weeks={window_at(MARCH, WEEK): compared(0.6, 0.7)})
+    assert closed_loop(summarise(worse)) == ["auc_loop is 0.6, not above auc_static, 0.7"]
+
+
+def test_no_window_with_labels_gives_no_metric_rather_than_zero() -> None:
+    summary: Summary = summarise(replace(evidence(), weeks={}, pooled=None))
+    assert (summary.auc_loop, summary.logloss_static, summary.pooled_auc_loop) == (None, None, None)
+
+
+def test_a_metric_that_one_window_lacks_is_averaged_over_the_others() -> None:
+    single_class = Compared(Metrics(rows=9, values={"log_loss": 0.1}), Metrics(rows=9, values={"log_loss": 0.1}))
+    assert mean_of([compared(0.7, 0.6), single_class], "loop", "auc") == 0.7
+
+
+def test_windows_are_the_monitors_own_and_touch_the_whole_stretch() -> None:
+    windows = spanned(MARCH, MARCH + 2 * WEEK, WEEK)
+    assert [f"{window.start:%a %d %b}" for window in windows] == ["Mon 25 Feb", "Mon 04 Mar", "Mon 11 Mar"]
+
+
+METRICS = """# TYPE perennial_predictions_total counter
+perennial_predictions_total 1200.0
+# TYPE perennial_labels_total counter
+perennial_labels_total 34.0
+# TYPE perennial_model_version gauge
+perennial_model_version{pid="10"} 3.0
+perennial_model_version{pid="11"} 2.0
+# TYPE perennial_model_swapped_timestamp_seconds gauge
+perennial_model_swapped_timestamp_seconds{pid="10"} 1700000001.5
+perennial_model_swapped_timestamp_seconds{pid="11"} 1700000000.5
+"""
+
+
+def test_a_version_serves_when_every_worker_answers_with_it() -> None:
+    assert read_metrics(METRICS).version == 2
+    assert read_metrics(METRICS.replace("} 2.0", "} 3.0")).version == 3
+
+
+def test_the_last_worker_to_swap_is_the_one_that_counts() -> None:
+    assert read_metrics(METRICS).swapped_at == datetime.fromtimestamp(1_700_000_001.5, UTC)
+
+
+def test_counters_are_read_and_a_service_without_a_model_has_version_0() -> None:
+    assert (read_metrics(METRICS).predictions, read_metrics(METRICS).labels) == (1_200, 34)
+    assert read_metrics("") == Scraped()

@@ -1,0 +1,123 @@
+"""The witness reads a real Prefect API: runs of one model's deployments, and the events on its resource."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from deployments.prefect_client.client import PrefectApi
+from deployments.prefect_client.history import Witness
+from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, Happening, send
+from perennial.errors import PrefectUnreachable
+from tests.support.waiting import wait_until
+
+BEFORE = timedelta(minutes=1)
+
+
+def a_deployment(api: str, flow: str, model: str) -> None:
+    """`flow/model` without a worker: its runs stay scheduled."""
+    flow_id = httpx.post(f"{api}/flows/", json={"name": flow}).raise_for_status().json()["id"]
+    parameters = {"spec": "a.toml"}
+    body = {"name": model, "flow_id": flow_id, "parameters": parameters, "enforce_parameter_schema": False}
+    httpx.post(f"{api}/deployments/", json=body).raise_for_status()
+
+
+@contextmanager
+def a_witness(url: str, model: str, since: datetime) -> Iterator[Witness]:
+    with PrefectApi(url, {}) as api:
+        yield Witness(api, model, since)
+
+
+@pytest.fixture
+def model() -> str:
+    """A name that no other test used: the server keeps everything for the session."""
+    return f"toy-{uuid4().hex[:8]}"
+
+
+def test_a_run_is_started_with_the_deployments_parameters_and_ours(prefect_api: str, model: str) -> None:
+    a_deployment(prefect_api, "train", model)
+    with a_witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness:
+        run = witness.run(witness.start("train", {"until": "2013-03-01"}))
+    assert (run.state, run.terminal, run.automated, run.started, run.event_id) == ("SCHEDULED", False, False, None, None)
+    raw = httpx.get(f"{prefect_api}/flow_runs/{run.id}").json()
+    assert raw["parameters"] == {"spec": "a.toml", "until": "2013-03-01"}
+
+
+def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: str, model: str) -> None:
+    a_deployment(prefect_api, "retrain", model)
+    a_deployment(prefect_api, "retrain", model + "x")
+    with (
+        a_witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness,
+        a_witness(prefect_api, model + "x", datetime.now(UTC)) as other,
+    ):
+        ran = finish(prefect_api, witness.start("retrain", {"event": {"event_id": "e-1"}}))
+        finish(prefect_api, other.start("retrain", {"event": {"event_id": "e-2"}}))
+        assert [run.id for run in witness.runs("retrain")] == [ran]
+        assert witness.run_for("e-1") == witness.runs("retrain")[0]
+        assert witness.run_for("e-2") is None
+        assert witness.runs("train") == []
+    with a_witness(prefect_api, model, datetime.now(UTC) + BEFORE) as later:
+        assert later.runs("retrain") == []
+
+
+def test_events_on_the_models_resource_are_read_back_in_order(prefect_api: str, model: str) -> None:
+    now = datetime.now(UTC)
+    told = [
+        Happening(event=name, model=model, id=uuid4(), occurred=now - timedelta(seconds=10 - order), payload={"version": order})
+        for order, name in enumerate((DRIFT_DETECTED, MODEL_PROMOTED))
+    ]
+    for happening in (*reversed(told), Happening(event=DRIFT_DETECTED, model=model + "x", id=uuid4(), occurred=now)):
+        send(happening)
+    with a_witness(prefect_api, model, now - BEFORE) as witness:
+        seen = wait_until(lambda: found if len(found := witness.events()) == len(told) else None, 30, "the events to be stored")
+    assert [(one.id, one.name, one.payload) for one in seen] == [(str(one.id), one.event, one.payload) for one in told]
+
+
+def test_more_events_than_a_page_are_all_read(prefect_api: str, model: str) -> None:
+    now = datetime.now(UTC)
+    events = [
+        {
+            "id": str(uuid4()),
+            "event": DRIFT_DETECTED,
+            "occurred": (now - timedelta(milliseconds=number)).isoformat(),
+            "resource": {"prefect.resource.id": f"perennial.model.{model}"},
+            "payload": {},
+        }
+        for number in range(70)
+    ]
+    httpx.post(f"{prefect_api}/events", json=events).raise_for_status()
+    with a_witness(prefect_api, model, now - BEFORE) as witness:
+        wait_until(lambda: len(witness.events()) == len(events), 30, "70 events to be stored")
+
+
+def test_an_automation_whose_action_failed_is_told(prefect_api: str, model: str) -> None:
+    now = datetime.now(UTC)
+    event = {
+        "id": str(uuid4()),
+        "event": "prefect.automation.action.failed",
+        "occurred": now.isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.automation.{uuid4()}"},
+        "payload": {"action_type": "run-deployment", "reason": f"no deployment of {model}"},
+    }
+    httpx.post(f"{prefect_api}/events", json=[event]).raise_for_status()
+    with a_witness(prefect_api, model, now - timedelta(seconds=1)) as witness:
+        failures = wait_until(witness.failures, 30, "the failure to be stored")
+    assert f"automation run-deployment failed: no deployment of {model}" in failures
+
+
+def test_an_api_that_is_not_there_is_named() -> None:
+    with (
+        a_witness("http://127.0.0.1:9/api", "toy", datetime.now(UTC)) as witness,
+        pytest.raises(PrefectUnreachable, match=r"127\.0\.0\.1:9"),
+    ):
+        witness.runs("train")
+
+
+def finish(api: str, run_id: str) -> str:
+    """Complete a run without running it."""
+    body = {"state": {"type": "COMPLETED"}, "force": True}
+    httpx.post(f"{api}/flow_runs/{run_id}/set_state", json=body).raise_for_status()
+    return run_id

@@ -1,0 +1,94 @@
+"""What a stack is planned to consist of."""
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployments.stack import plan
+from deployments.stack.ports import Ports
+from deployments.stack.state import Stack, remember, remembered
+from perennial.errors import StackError
+from perennial.settings import Settings, load_settings
+from perennial.spec import load_spec
+from tests.deployments.conftest import FLIGHTS
+from tests.support.processes import free_port
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def planned(settings: Settings, before: Stack | None = None) -> Stack:
+    with Ports() as ports:
+        stack = plan.fresh(before, settings, ports, Path.cwd(), NOW)
+        return plan.with_service(stack, before, load_spec(FLIGHTS), FLIGHTS, settings, ports)
+
+
+def test_parts_of_the_environment_are_not_embedded(tmp_path: Path) -> None:
+    environ = {"REDIS_URL": "redis://there:6379/2", "PREFECT_API_URL": "https://there/api", "PERENNIAL_HOME": str(tmp_path)}
+    stack = planned(load_settings(environ))
+    assert (stack.store.url, stack.store.embedded) == ("redis://there:6379/2", False)
+    assert (stack.prefect.url, stack.prefect.embedded) == ("https://there/api", False)
+
+
+def test_ports_are_different_and_remembered(tmp_path: Path) -> None:
+    stack = planned(Settings(home=tmp_path))
+    remember(stack)
+    again = planned(Settings(home=tmp_path), remembered(tmp_path))
+    assert len({stack.store.port, stack.prefect.port, stack.services[0].port}) == 3
+    assert again == stack
+
+
+def test_a_remembered_port_that_somebody_took_is_replaced(tmp_path: Path) -> None:
+    stack = planned(Settings(home=tmp_path))
+    assert stack.store.port is not None
+    with socket.create_server(("127.0.0.1", stack.store.port)):
+        assert planned(Settings(home=tmp_path), stack).store.port != stack.store.port
+
+
+def test_a_taken_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        with pytest.raises(StackError, match=f"port {port} .* PERENNIAL_PORT"):
+            planned(load_settings({"PERENNIAL_HOME": str(tmp_path), "PERENNIAL_PORT": port}))
+
+
+def test_the_same_spec_twice_is_one_service(tmp_path: Path, ports: Ports) -> None:
+    stack = planned(Settings(home=tmp_path))
+    assert plan.with_service(stack, stack, load_spec(FLIGHTS), FLIGHTS, Settings(home=tmp_path), ports) == stack
+
+
+def test_another_model_gets_a_service_and_a_port_of_its_own(tmp_path: Path, spec_copy: Path, ports: Ports) -> None:
+    one = planned(Settings(home=tmp_path))
+    both = plan.with_service(one, None, load_spec(spec_copy), spec_copy, Settings(home=tmp_path), ports)
+    assert [service.model for service in both.services] == ["flights", "other"]
+    assert both.services[0].port != both.services[1].port
+
+
+def test_one_model_is_not_served_from_two_specs(tmp_path: Path, ports: Ports) -> None:
+    stack = planned(Settings(home=tmp_path))
+    other = tmp_path / "flights.toml"
+    with pytest.raises(
+        StackError, match=r"the stack serves model flights from .*examples/flights.toml: run `perennial down` first"
+    ):
+        plan.with_service(stack, None, load_spec(FLIGHTS), other, Settings(home=tmp_path), ports)
+
+
+def test_a_running_service_does_not_change_its_port(tmp_path: Path, ports: Ports) -> None:
+    stack = planned(Settings(home=tmp_path))
+    other = Settings(home=tmp_path, port=free_port())
+    with pytest.raises(StackError, match="flights is served on port"):
+        plan.with_service(stack, None, load_spec(FLIGHTS), FLIGHTS, other, ports)
+
+
+def test_a_running_stack_does_not_change_its_store(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"REDIS_URL.*perennial down"):
+        plan.refuse_other_parts(planned(Settings(home=tmp_path)), Settings(redis_url="redis://there:6379/0"))
+
+
+def test_a_damaged_state_file_says_what_to_do(tmp_path: Path) -> None:
+    remember(planned(Settings(home=tmp_path)))
+    file = tmp_path / "stack" / "stack.json"
+    file.write_text("{")
+    with pytest.raises(StackError, match=r"stack.json cannot be read: run `perennial down`, delete it"):
+        remembered(tmp_path)

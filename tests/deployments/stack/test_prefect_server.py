@@ -1,0 +1,71 @@
+"""The embedded Prefect server goes on answering while writers lock each other out of its SQLite file."""
+
+import gc
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.prefect_client.client import PrefectApi
+from deployments.stack.prefect_server import collect_elsewhere
+from tests.deployments.conftest import deployed
+from tests.support.prefect_server import prefect_server
+from tests.support.waiting import wait_until
+
+NAME = "contended"
+WRITERS, ROUNDS = 4, 30
+PATIENCE = 30.0
+"""Seconds; the standstill this is about lasts the 60 s for which SQLite waits for a lock."""
+
+
+class Loop:
+    """Garbage that only the collector finds, and that tells in which thread it was found."""
+
+    def __init__(self, found: list[str]) -> None:
+        self.found, self.itself = found, self
+
+    def __del__(self) -> None:
+        self.found.append(threading.current_thread().name)
+
+
+@pytest.fixture
+def stop() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    yield stop
+    stop.set()
+    gc.enable()
+
+
+def test_garbage_is_collected_in_a_thread_of_its_own(stop: threading.Event) -> None:
+    thread = collect_elsewhere(stop, interval=0.01)
+    found: list[str] = []
+    Loop(found)
+    wait_until(lambda: found, 30, "the garbage to be found")
+    stop.set()
+    thread.join(30)
+    assert (found, thread.is_alive(), gc.isenabled()) == (["garbage"], False, False)
+
+
+def test_writers_that_lock_each_other_out_do_not_stop_the_server(tmp_path: Path) -> None:
+    with prefect_server(tmp_path) as url, PrefectApi(url, {}) as api, ThreadPoolExecutor(WRITERS) as pool:
+        deployment = deployed(api, NAME)
+        seen = sum(pool.map(lambda _: _write(url, deployment), range(WRITERS)), Counter[int]())
+    assert seen[503] > 0, f"nobody was ever locked out, so this has shown nothing: {seen}"
+    assert set(seen) <= {201, 204, 503}
+
+
+def _write(url: str, deployment: str) -> Counter[int]:
+    """What writes that read first are answered; raises when one of them gets no answer."""
+    seen: Counter[int] = Counter()
+    for number in range(ROUNDS):
+        for method, path, body in (
+            ("PATCH", f"deployments/{deployment}", {"description": str(number)}),
+            ("POST", f"work_pools/{NAME}/workers/heartbeat", {"name": "w"}),
+            ("POST", "flows/", {"name": f"f-{threading.get_ident()}-{number}"}),
+        ):
+            seen[httpx.request(method, f"{url}/{path}", json=body, timeout=PATIENCE).status_code] += 1
+    return seen

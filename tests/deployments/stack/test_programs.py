@@ -1,0 +1,52 @@
+"""The programs of a stack and the environment they share."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from deployments.stack import programs, supervisord
+from deployments.stack.state import Stack
+from perennial.settings import Settings, load_settings
+from tests.deployments.stack.test_plan import planned
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Stack:
+    return planned(Settings(home=tmp_path))
+
+
+def test_the_worker_stops_first_and_the_store_last(embedded: Stack) -> None:
+    in_order = sorted(programs.programs(embedded), key=lambda program: program.order)
+    assert [program.name for program in in_order] == ["store", "prefect", "service-flights", "worker"]
+
+
+def test_parts_that_somebody_else_runs_are_not_started(tmp_path: Path) -> None:
+    foreign = planned(Settings(home=tmp_path, redis_url="redis://there:6379/0", prefect_api_url="https://there/api"))
+    assert [program.name for program in programs.programs(foreign)] == ["service-flights", "worker"]
+    environment = programs.environment(foreign, {"PREFECT_API_KEY": "k"})
+    assert environment["PREFECT_API_URL"] == "https://there/api"
+    assert environment["PREFECT_API_KEY"] == "k"
+    assert "PREFECT_HOME" not in environment
+
+
+def test_everyone_is_told_where_the_parts_are(embedded: Stack) -> None:
+    environment = programs.environment(embedded, {"PATH": "/bin"})
+    assert environment["REDIS_URL"] == embedded.store.url
+    assert environment["PREFECT_API_URL"] == embedded.prefect.url
+    assert environment["PERENNIAL_HOME"] == str(embedded.home)
+    assert environment["PATH"] == os.pathsep.join([str(Path(sys.executable).parent), "/bin"])
+    assert load_settings(environment).home == embedded.home
+
+
+def test_telemetry_is_off(embedded: Stack) -> None:
+    environment = programs.environment(embedded, {})
+    assert (environment["PREFECT_SERVER_ANALYTICS_ENABLED"], environment["DO_NOT_TRACK"]) == ("false", "1")
+
+
+def test_no_secret_is_written_to_a_file(tmp_path: Path) -> None:
+    secret = Settings(home=tmp_path, wandb_api_key="hush", sentry_dsn="hush")  # type: ignore[arg-type]
+    stack = planned(secret)
+    supervisord.write_config(tmp_path, stack.socket, programs.programs(stack))
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and "hush" in file.read_text()]

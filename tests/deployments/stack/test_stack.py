@@ -1,0 +1,255 @@
+"""The whole local stack, really up: from an event to a retraining, over deaths of its parts, and down without a trace."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from deployments.deploy import POOL
+from deployments.prefect_client.client import PrefectApi
+from deployments.stack import programs, supervisord
+from deployments.stack import stack as stacks
+from deployments.stack.crashed_runs import STARTED
+from deployments.stack.state import Stack, remembered, state_dir
+from deployments.stack.status import look
+from monitoring.events import DRIFT_DETECTED, Happening, RetrainRequest, event_key, requested, send
+from perennial.errors import PrefectUnreachable, SpecError, StackError, StoreUnreachable
+from perennial.settings import Settings
+from tests.deployments.conftest import FLIGHTS
+from tests.support.prefect_server import pointed_at
+from tests.support.processes import ROOT, free_port
+from tests.support.waiting import wait_until
+
+WEEK = datetime(2013, 3, 8, tzinfo=UTC)
+
+COOLDOWN = timedelta(seconds=6)
+"""A little more than `within` in prefect.yaml."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def again(settings: Settings) -> Stack:
+    return stacks.up(FLIGHTS, settings, os.environ, now())
+
+
+def runs(api: PrefectApi, flow: str) -> list[dict[str, Any]]:
+    """Runs of the flights deployment of a flow, as the API tells them."""
+    wanted = {"deployments": {"id": {"any_": [api.deployment_id(f"{flow}/flights")]}}}
+    answer = httpx.post(f"{api.url}/flow_runs/filter", json=wanted, timeout=30)
+    return list(answer.raise_for_status().json())
+
+
+def request(week: int, text: str = "") -> RetrainRequest:
+    """What a monitor asks for when a week of March has drifted."""
+    end = WEEK + timedelta(days=7 * week)
+    return RetrainRequest(
+        model="flights",
+        version=1,
+        window_start=end - timedelta(days=7),
+        window_end=end,
+        cause="drift",
+        reason=text or "drift 0.3 above its bound 0.2",
+        evidence={"drift": 0.3, "bound": 0.2},
+        event_id=str(event_key("test", week)),
+    )
+
+
+def retrained_by(api: PrefectApi, asked: RetrainRequest) -> list[dict[str, Any]]:
+    """Retrain runs that carry a request as their `event` parameter."""
+    return [run for run in runs(api, "retrain") if run["parameters"].get("event") == asked.model_dump(mode="json")]
+
+
+def ask(stack: Stack, asked: RetrainRequest) -> None:
+    """Send a request, but not into the cooldown of the automation after an earlier one: it would be passed over.
+
+    Prefect has it on disk when this returns: a server killed before would have forgotten the event, and not the cooldown.
+    """
+    with PrefectApi(stack.prefect.url, {}) as api, pointed_at(stack.prefect.url):
+        wait_until(lambda: not api.events(DRIFT_DETECTED, now() - COOLDOWN), 30, "the automation's cooldown to pass")
+        happening = requested(asked, now())
+        send(happening)
+        wait_until(lambda: _told(api, happening), 30, "the event to be kept")
+
+
+def _told(api: PrefectApi, happening: Happening) -> bool:
+    return any(one.id == str(happening.id) for one in api.events(happening.event, happening.occurred))
+
+
+def wait_well(stack: Stack) -> None:
+    wait_until(lambda: look(stack, {}).well, 60, "every part to run")
+
+
+def test_every_part_is_well(stack: Stack) -> None:
+    seen = look(stack, {})
+    assert [part.name for part in seen.parts] == ["store", "prefect", "service-flights", "worker"]
+    assert seen.well
+    assert all(part.memory_mb and part.pid for part in seen.parts)
+    assert seen.failed == ()
+
+
+def test_the_schedule_plans_monitor_runs(stack: Stack, api: PrefectApi) -> None:
+    def planned() -> bool:
+        return any(run["auto_scheduled"] for run in runs(api, "monitor"))
+
+    assert wait_until(planned, 60, "the schedule to plan runs: SQLAlchemy 2.1 breaks Prefect 3.8's scheduler")
+
+
+def test_a_monitor_is_at_work_at_once(stack: Stack, api: PrefectApi) -> None:
+    assert any(not run["auto_scheduled"] for run in runs(api, "monitor"))
+
+
+def test_up_again_leaves_what_runs_alone(stack: Stack, stack_settings: Settings, api: PrefectApi) -> None:
+    before = {name: state.pid for name, state in supervisord.states(stack.socket).items()}
+    asked_for = sum(not run["auto_scheduled"] for run in runs(api, "monitor"))
+    assert again(stack_settings) == stack
+    assert {name: state.pid for name, state in supervisord.states(stack.socket).items()} == before
+    assert sum(not run["auto_scheduled"] for run in runs(api, "monitor")) <= asked_for + 1
+
+
+def test_two_ups_at_once_are_refused(stack: Stack, stack_settings: Settings) -> None:
+    with stacks._alone(stack.state_dir), pytest.raises(StackError, match="another `perennial up` is at work"):
+        again(stack_settings)
+
+
+def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: PrefectApi) -> None:
+    asked = request(1, text="quotes \" and ' and {{ braces }} and é")
+    ask(stack, asked)
+    (run,) = wait_until(lambda: retrained_by(api, asked), 30, "the automation to start a run")
+    assert run["created_by"]["type"] == "AUTOMATION"
+    assert run["parameters"]["spec"] == str(FLIGHTS)
+    wait_until(lambda: retrained_by(api, asked)[0]["start_time"], 120, "the run to begin")
+    assert look(stack, {}).failed == ()
+
+
+def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: PrefectApi) -> None:
+    foreign = request(2).model_copy(update={"model": "other"})
+    ask(stack, foreign)
+    mine = request(3)
+    ask(stack, mine)
+    wait_until(lambda: retrained_by(api, mine), 60, "a later event of this model to start its run")
+    assert not retrained_by(api, foreign)
+
+
+def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectApi) -> None:
+    _kill(stack, programs.PREFECT)
+    wait_until(api.healthy, 120, "the server to answer again")
+    wait_well(stack)
+    asked = request(4)
+    ask(stack, asked)
+    wait_until(lambda: retrained_by(api, asked), 60, "an automation after the restart")
+    # An earlier run that lost its server before it began holds the one slot for another minute.
+    wait_until(lambda: retrained_by(api, asked)[0]["start_time"], 240, "the worker to start the run")
+
+
+def test_a_killed_worker_is_replaced(stack: Stack, api: PrefectApi) -> None:
+    died = _kill(stack, programs.WORKER)
+    wait_until(lambda: supervisord.states(stack.socket)[programs.WORKER].pid not in (0, died), 60, "another worker")
+    wait_until(lambda: api.online_workers(POOL, now() - timedelta(seconds=2)), 60, "its sign of life")
+
+
+def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
+    from service.store import connect
+
+    with connect(stack.store.url) as client:
+        client.set("kept", "yes")
+    _kill(stack, programs.STORE)
+    wait_well(stack)
+    with connect(stack.store.url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_a_second_model_gets_a_service_beside_the_first(stack: Stack, stack_settings: Settings, spec_copy: Path) -> None:
+    both = stacks.up(spec_copy, Settings(home=stack_settings.home), os.environ, now())
+    assert [service.model for service in both.services] == ["flights", "other"]
+    wait_well(both)
+    with PrefectApi(both.prefect.url, {}) as api:
+        assert api.deployment_id("retrain/other")
+
+
+def test_commands_find_the_running_stack(stack: Stack, stack_settings: Settings) -> None:
+    environment = stacks.environment_of(stack_settings, {})
+    assert environment["PREFECT_API_URL"] == stack.prefect.url
+    assert environment["REDIS_URL"] == stack.store.url
+
+
+def test_down_leaves_no_process_and_up_again_settles_what_ran(stack: Stack, stack_settings: Settings, api: PrefectApi) -> None:
+    """The last test on the running stack: it is another one afterwards, on the same ports."""
+    family = _supervisor(stack).children(recursive=True)
+    running = {run.id for run in wait_until(lambda: api.runs(POOL, STARTED), 120, "a run to be at work")}
+    assert stacks.down(stack_settings)
+    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert supervisord.marked(stack.socket) == []
+    assert not stacks.down(stack_settings)
+    renewed = again(stack_settings)
+    assert (renewed.store, renewed.prefect) == (stack.store, stack.prefect)
+    assert running.isdisjoint(run.id for run in api.runs(POOL, STARTED))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A home in which a stack comes up only partly."""
+    settings = Settings(home=tmp_path / "own")
+    yield settings
+    stacks.down(settings)
+
+
+def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from deployments.cli import main; main()", "up", str(FLIGHTS)]
+    environ, log = {**os.environ, "PERENNIAL_HOME": str(own.home)}, tmp_path / "up.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
+        wait_until(lambda: "store" in log.read_text() and supervisord.supervisor_of(state_dir(own.home)), 30, "a part to start")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert log.read_text().endswith("interrupted\n")
+    assert supervisord.supervisor_of(state_dir(own.home)) is None
+    assert supervisord.marked(supervisord.socket_path(state_dir(own.home))) == []
+
+
+def test_a_part_that_is_not_ready_in_time_is_named_and_nothing_stays(own: Settings) -> None:
+    patience, stacks.READY_TIMEOUT = stacks.READY_TIMEOUT, 0.0
+    try:
+        with pytest.raises(StackError, match=r"(store|prefect) is not ready after 0 s"):
+            again(own)
+    finally:
+        stacks.READY_TIMEOUT = patience
+    assert supervisord.supervisor_of(state_dir(own.home)) is None
+
+
+def test_a_part_of_somebody_else_that_does_not_answer_is_named_before_anything_starts(own: Settings) -> None:
+    nobody = free_port()
+    with pytest.raises(StoreUnreachable, match=f"the store at redis://127.0.0.1:{nobody}/0 .* set REDIS_URL"):
+        again(own.model_copy(update={"redis_url": f"redis://127.0.0.1:{nobody}/0"}))
+    with pytest.raises(PrefectUnreachable, match=r"http://127.0.0.1:9/api does not answer: .* PREFECT_API_URL"):
+        again(own.model_copy(update={"prefect_api_url": "http://127.0.0.1:9/api"}))
+    assert remembered(own.home) is None
+
+
+def test_a_spec_that_is_wrong_starts_nothing(own: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no spec at"):
+        stacks.up(tmp_path / "nowhere.toml", own, os.environ, now())
+    assert remembered(own.home) is None
+
+
+def _supervisor(stack: Stack) -> psutil.Process:
+    supervisor = supervisord.supervisor_of(stack.state_dir)
+    assert supervisor is not None
+    return supervisor
+
+
+def _kill(stack: Stack, part: str) -> int:
+    """SIGKILL a part's process and wait until the supervisor has noticed."""
+    pid = supervisord.states(stack.socket)[part].pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: supervisord.states(stack.socket)[part].pid != pid, 30, f"the supervisor to notice that {part} is gone")
+    return pid

@@ -1,0 +1,151 @@
+"""Keeping programs alive, and leaving none behind."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.stack import supervisord
+from deployments.stack.supervisord import Program
+from perennial.errors import StackError
+from tests.support.waiting import wait_until
+
+FOREVER = "import threading; threading.Event().wait()"
+FAMILY = "; ".join(
+    (
+        "import subprocess, sys, pathlib",
+        f"child = subprocess.Popen([sys.executable, '-c', {FOREVER!r}], start_new_session=True)",
+        "pathlib.Path('child.pid').write_text(str(child.pid))",
+        "child.wait()",
+    )
+)
+"""A program whose child is in a session of its own, where a signal to the group does not reach it."""
+
+
+def program(directory: Path, name: str, code: str = FOREVER, **more: object) -> Program:
+    return Program.model_validate(
+        {"name": name, "command": (sys.executable, "-c", code), "order": 1, "directory": directory, "patience": 2} | more
+    )
+
+
+class Supervised:
+    """A supervisor over some programs in one directory."""
+
+    def __init__(self, directory: Path, *programs: Program) -> None:
+        self.directory, self.socket = directory, supervisord.socket_path(directory)
+        supervisord.write_config(directory, self.socket, programs)
+        supervisord.start(directory, os.environ)
+
+    def state(self, name: str) -> str:
+        return supervisord.states(self.socket)[name].state
+
+    def pid(self, name: str) -> int:
+        """The pid of a program once it runs."""
+        wait_until(lambda: self.state(name) == "RUNNING", 20, f"{name} to run")
+        return supervisord.states(self.socket)[name].pid
+
+    def stop(self) -> None:
+        supervisord.stop(self.directory, self.socket)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    supervisord.stop(tmp_path, supervisord.socket_path(tmp_path))
+
+
+def test_a_killed_program_is_started_again(directory: Path) -> None:
+    supervised = Supervised(directory, program(directory, "one"))
+    first = supervised.pid("one")
+    os.kill(first, signal.SIGKILL)
+    assert wait_until(lambda: supervised.pid("one") != first, 20, "another process")
+
+
+def test_a_program_waits_until_it_is_asked_for(directory: Path) -> None:
+    supervised = Supervised(directory, program(directory, "later", at_once=False))
+    assert supervised.state("later") == "STOPPED"
+    supervisord.start_program(supervised.socket, "later")
+    assert supervised.pid("later")
+
+
+def test_a_program_can_be_added_while_others_run(directory: Path) -> None:
+    one, two = program(directory, "one"), program(directory, "two")
+    supervised = Supervised(directory, one)
+    before = supervised.pid("one")
+    supervisord.write_config(directory, supervised.socket, (one, two))
+    assert supervisord.add_programs(supervised.socket) == ("two",)
+    assert supervised.pid("two")
+    assert supervised.pid("one") == before
+
+
+def test_nothing_outlives_the_stop_not_even_a_session_of_its_own(directory: Path) -> None:
+    supervised = Supervised(directory, program(directory, "family", FAMILY))
+    mother = supervised.pid("family")
+    child = int(wait_until(lambda: _read(directory / "child.pid"), 20, "the child"))
+    supervised.stop()
+    assert not psutil.pid_exists(mother)
+    assert not _alive(child)
+    assert supervisord.supervisor_of(directory) is None
+    assert not supervised.socket.exists()
+
+
+def test_what_a_killed_supervisor_left_is_found_by_its_mark(directory: Path) -> None:
+    supervised = Supervised(directory, program(directory, "one"))
+    orphan, supervisor = supervised.pid("one"), supervisord.supervisor_of(directory)
+    assert supervisor is not None
+    supervisor.kill()
+    wait_until(lambda: supervisord.supervisor_of(directory) is None, 10, "the supervisor to be gone")
+    assert [process.pid for process in supervisord.marked(supervised.socket)] == [orphan]
+    supervised.stop()
+    assert not _alive(orphan)
+
+
+def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    supervised = Supervised(deep, program(deep, "one"))
+    try:
+        assert supervised.pid("one")
+        assert len(os.fsencode(supervised.socket)) <= supervisord.LONGEST_SOCKET
+        assert supervised.socket.parent.stat().st_mode & 0o077 == 0
+    finally:
+        supervised.stop()
+    assert not supervised.socket.parent.exists()
+
+
+def test_paths_and_commands_keep_their_special_characters(tmp_path: Path) -> None:
+    odd = tmp_path / "50% of 'it'"
+    odd.mkdir()
+    supervised = Supervised(odd, program(odd, "odd", f"import sys; print('100%s', sys.argv[1:], flush=True); {FOREVER}"))
+    try:
+        supervised.pid("odd")
+        assert wait_until(lambda: _read(supervisord.log_file(odd, "odd")), 10, "output") == "100%s []\n"
+    finally:
+        supervised.stop()
+
+
+def test_a_supervisor_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"does not answer .*: run `perennial down` and start again"):
+        supervisord.states(tmp_path / "nobody.sock")
+
+
+def test_a_configuration_that_is_wrong_is_said_at_once(directory: Path) -> None:
+    supervisord.write_config(directory, supervisord.socket_path(directory), ())
+    supervisord.config_file(directory).write_text("[supervisord]\nlogfile_maxbytes = many\n")
+    with pytest.raises(StackError, match=r"the supervisor of the stack does not start: .*'many'"):
+        supervisord.start(directory, os.environ)
+
+
+def _read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
