@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
@@ -27,8 +28,8 @@ up: .venv/.installed  ## start the stack and leave it running (SPEC=examples/fli
 down: .venv/.installed  ## end the stack
 	$(BIN)/perennial down
 
-test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry")
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry", WORKERS=0 for one after another)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.installed  ## style, types, direction of imports, Dockerfile
 	$(BIN)/ruff check

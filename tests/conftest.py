@@ -10,12 +10,14 @@ from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
+import hypothesis  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 import redis  # noqa: E402
 
 from tests.support.isolation import leftovers, private_home  # noqa: E402
 from tests.support.prefect_server import pointed_at, prefect_server  # noqa: E402
+from tests.support.processes import ROOT  # noqa: E402
 from tests.support.sentry_receiver import SentryReceiver, forget_sentry, sentry_receiver  # noqa: E402
 from tests.support.store import store_server  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
@@ -23,6 +25,33 @@ from tests.support.waiting import wait_until  # noqa: E402
 if TYPE_CHECKING:
     from perennial.model import Model
     from perennial.registry import Registry
+
+
+STACKS = "stacks"
+"""The group of the tests that start a whole stack.
+
+A stack takes the first free ports from well-known ones upwards, and the port of a part that was killed looks free until the part
+is started again: beside each other, two stacks could take each other's ports. As one group they run one after another.
+"""
+
+_WITH_STACKS = ("deployments", "faults", "test_examples.py", "test_learning_loop.py", "test_readme.py")
+
+hypothesis.settings.register_profile("shared cores", deadline=None)
+hypothesis.settings.load_profile("shared cores")  # an example may be slow because the other worker starts a stack
+
+
+def group_of(path: Path) -> str:
+    """The group of a test file: the stacks, or its directory, so that a session fixture is started by one worker only."""
+    first = path.relative_to(ROOT / "tests").parts[0]
+    return STACKS if first in _WITH_STACKS else first
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A group runs on one worker of pytest-xdist, in its order; the longest group, the stacks, begins."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: group_of(item.path) != STACKS)
 
 
 @pytest.fixture(scope="session", autouse=True)

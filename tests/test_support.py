@@ -12,9 +12,10 @@ import redis
 from perennial.model import Model, from_files
 from perennial.registry import Registry
 from perennial.spec import Task, load_spec
+from tests.conftest import STACKS, group_of
 from tests.support import models
 from tests.support.isolation import MARKER, leftovers
-from tests.support.processes import ROOT, python
+from tests.support.processes import BLOCK, ROOT, free_port, python
 from tests.support.sentry_receiver import SentryReceiver, envelope_items
 from tests.support.store import own_database
 from tests.support.waiting import wait_until
@@ -41,6 +42,20 @@ def test_a_store_is_empty_and_speaks_streams(store: redis.Redis):
 def test_each_worker_has_its_own_database(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
     assert own_database("redis://:secret@example.org:6380/0") == "redis://:secret@example.org:6380/14"
+
+
+def test_ports_of_two_test_processes_are_of_different_blocks():
+    ours = [free_port() for _ in range(3)]
+    script = "from tests.support.processes import free_port; print(free_port())"
+    other = int(subprocess.run(python("-c", script), check=True, capture_output=True, cwd=ROOT).stdout)
+    assert len(set(ours)) == 3
+    assert {port // BLOCK for port in ours} == {ours[0] // BLOCK} != {other // BLOCK}
+
+
+def test_every_module_that_brings_a_stack_up_is_in_the_group_of_the_stacks():
+    modules = [path for path in (ROOT / "tests").rglob("*.py") if "\nfrom tests.support.stack import " in path.read_text()]
+    assert modules
+    assert {group_of(path) for path in modules} == {STACKS}
 
 
 def test_prefect_is_reached_from_this_thread_and_from_others(prefect_api: str):

@@ -3,7 +3,9 @@
 Called once per test process, before any test module is imported: several tools read the environment at import.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -38,6 +40,7 @@ def isolate() -> None:
     for name in [name for name in os.environ if name.startswith(_PRIVATE)]:
         del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="perennial-tests-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)  # of a process that runs no test, as xdist's first, too
     os.environ.update(_OFFLINE)
     os.environ.update({MARKER: uuid.uuid4().hex, "PREFECT_HOME": str(home / "prefect"), "WANDB_DIR": str(home)})
     os.environ.update({"WANDB_DATA_DIR": str(home / "wandb-data"), "WANDB_CACHE_DIR": str(home / "wandb-cache")})

@@ -1,13 +1,18 @@
 """Starting a real server for a test and ending it with everything it started."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
+from typing import TextIO
 
 from tests.support.waiting import wait_until
 
@@ -15,11 +20,43 @@ ROOT = Path(__file__).resolve().parents[2]
 """The directory of the checkout."""
 
 
+FIRST_PORT = 20_000
+"""Below the ports that Linux (32,768) and macOS (49,152) give to clients, above those that stacks and people prefer."""
+
+BLOCK = 200
+"""Ports of one test process."""
+
+BLOCKS = 50
+"""Test processes that can run on a machine at the same time."""
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port without a listener, from this test process's own block; one that was given comes again 199 ports later."""
+    ports, _ = _own_ports()
+    port = next(filter(_can_listen, islice(ports, BLOCK)), None)
+    assert port, f"all {BLOCK} ports of this test process are taken"
+    return port
+
+
+@cache
+def _own_ports() -> tuple[Iterator[int], TextIO]:
+    """The ports of a block that no other test process of this machine has, and the lock file that says so until we end."""
+    directory = Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-test-ports"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for first in range(FIRST_PORT, FIRST_PORT + BLOCK * BLOCKS, BLOCK):
+        lock = (directory / str(first)).open("w")
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cycle(range(first, first + BLOCK)), lock
+        lock.close()
+    raise AssertionError(f"{BLOCKS} test processes run on this machine already")
+
+
+def _can_listen(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def python(*args: str) -> list[str]:

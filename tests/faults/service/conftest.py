@@ -18,11 +18,11 @@ TIMEOUT = 3.0
 
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Print a line with the counts, whether the test fails or not."""
+    """Print a line with the counts, whether the test fails or not; stderr is what a worker of pytest-xdist shares with us."""
 
     def line(text: str) -> None:
         with capsys.disabled():
-            sys.stdout.write(f"\n  {request.node.name}: {text}\n")
+            sys.stderr.write(f"\n  {request.node.name}: {text}\n")
 
     return line
 
