@@ -16,8 +16,8 @@ from monitoring.intake import take
 from monitoring.reader import Reader
 from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
 from perennial.row_encoder import RowEncoder
-from service.store import connect
-from service.stream import append_all, predictions_stream
+from service.prediction_log.redis_client import connect
+from service.prediction_log.streams import append_all, predictions_stream
 from tests.support.store import valkey
 
 RESULTS = Path(__file__).resolve().parent / "results" / "paths.json"

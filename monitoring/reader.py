@@ -16,7 +16,7 @@ import redis
 from perennial.error_reporting import report
 from perennial.errors import PerennialError, RecordError
 from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
-from service.stream import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
+from service.prediction_log.streams import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
 
 COUNT = 500
 """Entries per read and stream: a few MB of requests, and enough to make one Parquet file worth writing."""

@@ -35,8 +35,8 @@ from perennial.model_loading import load_champion
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from service.store import connect, reaching
-from service.stream import labels_stream
+from service.prediction_log.redis_client import connect, translate_redis_errors
+from service.prediction_log.streams import labels_stream
 
 BLOCK = timedelta(seconds=1)
 """Longest wait for an entry: below the client's timeout, so that a frozen store is an error and not a hang."""
@@ -323,7 +323,7 @@ class Desk:
 
 def _unreachable(url: str, error: redis.RedisError) -> StoreUnreachable:
     try:
-        with reaching(url):
+        with translate_redis_errors(url):
             raise error
     except StoreUnreachable as away:
         return away

@@ -20,8 +20,8 @@ from service.champion import ChampionWatcher
 from service.desk import Ask
 from service.encoding import encode_instances
 from service.layout import Layout
-from service.log import PredictionLog
 from service.metrics import WorkerMetrics
+from service.prediction_log.log import PredictionLog
 from service.refusal import unavailable
 from service.requests import parse_instances
 from service.rows import Row, read_rows

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from service.log import LogState
+    from service.prediction_log.log import LogState
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """Variable by which prometheus_client finds the directory, in this process and those it starts."""

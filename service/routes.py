@@ -25,10 +25,10 @@ from service.desk import Ask, Desk, Operation
 from service.info import Desired, ModelInfo
 from service.metrics import render_metrics
 from service.openapi import DEFINITION, add_description
+from service.prediction_log.redis_client import connect, translate_redis_errors
+from service.prediction_log.streams import append, labels_stream
 from service.refusal import Problem, Refusal, body_of, headers_of, internal, is_ours, status_of, unavailable
 from service.requests import FeedbackRequest, PredictRequest, parse_labels
-from service.store import connect, reaching
-from service.stream import append, labels_stream
 from service.tally import INTERVAL, HttpMetrics
 
 READY_TIMEOUT = 2.0
@@ -75,7 +75,7 @@ class Front:
     def accept_labels(self, body: bytes) -> Accepted:
         """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""
         batch = parse_labels(body, self._settings.max_rows, self._spec.name, self._spec.task, datetime.now(UTC))
-        with reaching(self._store_url):
+        with translate_redis_errors(self._store_url):
             append(self._store, labels_stream(self._spec.name), encode_label_batch(batch))
         self.metrics.labelled(len(batch.ids))
         return Accepted(accepted=len(batch.ids))

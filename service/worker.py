@@ -13,9 +13,9 @@ from perennial.spec import ModelSpec
 from service.champion import ChampionWatcher, Live
 from service.inference import Inference
 from service.lean import freeze_heap, import_lightgbm
-from service.log import PredictionLog
 from service.metrics import WorkerMetrics
 from service.orphan import outlive_signals
+from service.prediction_log.log import PredictionLog
 
 FLUSH_PATIENCE = 3.0
 """Seconds in which a worker that ends brings its last predictions to the store, or else to the spool."""

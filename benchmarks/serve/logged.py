@@ -6,7 +6,7 @@ import redis
 
 from benchmarks.serve.errors import BenchError
 from perennial.record import decode_prediction_batch
-from service.stream import from_entry
+from service.prediction_log.streams import from_entry
 from tests.support.waiting import wait_until
 
 PAGE = 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.serve.envs import ensure
 from benchmarks.serve.subject import NAME, Subject
-from service.stream import predictions_stream
+from service.prediction_log.streams import predictions_stream
 from tests.support.processes import ROOT, free_port
 
 PEERS = Path(__file__).with_name("peers")

@@ -20,7 +20,8 @@ class SilentAPI(PerennialAPI):
 
     def setup(self, device: str) -> None:
         """In the worker, before it starts."""
-        from service import inference, log  # polars and LightGBM are for workers only
+        from service import inference  # polars and LightGBM are for workers only
+        from service.prediction_log import log
 
         for name in PARTS:
             getattr(inference, name)  # an error here says that the service has changed and this file has not

@@ -32,7 +32,7 @@ from perennial.log_columns import EVENT_TIME
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
-from service.store import connect
+from service.prediction_log.redis_client import connect
 from tasks.data.ingest import assemble
 from tasks.serving.replay import prepare
 

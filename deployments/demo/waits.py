@@ -20,8 +20,8 @@ from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.errors import PrefectUnreachable, StackError, StoreUnreachable
 from perennial.registry import Registry
-from service.store import reaching
-from service.stream import labels_stream, predictions_stream
+from service.prediction_log.redis_client import translate_redis_errors
+from service.prediction_log.streams import labels_stream, predictions_stream
 
 T = TypeVar("T")
 
@@ -134,5 +134,5 @@ def patiently(look: Callable[[], T | None], patience: float, what: str) -> T:
 
 def backlog(loop: Loop) -> int:
     """Entries of both streams that are not in the archive yet: an entry is trimmed when it is, and never before."""
-    with reaching(loop.store_url):
+    with translate_redis_errors(loop.store_url):
         return sum(int(loop.store.xlen(stream(loop.model))) for stream in (predictions_stream, labels_stream))

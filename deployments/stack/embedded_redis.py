@@ -53,9 +53,9 @@ def store_answers(url: str) -> bool:
 
 def refuse_absent_store(url: str) -> None:
     """Raises StoreUnreachable, with the address and the reason, unless a store takes commands at `url` now."""
-    from service.store import connect, reaching
+    from service.prediction_log.redis_client import connect, translate_redis_errors
 
-    with connect(url) as client, reaching(url):
+    with connect(url) as client, translate_redis_errors(url):
         client.ping()
 
 

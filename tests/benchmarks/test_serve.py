@@ -20,7 +20,7 @@ from benchmarks.serve.subject import CATEGORIES, NUMBERS, Subject, make_rows
 from benchmarks.serve.usage import cpu_seconds, tree
 from perennial.record import encode_prediction_batch
 from service import inference
-from service.stream import append, predictions_stream
+from service.prediction_log.streams import append, predictions_stream
 from tests.support import models
 from tests.support.processes import python
 from tests.support.waiting import wait_until

@@ -9,7 +9,7 @@ import redis
 
 from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch, encode_label_batch, encode_prediction_batch
-from service.stream import append_all, labels_stream, predictions_stream
+from service.prediction_log.streams import append_all, labels_stream, predictions_stream
 
 LABEL_DELAY = timedelta(hours=12)
 

@@ -15,7 +15,7 @@ from monitoring.reader import Reader
 from perennial.error_reporting import init_error_reporting
 from perennial.record import encode_label_batch, encode_prediction_batch
 from perennial.settings import Settings
-from service.stream import GROUP, append, dead_stream, labels_stream, predictions_stream
+from service.prediction_log.streams import GROUP, append, dead_stream, labels_stream, predictions_stream
 from tests.monitoring.streams import predicted, serve, told
 from tests.support.models import small_frame, small_model
 from tests.support.sentry_receiver import SentryReceiver

@@ -22,8 +22,8 @@ from perennial.record import encode_label_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from service.store import connect
-from service.stream import GROUP, append, labels_stream, predictions_stream
+from service.prediction_log.redis_client import connect
+from service.prediction_log.streams import GROUP, append, labels_stream, predictions_stream
 from tests.monitoring import streams
 from tests.monitoring.room import no_room
 from tests.monitoring.streams import serve

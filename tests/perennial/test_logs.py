@@ -57,7 +57,7 @@ def test_no_password_is_logged_not_even_in_a_traceback(capsys: pytest.CaptureFix
     try:
         raise ConnectionError("redis://me:hunter2@example.org:6379/0 is gone")
     except ConnectionError:
-        logging.getLogger("service.store").exception("lost redis://me:hunter2@example.org")
+        logging.getLogger("service.prediction_log.redis_client").exception("lost redis://me:hunter2@example.org")
     shown = capsys.readouterr().err
     assert "ConnectionError: redis://***@example.org:6379/0" in shown
     assert "hunter2" not in shown

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
 from perennial.registry import Registry
 from perennial.spec import Task
-from service.stream import from_entry, labels_stream, predictions_stream
+from service.prediction_log.streams import from_entry, labels_stream, predictions_stream
 from tests.support import models
 from tests.support.processes import free_port, python, running, wait_ready
 

@@ -27,7 +27,7 @@ from perennial.model import CARD_FILE
 from perennial.model_card import ModelCard
 from perennial.registry import Registry
 from perennial.spec import ModelSpec, load_spec
-from service.store import connect
+from service.prediction_log.redis_client import connect
 from tasks.serving.replay import Client, Tick, prepare, ticks
 from tests.support.isolation import REDIS
 from tests.support.processes import ROOT, python

@@ -158,7 +158,7 @@ def test_a_killed_worker_is_replaced(stack: Stack, api: PrefectApi) -> None:
 
 
 def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
-    from service.store import connect
+    from service.prediction_log.redis_client import connect
 
     with connect(stack.store.url) as client:
         client.set("kept", "yes")

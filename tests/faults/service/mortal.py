@@ -15,7 +15,7 @@ from monitoring.archive import Archive
 from monitoring.reader import Reader
 from perennial.log_columns import ID
 from perennial.record import decode_prediction_batch
-from service.stream import from_entry, predictions_stream
+from service.prediction_log.streams import from_entry, predictions_stream
 from tests.service.serving import NAME
 from tests.support import models
 from tests.support.processes import free_port, wait_ready

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.log import PredictionLog
+from service.prediction_log.log import PredictionLog
 from tests.faults.service.load import asking
 from tests.faults.service.mortal import Store
 from tests.service.serving import Serving, rows

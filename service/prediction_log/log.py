@@ -16,13 +16,13 @@ from typing import Literal
 from perennial.error_reporting import report
 from perennial.errors import PredictionsLost, StoreUnreachable
 from perennial.record import PredictionBatch, encode_prediction_batch
-from service.backlog import Backlog, Entry
-from service.ferry import Ferry
-from service.heir import Estate, find_estates
-from service.ledger import open_ledger
+from service.prediction_log.buffer import Backlog, Entry
+from service.prediction_log.disk_queue import Spool
+from service.prediction_log.progress_file import open_ledger
+from service.prediction_log.publisher import Ferry
+from service.prediction_log.recovery import Estate, find_estates
+from service.prediction_log.redis_client import connect
 from service.refusal import unavailable
-from service.spool import Spool
-from service.store import connect
 
 CAPACITY = 64 * 1024 * 1024
 """Bytes that wait in memory: seconds of the largest requests, while the disk is slow or full."""

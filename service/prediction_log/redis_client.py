@@ -37,7 +37,7 @@ def connect(url: str, *, blocking: bool = False, patience: float = ANSWER_TIMEOU
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
+def translate_redis_errors(url: str) -> Iterator[None]:
     """Turn what redis-py raises into StoreUnreachable, which names the store and the fix but not its password."""
     try:
         yield

@@ -4,7 +4,15 @@ import pytest
 import redis
 
 from perennial.errors import RecordError
-from service.stream import append, append_all, dead_stream, from_entry, labels_stream, predictions_stream, to_entry
+from service.prediction_log.streams import (
+    append,
+    append_all,
+    dead_stream,
+    from_entry,
+    labels_stream,
+    predictions_stream,
+    to_entry,
+)
 
 
 def test_names_follow_the_contract() -> None:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from perennial.error_reporting import report
 from perennial.errors import RecordError
-from service.backlog import Entry, take
+from service.prediction_log.buffer import Entry, take
 
 SUFFIX = ".spool"
 SEGMENT = 64 * 1024 * 1024

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from perennial.record import PredictionBatch, decode_prediction_batch
-from service.log import PredictionLog
+from service.prediction_log.log import PredictionLog
+from service.prediction_log.streams import from_entry, predictions_stream
 from service.refusal import Refused, status_of
-from service.stream import from_entry, predictions_stream
 from tests.support.processes import free_port
 from tests.support.store import valkey
 from tests.support.waiting import wait_until

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import redis
 
-from service.backlog import Entry
-from service.store import reaching
-from service.stream import append_after, mark_of, predictions_stream
+from service.prediction_log.buffer import Entry
+from service.prediction_log.redis_client import translate_redis_errors
+from service.prediction_log.streams import append_after, mark_of, predictions_stream
 
 
 class Ferry:
@@ -28,19 +28,19 @@ class Ferry:
 
     def probe(self) -> None:
         """See whether the store takes commands; raises StoreUnreachable. Less to send than a megabyte that it may not take."""
-        with reaching(self._url):
+        with translate_redis_errors(self._url):
             self._store.ping()
 
     def ask(self) -> None:
         """Learn how far the store is; raises StoreUnreachable."""
-        with reaching(self._url):
+        with translate_redis_errors(self._url):
             mark = self._store.get(self._mark)
         self.stored = None if mark is None else int(mark)
 
     def carry(self, entries: Sequence[Entry]) -> int:
         """Add entries; returns the position up to which the store now has everything, which may be any. StoreUnreachable."""
         before, end = self.stored, entries[-1].end
-        with reaching(self._url):
+        with translate_redis_errors(self._url):
             at = append_after(self._store, self._stream, self._mark, before, end, [entry.payload for entry in entries])
         if at == end and before is not None:
             self.lost += max(0, entries[0].start - before)
@@ -49,5 +49,5 @@ class Ferry:
 
     def finish(self) -> None:
         """Nothing more will come from this source; raises StoreUnreachable."""
-        with reaching(self._url):
+        with translate_redis_errors(self._url):
             self._store.delete(self._mark)

@@ -9,9 +9,9 @@ import redis
 
 from perennial.error_reporting import flush, init_error_reporting
 from perennial.settings import load_settings
-from service.ledger import open_ledger, take_dead
-from service.log import PredictionLog
-from tests.service.test_log import arrived, batch, names, writing
+from service.prediction_log.log import PredictionLog
+from service.prediction_log.progress_file import open_ledger, take_dead
+from tests.service.prediction_log.test_log import arrived, batch, names, writing
 from tests.support.processes import free_port, python, running
 from tests.support.sentry_receiver import SentryReceiver
 from tests.support.store import valkey
@@ -20,10 +20,10 @@ from tests.support.waiting import wait_until
 ANSWERING = """
 import sys, threading
 from pathlib import Path
-import service.log
-from tests.service.test_log import batch
-service.log.LINGER = service.log.GRACE = float(sys.argv[4] or service.log.LINGER)
-log = service.log.PredictionLog(sys.argv[1], "small", Path(sys.argv[2]))
+import service.prediction_log.log
+from tests.service.prediction_log.test_log import batch
+service.prediction_log.log.LINGER = service.prediction_log.log.GRACE = float(sys.argv[4] or service.prediction_log.log.LINGER)
+log = service.prediction_log.log.PredictionLog(sys.argv[1], "small", Path(sys.argv[2]))
 log.start()
 for number in range(int(sys.argv[3])):
     log.append(batch(number))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.backlog import Entry
-from service.spool import Spool
+from service.prediction_log.buffer import Entry
+from service.prediction_log.disk_queue import Spool
 
 HUGE = 1 << 30
 

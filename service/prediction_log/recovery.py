@@ -10,9 +10,9 @@ from pathlib import Path
 
 import redis
 
-from service.ferry import Ferry
-from service.ledger import Ledger, take_dead
-from service.spool import Spool
+from service.prediction_log.disk_queue import Spool
+from service.prediction_log.progress_file import Ledger, take_dead
+from service.prediction_log.publisher import Ferry
 
 logger = logging.getLogger(__name__)
 
