@@ -1,5 +1,6 @@
 """The reference in docs/ is what the code says, and the code says something about everything."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from perennial.spec import ModelSpec
 from tests.support.processes import ROOT, python
 
 REFERENCE = ROOT / "docs" / "reference"
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 def rows(page: str) -> list[list[str]]:
@@ -56,11 +58,42 @@ def test_the_tree_of_errors_is_drawn_as_it_is():
     assert all(issubclass(getattr(errors, name), errors.PerennialError) for name in drawn)
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_exist(page: Path):
     words = [word for line in page.read_text().splitlines() for word in line.split("`")[1::2]]
     paths = [word for word in words if "/" in word and " " not in word and word.split("/")[0] in ROOMS]
     assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_to_files_and_headings(page: Path):
+    targets = re.findall(r"\]\((?!https?://)([^)]+)\)", page.read_text())
+    assert not [target for target in targets if not leads_somewhere(page, target)]
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    """Whether a relative link names a file, and a heading that the file has."""
+    name, _, anchor = target.partition("#")
+    file = (page.parent / name).resolve() if name else page
+    if not file.exists() or not anchor:
+        return file.exists()
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return anchor in {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_chores_of_contributing_are_those_of_the_makefile():
+    chores = set(re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert chores == set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
+
+
+DECISIONS = (ROOT / "docs" / "decisions.md").read_text().split("\n## Traps")[0].split("\n### ")[1:]
+
+
+@pytest.mark.parametrize("entry", DECISIONS, ids=lambda entry: entry.splitlines()[0])
+def test_a_decision_says_whether_it_is_in_force_why_what_follows_and_where(entry: str):
+    body = entry.partition("\n\n")[2]
+    assert re.match(r"\*\*(In force|Decided, not built)", body)
+    assert re.findall(r"^- (\w+):", body, re.MULTILINE) == ["Why", "Consequence", "Where"]
 
 
 def test_figures_of_the_readme_are_those_of_the_benchmarks():
