@@ -1,6 +1,9 @@
-"""The array type that scores, labels and matrices share. A module of its own, because half of the kernel imports it."""
+"""The array types that scores, labels, matrices and choices of rows share, in a module of their own: half the kernel uses it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+Indices = NDArray[np.intp]
+"""Places of rows in a table."""

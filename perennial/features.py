@@ -53,7 +53,7 @@ class FeatureSet(FrozenModel):
 
     @property
     def categorical_indices(self) -> list[int]:
-        """Columns of the matrix that hold codes: what LightGBM calls `categorical_feature`."""
+        """Columns of the matrix that hold codes."""
         return [index for index, name in enumerate(self.names) if self.kinds[name] == "categorical"]
 
     @property

@@ -1,6 +1,7 @@
-"""The model: trees, card, reference profile and reference sample as one value, and as files.
+"""The model: estimator, card, reference profile and reference sample as one value, and as files.
 
-The files hold text, JSON and Parquet only: nothing in them is run. LightGBM is imported where it is used.
+The files hold text, JSON and Parquet only: nothing in them is run. The card names the learner, and the learner reads and
+writes the estimator's file, whose name it gives.
 """
 
 import io
@@ -8,35 +9,27 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
 from perennial.arrays import Floats
-from perennial.base import FrozenModel
+from perennial.base import Stored, StoredModel, read_stored
 from perennial.errors import CorruptVersion
 from perennial.features import CompiledFeatures, compile_features
 from perennial.labels import LabelCodec, StoredLabel
+from perennial.learner import Estimator, load_learner
 from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.model_card import ModelCard
 from perennial.profile import Profile
 from perennial.row_encoder import RowEncoder
 from perennial.schema import Schema, cast_frame
 
-if TYPE_CHECKING:
-    import lightgbm as lgb
-
-BOOSTER_FILE, CARD_FILE, PROFILE_FILE, REFERENCE_FILE = "model.txt", "model.json", "profile.json", "reference.parquet"
+CARD_FILE, PROFILE_FILE, REFERENCE_FILE = "model.json", "profile.json", "reference.parquet"
 
 REFERENCE_ROWS = 5_000
 """Rows of the reference sample: enough for Evidently's report, under a MB for flights."""
-
-SMALL_MATRIX = 128
-"""Rows that one thread scores in less time than several take to meet, above all on a busy machine."""
-
-V = TypeVar("V", bound=FrozenModel)
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Model:
     """A model that can answer. `reference` holds raw inputs and `_event_time`, `_score` (a list for multiclass)."""
 
     card: ModelCard
-    booster: "lgb.Booster"
+    estimator: Estimator
     profile: Profile
     reference: pl.DataFrame
     compiled: CompiledFeatures
@@ -61,23 +54,21 @@ class Model:
         """Scores of encoded rows, (n, k) as `RowEncoder.encode` and `CompiledFeatures.matrix` make them."""
         if len(matrix) == 0:
             return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
-        threads = 1 if len(matrix) <= SMALL_MATRIX else 0
-        return np.asarray(self.booster.predict(matrix, num_iteration=self.card.rounds, num_threads=threads))
+        return self.estimator.predict(matrix)
 
     def explain_frame(self, frame: pl.DataFrame) -> Floats:
         """What each feature adds to the raw score, and last the base value: (n, k + 1), or (n, classes, k + 1).
 
-        Shapley values of trees (Lundberg et al. 2018) as LightGBM computes them; they sum to the raw score.
+        They sum to the raw score: the log-odds, the value, or each class's score before the softmax.
         """
         return self.explain_matrix(self.compiled.matrix(frame))
 
     def explain_matrix(self, matrix: Floats) -> Floats:
         """`explain_frame` of encoded rows."""
-        shape = (len(matrix), len(self.card.classes), matrix.shape[1] + 1) if self.card.classes else (len(matrix), -1)
         if len(matrix) == 0:
-            return np.empty((*shape[:-1], matrix.shape[1] + 1))
-        contributions = self.booster.predict(matrix, num_iteration=self.card.rounds, pred_contrib=True)
-        return np.asarray(contributions).reshape(shape)
+            width = matrix.shape[1] + 1
+            return np.empty((0, len(self.card.classes), width) if self.card.classes else (0, width))
+        return self.estimator.explain(matrix)
 
     @property
     def label_codec(self) -> LabelCodec:
@@ -97,16 +88,10 @@ class Model:
         return replace(self, card=self.card.model_copy(update={"version": version}))
 
 
-def build_model(card: ModelCard, booster: "lgb.Booster", profile: Profile, reference: pl.DataFrame, base: Path) -> Model:
+def build_model(card: ModelCard, estimator: Estimator, profile: Profile, reference: pl.DataFrame, base: Path) -> Model:
     """Put a model together; `base` is the spec's directory, for user functions."""
     compiled = compile_features(card.features, base)
-    return Model(card, booster, profile, reference, compiled, RowEncoder(card.features, base))
-
-
-def gain_importance(booster: "lgb.Booster", names: Sequence[str]) -> dict[str, float]:
-    """Total gain by feature, as `fit_profile` takes it."""
-    gains = booster.feature_importance(importance_type="gain")
-    return {name: float(gain) for name, gain in zip(names, gains, strict=True)}
+    return Model(card, estimator, profile, reference, compiled, RowEncoder(card.features, base))
 
 
 def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: int) -> pl.DataFrame:
@@ -121,7 +106,7 @@ def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: 
 def to_files(model: Model) -> dict[str, bytes]:
     """The files of a version; the same model gives the same bytes."""
     return {
-        BOOSTER_FILE: model.booster.model_to_string(num_iteration=model.card.rounds).encode(),
+        load_learner(model.card.learner).file: model.estimator.to_bytes(),
         CARD_FILE: _to_json(model.card),
         PROFILE_FILE: _to_json(model.profile),
         REFERENCE_FILE: _to_parquet(model.reference),
@@ -133,41 +118,38 @@ def from_files(files: Mapping[str, bytes], base: Path) -> Model:
 
     Raises CorruptVersion naming the file that is missing or cannot be read.
     """
-    for name in (BOOSTER_FILE, CARD_FILE, PROFILE_FILE, REFERENCE_FILE):
-        if name not in files:
-            raise CorruptVersion(f"the version has no {name}; publish it again")
-    card = _from_json(ModelCard, CARD_FILE, files[CARD_FILE])
-    profile = _from_json(Profile, PROFILE_FILE, files[PROFILE_FILE])
-    booster, reference = _read_booster(files[BOOSTER_FILE], len(card.features.names)), _from_parquet(files[REFERENCE_FILE])
-    return build_model(card, booster, profile, reference, base)
+    card = _from_json(ModelCard, CARD_FILE, _file(files, CARD_FILE))
+    profile = _from_json(Profile, PROFILE_FILE, _file(files, PROFILE_FILE))
+    estimator = _read_estimator(card, files)
+    return build_model(card, estimator, profile, _from_parquet(_file(files, REFERENCE_FILE)), base)
+
+
+def _file(files: Mapping[str, bytes], name: str) -> bytes:
+    if name not in files:
+        raise CorruptVersion(f"the version has no {name}; publish it again")
+    return files[name]
 
 
 def _score_dtype(scores: Floats) -> pl.DataType:
     return pl.Float64() if scores.ndim == 1 else pl.List(pl.Float64())
 
 
-def _read_booster(data: bytes, features: int) -> "lgb.Booster":
-    import lightgbm as lgb
-
-    if not data.startswith(b"tree\n") or b"\nend of trees\n" not in data:  # LightGBM ends the process over half a tree
-        raise CorruptVersion(f"{BOOSTER_FILE} is not a whole LightGBM model; publish it again")
-    try:
-        booster = lgb.Booster(model_str=data.decode())
-    except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:
-        raise CorruptVersion(f"{BOOSTER_FILE} is not a LightGBM model: {error}") from error
-    if booster.num_feature() != features:
-        raise CorruptVersion(f"{BOOSTER_FILE} takes {booster.num_feature()} features, but {CARD_FILE} describes {features}")
-    return booster
+def _read_estimator(card: ModelCard, files: Mapping[str, bytes]) -> Estimator:
+    learner, columns = load_learner(card.learner), len(card.features.names)
+    estimator = learner.from_bytes(_file(files, learner.file))
+    if estimator.columns != columns:
+        raise CorruptVersion(f"{learner.file} takes {estimator.columns} features, but {CARD_FILE} describes {columns}")
+    return estimator
 
 
-def _to_json(value: FrozenModel) -> bytes:
+def _to_json(value: StoredModel) -> bytes:
     # Keys keep their order: the order of features and sources has a meaning, and it is the same every time.
     return (json.dumps(value.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _from_json(kind: type[V], name: str, data: bytes) -> V:
+def _from_json(kind: type[Stored], name: str, data: bytes) -> Stored:
     try:
-        return kind.model_validate_json(data)
+        return read_stored(kind, data, name)
     except ValidationError as error:
         raise CorruptVersion(f"{name} is not a {kind.__name__.lower()} this release can read: {error}") from error
 

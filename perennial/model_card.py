@@ -1,12 +1,13 @@
-"""The card: everything about one trained model that is not its trees; the file `model.json`."""
+"""The card: everything about one trained model that is not its estimator; the file `model.json`."""
 
 from datetime import datetime
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from perennial.base import FrozenModel
+from perennial.base import FrozenModel, StoredModel
 from perennial.features import FeatureSet
+from perennial.learners.declarations import Params
 from perennial.metrics import Metrics
 from perennial.schema import Schema
 from perennial.spec import ModelSpec, Task
@@ -45,7 +46,7 @@ class Slice(FrozenModel):
     metrics: Metrics
 
 
-class ModelCard(FrozenModel):
+class ModelCard(StoredModel):
     """One version of a model, described. `classes` are multiclass labels in the order of the scores, else ()."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -57,8 +58,8 @@ class ModelCard(FrozenModel):
     schema_: Schema = Field(alias="schema")
     features: FeatureSet
     classes: tuple[str, ...] = ()
-    params: dict[str, float | int | str | bool]
-    rounds: int = Field(ge=1, description="boosting rounds that predictions use")
+    params: Params
+    rounds: int = Field(ge=1, description="boosting rounds of the estimator; 1 for a learner without rounds")
     metrics: Metrics
     slices: tuple[Slice, ...] = ()
     bounds: Bounds = Bounds()
@@ -68,6 +69,11 @@ class ModelCard(FrozenModel):
     wandb_run: str | None = None
     parent: int | None = None
     cause: Cause
+
+    @property
+    def learner(self) -> str:
+        """Name of the learner that made the estimator and reads its file."""
+        return self.spec.learner
 
     @property
     def until(self) -> datetime:

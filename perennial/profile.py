@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from perennial.arrays import Floats
-from perennial.base import FrozenModel
+from perennial.base import FrozenModel, StoredModel
 from perennial.errors import DataError
 from perennial.features import MAX_CATEGORIES
 from perennial.spec import Kind
@@ -81,10 +81,10 @@ class CategoricalProfile(FrozenModel):
 FeatureProfile = Annotated[NumericProfile | CategoricalProfile, Field(discriminator="kind")]
 
 
-class Profile(FrozenModel):
+class Profile(StoredModel):
     """The distributions of a model's features over some rows, and what each feature is worth to the model.
 
-    `importance` is the share of LightGBM's total gain, by feature; it sums to 1.
+    `importance` is each feature's share of what the learner calls importance; it sums to 1.
     """
 
     rows: int
@@ -132,14 +132,14 @@ def _fit_numeric(values: pl.Series) -> NumericProfile:
     known = np.sort(_known(values))
     if known.size == 0:
         return NumericProfile(edges=(), counts=(0,), nulls=0, centers=(0.0,), mean=0.0, scale=0.0)
-    mean, scale = _moments(known)
+    mean, scale = moments(known)
     edges = _edges(known, scale)
     centers = _centers(known, edges)
     counts = (0,) * (len(edges) + 1)
     return NumericProfile(edges=tuple(edges), counts=counts, nulls=0, centers=tuple(centers), mean=mean, scale=scale)
 
 
-def _moments(known: Floats) -> tuple[float, float]:
+def moments(known: Floats) -> tuple[float, float]:
     """Mean and standard deviation, computed near 1 so that no square leaves the range of floats."""
     _, exponent = np.frexp(np.abs(known).max())
     near = np.ldexp(known, -exponent)

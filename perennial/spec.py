@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from perennial.base import FrozenModel
 from perennial.durations import Duration
 from perennial.errors import SpecError
+from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -23,6 +24,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 RESERVED = frozenset({"stack", "registry", "wandb", "demo"})
 """Directories beside those of the models in the home directory."""
+
+_LEARNERS = "; ".join(f"`{name}`: {one.what}" for name, one in LEARNERS.items())
+_SPACES = "; ".join(f"for `{name}` {one.space_in_words}" for name, one in LEARNERS.items())
 
 OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "function")
 
@@ -114,41 +118,16 @@ class SplitSpec(FrozenModel):
     folds: int = Field(3, ge=1, le=20, description="forward-chaining folds for tuning")
 
 
-class Range(FrozenModel):
-    """A search range for one LightGBM parameter, uniform or log-uniform."""
-
-    low: float = Field(description="least value tried")
-    high: float = Field(description="greatest value tried")
-    log: bool = Field(False, description="draw on a log scale")
-    integer: bool = Field(False, description="draw whole numbers")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"needs low < high, and low > 0 on a log scale; got {self.low} and {self.high}")
-        return self
-
-
-def _default_space() -> dict[str, Range]:
-    return {
-        "learning_rate": Range(low=0.03, high=0.2, log=True),
-        "num_leaves": Range(low=8, high=96, log=True, integer=True),
-        "min_child_samples": Range(low=10, high=300, log=True, integer=True),
-        "colsample_bytree": Range(low=0.5, high=1.0),
-        "reg_lambda": Range(low=0.001, high=30.0, log=True),
-    }
-
-
 class SearchSpec(FrozenModel):
     """The hyperparameter search: TPE over `space`, time-ordered cross-validation, early stopping."""
 
     trials: int = Field(20, ge=1, description="trials for a first training")
     retrain_trials: int = Field(0, ge=0, description="trials for a retraining; 0 keeps the champion's parameters")
     seed: int = Field(0, description="the same seed and data give the same model")
-    max_rounds: int = Field(600, ge=1, description="most boosting rounds")
+    max_rounds: int = Field(600, ge=1, description="most boosting rounds; a learner without rounds ignores it")
     patience: int = Field(30, ge=1, description="rounds without improvement before early stopping")
-    space: dict[str, Range] = Field(default_factory=_default_space)
-    params: dict[str, float | int | str | bool] = Field(default_factory=dict, description="LightGBM parameters held fixed")
+    space: dict[str, Range] = Field(default_factory=dict, description=f"default: {_SPACES}; see below")
+    params: Params = Field(default_factory=dict, description="parameters of the learner held fixed")
 
 
 class GateSpec(FrozenModel):
@@ -202,6 +181,7 @@ class ModelSpec(FrozenModel):
     id: str | None = Field(None, description="column that names a row; checked for duplicates")
     label_threshold: Fraction = Field(0.5, description="binary models: score from which the label is true")
     metric: Literal["log_loss", "auc", "brier", "rmse", "mae"] | None = Field(None, description="default: log_loss, or rmse")
+    learner: str = Field("lightgbm", description=_LEARNERS)
     sources: dict[str, SourceSpec] = Field(min_length=1, description="the first one is the base that others join")
     joins: tuple[JoinSpec, ...] = ()
     derive: dict[str, str] = Field(default_factory=dict, description="column = polars SQL expression, after the joins")
@@ -232,6 +212,7 @@ class ModelSpec(FrozenModel):
         if self.target in self.inputs:
             raise ValueError(f"target {self.target!r} is also an input of a feature: it would leak the answer")
         _refuse_foreign_metric(self.task, self.metric)
+        refuse_foreign(self.learner, {*self.search.space, *self.search.params})
         return self
 
     @property
@@ -244,6 +225,11 @@ class ModelSpec(FrozenModel):
     def objective_metric(self) -> str:
         """The metric that tuning and the gate use."""
         return self.metric or ("rmse" if self.task == "regression" else "log_loss")
+
+    @property
+    def search_space(self) -> dict[str, Range]:
+        """What a search tries: the spec's ranges, or those that the learner declares."""
+        return self.search.space or declaration(self.learner).space
 
     @property
     def cooldown(self) -> timedelta:

@@ -37,7 +37,7 @@ class Explanation(FrozenModel):
     """Why one row got its score: `base` and the contributions sum to the model's raw output.
 
     The raw output is the log-odds (binary), the value (regression), or the label's raw score (multiclass). The
-    contributions are LightGBM's `pred_contrib`, that is TreeSHAP.
+    contributions are exact: Shapley values of trees (TreeSHAP), or the terms of a linear model.
     """
 
     id: str

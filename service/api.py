@@ -35,7 +35,7 @@ class PerennialAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe passes the device
         """Start this worker; it comes up without a champion too."""
-        from service.worker import start_worker  # polars and LightGBM are for workers only
+        from service.worker import start_worker  # polars and the learner's library are for workers only
 
         self._worker = start_worker(*self._parts)
 

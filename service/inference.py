@@ -25,7 +25,6 @@ from service.prediction_log.log import PredictionLog
 from service.refusal import unavailable
 from service.requests import parse_instances
 from service.rows import Row, read_rows
-from service.scorer import make_scorer
 from service.shape import read_json
 from service.table import Table, read_table
 
@@ -36,7 +35,7 @@ FEW = 64
 """Up to this many rows are read one by one: past it, whole columns cost less."""
 
 ONE_BY_ONE = 8
-"""Up to this many rows are scored one by one: past it, LightGBM's own call costs less than ours."""
+"""Up to this many rows are scored one by one: past it, one call for all of them costs less."""
 
 
 class Served:
@@ -45,7 +44,7 @@ class Served:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.layout = Layout(model)
-        self.score = make_scorer(model.booster, model.card.rounds, len(model.card.classes))
+        self.score = model.estimator.row_scorer()
 
     def score_rows(self, rows: Sequence[Row]) -> list[Any]:
         """A score for each row: a float, or a list of one for each class."""

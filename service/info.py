@@ -1,4 +1,4 @@
-"""What /model says: the champion's card, cut to what a person asks, read without polars or LightGBM."""
+"""What /model says: the champion's card, cut to what a person asks, read without polars or a learner's library."""
 
 import threading
 from datetime import datetime

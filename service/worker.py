@@ -6,13 +6,14 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from perennial.error_reporting import init_error_reporting
+from perennial.learner import load_learner
 from perennial.logs import configure_logging
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
 from service.champion import ChampionWatcher, Live
 from service.inference import Inference
-from service.lean import freeze_heap, import_lightgbm
+from service.lean import freeze_heap
 from service.metrics import WorkerMetrics
 from service.orphan import outlive_signals
 from service.prediction_log.log import PredictionLog
@@ -72,7 +73,7 @@ def start_worker(settings: Settings, spec: ModelSpec, base: Path, store_url: str
     """Make this process an inference worker."""
     configure_logging(settings, "worker")
     init_error_reporting(settings, "service", model=spec.name)
-    import_lightgbm()
+    load_learner(spec.learner).import_for_serving()
     worker = Worker(settings, spec, base, store_url)
     worker.start()
     freeze_heap()

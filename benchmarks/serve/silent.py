@@ -20,7 +20,7 @@ class SilentAPI(PerennialAPI):
 
     def setup(self, device: str) -> None:
         """In the worker, before it starts."""
-        from service import inference  # polars and LightGBM are for workers only
+        from service import inference  # polars and the learner's library are for workers only
         from service.prediction_log import log
 
         for name in PARTS:

@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from perennial.features import CompiledFeatures, compile_features, fit_features
+from perennial.learners.lightgbm import TreeEstimator
 from perennial.metrics import score
-from perennial.model import BOOSTER_FILE, Model, build_model, gain_importance, sample_reference, to_files
+from perennial.model import Model, build_model, sample_reference, to_files
 from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from perennial.registry import CHAMPION, Registry
@@ -87,11 +88,11 @@ def train(spec: ModelSpec, table: pl.DataFrame, trees: int = TREES) -> Model:
     matrix, labels = compiled.matrix(table), table["outcome"].to_numpy().astype(float)
     params = _params()
     data = lgb.Dataset(matrix, labels, feature_name=list(features.names), categorical_feature=features.categorical_indices)
-    booster = lgb.train(params, data, trees)
-    predictions = np.asarray(booster.predict(matrix))
+    estimator = TreeEstimator(lgb.train(params, data, trees))
+    predictions = estimator.predict(matrix)
     card = _card(spec, table, compiled, params, trees, labels, predictions)
-    profile = fit_profile(compiled.table(table), features.kinds, gain_importance(booster, features.names))
-    return build_model(card, booster, profile, sample_reference(table, predictions, card.schema_, 0), Path())
+    profile = fit_profile(compiled.table(table), features.kinds, dict(zip(features.names, estimator.importance(), strict=True)))
+    return build_model(card, estimator, profile, sample_reference(table, predictions, card.schema_, 0), Path())
 
 
 def _params() -> dict[str, float | int | str | bool]:
@@ -138,7 +139,7 @@ def _write_spec(home: Path) -> Path:
 def _write_peers(home: Path, model: Model) -> Path:
     folder = home / "peers"
     folder.mkdir()
-    (folder / "model.txt").write_bytes(to_files(model)[BOOSTER_FILE])
+    (folder / "model.txt").write_bytes(to_files(model)["model.txt"])
     features = {"names": model.card.features.names, "categories": model.card.features.categories}
     (folder / "features.json").write_text(json.dumps(features), encoding="utf-8")
     return folder

@@ -8,12 +8,10 @@ from pathlib import Path
 from deployments.stack import embedded_redis, prefect_server, prefect_worker
 from deployments.stack.state import Service, Stack, state_dir
 from deployments.stack.supervisord import Program
+from perennial.learners.declarations import PASSIVE_OPENMP
 
 STORE, PREFECT, WORKER = "store", "prefect", "worker"
 """Names of the parts, as `status` shows them."""
-
-CALM = {"OMP_WAIT_POLICY": "passive"}
-"""LightGBM's idle threads sleep, so that a prediction or a training leaves the cores to the parts beside it."""
 
 
 def programs(stack: Stack) -> tuple[Program, ...]:
@@ -29,7 +27,15 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     """
     addresses = {"REDIS_URL": stack.store.url, "PREFECT_API_URL": stack.prefect.url, "PERENNIAL_HOME": str(stack.home)}
     server = {} if stack.prefect.port is None else prefect_server.server_environment(prefect_home(stack.home), stack.prefect.port)
-    return {**CALM, **environ, **prefect_worker.worker_environment(), **server, **addresses, "PATH": _search_path(environ)}
+    variable, value = PASSIVE_OPENMP
+    return {
+        variable: value,
+        **environ,
+        **prefect_worker.worker_environment(),
+        **server,
+        **addresses,
+        "PATH": _search_path(environ),
+    }
 
 
 def prefect_home(home: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perennial.model import Model, gain_importance, to_files
+from perennial.model import Model, to_files
 from perennial.spec import Task
 from tasks.data.datasets import SHORT, Dataset
 from tasks.job import Job
@@ -167,9 +167,9 @@ def _log(run: "wandb.Run", training: Training) -> None:
     metric = card.spec.objective_metric
     for number in _thinned(len(fitted.curve)):
         run.log({f"learning/{metric}": fitted.curve[number]}, step=number + 1)
-    importance = gain_importance(fitted.booster, card.features.names)
+    importance = training.model.profile.importance
     tables = {
-        "importance": _table(("feature", "gain"), sorted(importance.items(), key=lambda item: -item[1])),
+        "importance": _table(("feature", "share"), sorted(importance.items(), key=lambda item: -item[1])),
         "slices": _table(("column", "value", "rows", metric), [_slice_row(one, metric) for one in card.slices]),
     }
     if training.tuned.trials:

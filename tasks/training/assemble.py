@@ -1,11 +1,11 @@
-"""Assemble: trees, features, reference profile and card put together as the one value that can answer."""
+"""Assemble: estimator, features, reference profile and card put together as the one value that can answer."""
 
 import subprocess
 from pathlib import Path
 
 import numpy as np
 
-from perennial.model import REFERENCE_ROWS, Model, build_model, gain_importance, sample_reference
+from perennial.model import REFERENCE_ROWS, Model, build_model, sample_reference
 from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from tasks.job import Job
@@ -42,13 +42,14 @@ def assemble_model(
         parent=parent.card.version if parent else None,
         cause=cause,
     )
-    importance = gain_importance(fitted.booster, material.compiled.features.names)
-    profile = fit_profile(material.values, material.compiled.features.kinds, importance)
-    # Sampled before it is scored: the trees are walked for 5,000 rows, not for all.
+    features = material.compiled.features
+    importance = dict(zip(features.names, fitted.estimator.importance(), strict=True))
+    profile = fit_profile(material.values, features.kinds, importance)
+    # Sampled before it is scored: 5,000 rows are predicted, not all.
     seed = spec.search.seed
     sample = material.frame.sample(min(REFERENCE_ROWS, material.frame.height), seed=seed)
     reference = sample_reference(sample, np.asarray(fitted.predict(sample)), material.schema, seed)
-    return build_model(card, fitted.booster, profile, reference, job.base)
+    return build_model(card, fitted.estimator, profile, reference, job.base)
 
 
 def git_commit(directory: Path) -> str | None:

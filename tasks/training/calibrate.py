@@ -17,13 +17,12 @@ from prefect import get_run_logger
 from monitoring.calibration import LEAST_BLOCKS, BlockValues, Calibration, block_values, blocks, silence
 from monitoring.calibration import calibrate as bounds_of
 from monitoring.window import Window
-from perennial.model import Model, gain_importance
+from perennial.model import Model
 from perennial.model_card import Bounds
 from perennial.profile import fit_profile
 from tasks.job import Job
 from tasks.task_defaults import step
-from tasks.training.boosting import full_params, has_contrast
-from tasks.training.fit import Fitted
+from tasks.training.fit import Fitted, has_contrast
 from tasks.training.training_data import Material
 
 FOLDS = (2, 4)
@@ -43,7 +42,7 @@ def calibrate_bounds(job: Job, draft: Model, material: Material, fitted: Fitted)
     if len(inside) < LEAST_BLOCKS:
         return Calibration(bounds=Bounds(), blocks=len(inside))
     folds = _folds(int(np.sum(inside)) / len(material.table), len(inside))
-    values = [value for fold in range(folds) for value in _fold_values(job, draft, material, fitted, inside[fold::folds])]
+    values = [value for fold in range(folds) for value in _fold_values(draft, material, fitted, inside[fold::folds])]
     return Calibration(bounds=bounds_of(job.spec, values), blocks=len(inside))
 
 
@@ -68,18 +67,16 @@ def _within(material: Material, window: Window) -> Mask:
     return inside
 
 
-def _fold_values(job: Job, draft: Model, material: Material, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[BlockValues]:
+def _fold_values(draft: Model, material: Material, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[BlockValues]:
     """What the signals say about blocks of rows, by a model fitted in the same way to all other rows."""
     kept = ~np.logical_or.reduce(left_out)
     if not has_contrast(material.table.labels[kept]):
         return
-    params = full_params(
-        job.spec.task, job.spec.objective_metric, material.table.classes, fitted.params, job.spec.search.seed, job.threads
-    )
-    booster = fitted.bins.boost(params, fitted.rounds, np.flatnonzero(kept)).booster
+    estimator = fitted.trainer.fit(fitted.params, fitted.rounds, np.flatnonzero(kept))
     features = material.compiled.features
-    profile = fit_profile(material.values.filter(pl.Series(kept)), features.kinds, gain_importance(booster, features.names))
-    judge = replace(draft, booster=booster, profile=profile)
+    importance = dict(zip(features.names, estimator.importance(), strict=True))
+    profile = fit_profile(material.values.filter(pl.Series(kept)), features.kinds, importance)
+    judge = replace(draft, estimator=estimator, profile=profile)
     yield from (block_values(judge, material.frame.filter(pl.Series(rows))) for rows in left_out)
 
 

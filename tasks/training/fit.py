@@ -1,77 +1,84 @@
-"""Fit: one LightGBM model from the training rows, as many rounds as the newest of them bear.
+"""Fit: one estimator from the training rows, of as many rounds as the newest of them bear.
 
-The newest rows stop the boosting, then all rows are boosted for that many rounds: under drift they are the ones
-a model can least do without.
+The newest rows decide the number of rounds, then all rows are fitted for that many: under drift they are the ones a model
+can least do without.
 """
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from perennial.arrays import Floats, Indices
 from perennial.errors import TrainingError
 from perennial.features import CompiledFeatures
+from perennial.learner import Estimator, Objective, Trainer, TrainingTable, load_learner
+from perennial.learners.declarations import Params
 from tasks.job import Job
 from tasks.task_defaults import step
-from tasks.training.boosting import Bins, Params, Table, full_params, has_contrast
-from tasks.training.split import Indices
 from tasks.training.training_data import Material
-
-if TYPE_CHECKING:
-    import lightgbm as lgb
 
 NEWEST = 0.1
 """Share of the training rows, the newest, that decides the number of rounds."""
 
 FEW = 50
-"""With fewer rows than this on the deciding side, its verdict is noise: `UNGUIDED` rounds are taken."""
-
-UNGUIDED = 100
-"""Rounds where nothing can decide: LightGBM's own default."""
+"""With fewer rows than this on the deciding side, its verdict is noise: the learner's default rounds are taken."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A booster with the features it reads; `curve` is its metric by round on the newest rows, before they were added."""
+    """An estimator with the features it reads; `curve` is its metric by round on the newest rows, before they were added."""
 
-    booster: "lgb.Booster"
+    estimator: Estimator
     compiled: CompiledFeatures
     classes: tuple[str, ...]
     params: Params
     rounds: int
     curve: tuple[float, ...]
-    bins: Bins
+    trainer: Trainer
 
-    def predict(self, frame: pl.DataFrame) -> NDArray[np.float64]:
+    def predict(self, frame: pl.DataFrame) -> Floats:
         """Scores of raw rows: (n,), or (n, classes)."""
-        scores: NDArray[np.float64] = np.asarray(self.booster.predict(self.compiled.matrix(frame)))
-        return scores
+        return self.estimator.predict(self.compiled.matrix(frame))
+
+
+def make_trainer(job: Job, material: Material) -> Trainer:
+    """A trainer of the spec's learner on the training rows."""
+    spec = job.spec
+    objective = Objective(spec.task, spec.objective_metric, len(material.classes), spec.search.seed, job.threads)
+    return load_learner(spec.learner).trainer(material.table, objective)
 
 
 def fit_model(job: Job, material: Material, params: Params) -> Fitted:
-    """Fit with the chosen parameters, the spec's fixed ones beneath them."""
+    """Fit with the chosen parameters; those that the spec holds fixed win."""
     spec, table = job.spec, material.table
     if not has_contrast(table.labels):
         raise TrainingError(f"target {spec.target!r} is the same in all {len(table):,} training rows: there is nothing to learn")
-    chosen = {**params, **spec.search.params}
-    full = full_params(spec.task, spec.objective_metric, table.classes, chosen, spec.search.seed, job.threads)
-    bins = Bins(table, full)
-    older, newest = newest_apart(table)
-    if newest.size < FEW or older.size < FEW or not has_contrast(table.labels[newest]):
-        final = bins.boost(full, min(UNGUIDED, spec.search.max_rounds))
-    else:
-        stopped = bins.boost_until(full, spec.search.max_rounds, spec.search.patience, older, newest)
-        final = replace(bins.boost(full, stopped.rounds), curve=stopped.curve)
-    return Fitted(final.booster, material.compiled, material.classes, chosen, final.rounds, final.curve, bins)
+    chosen, trainer = {**params, **spec.search.params}, make_trainer(job, material)
+    rounds, curve = _choose_rounds(job, table, trainer, chosen)
+    return Fitted(trainer.fit(chosen, rounds), material.compiled, material.classes, chosen, rounds, curve, trainer)
 
 
-def newest_apart(table: Table) -> tuple[Indices, Indices]:
+def newest_apart(table: TrainingTable) -> tuple[Indices, Indices]:
     """The newest tenth of the rows apart from the rest; rows of one moment stay together."""
     moment = table.times[int(len(table) * (1 - NEWEST))]
     start = int(np.searchsorted(table.times, moment))
     return np.arange(start), np.arange(start, len(table))
+
+
+def has_contrast(labels: Floats) -> bool:
+    """Whether more than one value occurs, without which neither a fit nor a classifier's metric says anything."""
+    known = labels[~np.isnan(labels)]
+    return known.size > 0 and bool((known != known[0]).any())
+
+
+def _choose_rounds(job: Job, table: TrainingTable, trainer: Trainer, params: Params) -> tuple[int, tuple[float, ...]]:
+    """The rounds that the newest rows bear, with the metric after each; where they are too few, the learner's default."""
+    search, (older, newest) = job.spec.search, newest_apart(table)
+    if newest.size < FEW or older.size < FEW or not has_contrast(table.labels[newest]):
+        return min(load_learner(job.spec.learner).default_rounds, search.max_rounds), ()
+    curve = trainer.validate(params, search.max_rounds, search.patience, older, newest)
+    return curve.rounds, curve.values
 
 
 fit = step("fit")(fit_model)

@@ -8,12 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from perennial.arrays import Indices
 from perennial.durations import format_duration
 from perennial.errors import TrainingError
 from tasks.job import Job
 from tasks.task_defaults import step
-
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

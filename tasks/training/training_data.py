@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 
 from perennial.features import CompiledFeatures, compile_features, fit_features
 from perennial.labels import LabelCodec, fit_classes
+from perennial.learner import TrainingTable
 from perennial.schema import Schema, cast_frame, infer_schema
 from perennial.spec import ModelSpec
 from tasks.data.datasets import Manifest
 from tasks.job import Job
 from tasks.task_defaults import step
-from tasks.training.boosting import Table
 
 
 @dataclass(frozen=True)
 class Material:
-    """Training rows sorted in time, in each form a step needs: raw inputs, readable values and LightGBM's table."""
+    """Training rows sorted in time, in each form a step needs: raw inputs, readable values and the learner's table."""
 
     frame: pl.DataFrame
     schema: Schema
     compiled: CompiledFeatures
     values: pl.DataFrame
-    table: Table
+    table: TrainingTable
     classes: tuple[str, ...]
     fingerprint: str
 
@@ -49,27 +49,29 @@ def make_material(job: Job, frame: pl.DataFrame, manifest: Manifest, weights: ND
     compiled = compile_features(fit_features(spec, rows, job.base), job.base)
     values = compiled.table(rows)
     classes = fit_classes(spec.task, rows[spec.target])
-    table = lightgbm_table(spec, rows, compiled, values, classes, weights)
+    table = training_table(spec, rows, compiled, values, classes, weights)
     return Material(rows, schema, compiled, values, table, classes, manifest.fingerprint)
 
 
-def lightgbm_table(
+def training_table(
     spec: ModelSpec,
     rows: pl.DataFrame,
     compiled: CompiledFeatures,
     values: pl.DataFrame,
     classes: tuple[str, ...],
     weights: NDArray[np.float64] | None,
-) -> Table:
-    """Rows, and their readable feature values, as LightGBM takes them."""
-    return Table(
+) -> TrainingTable:
+    """Rows, and their readable feature values, as a learner takes them."""
+    features = compiled.features
+    return TrainingTable(
         matrix=compiled.codes(values),
         labels=LabelCodec(spec.task, classes).encode_column(rows[spec.target]),
         times=rows[spec.event_time].dt.replace_time_zone(None).to_numpy(),
         weights=weights,
-        names=compiled.features.names,
-        categorical=tuple(compiled.features.categorical_indices),
-        classes=len(classes) or 1,
+        names=features.names,
+        categories=tuple(
+            len(features.categories[name]) if features.kinds[name] == "categorical" else None for name in features.names
+        ),
     )
 
 

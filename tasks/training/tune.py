@@ -1,4 +1,4 @@
-"""Tune: look for good LightGBM parameters by TPE over time-ordered folds. The only file that imports hyperopt.
+"""Tune: look for good parameters of the learner by TPE over time-ordered folds. The only file that imports hyperopt.
 
 Every random choice comes from the spec's seed: the same table and spec give the same trials.
 """
@@ -15,12 +15,16 @@ from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 
 from perennial import __version__
+from perennial.arrays import Indices
 from perennial.base import FrozenModel
+from perennial.learner import Trainer
+from perennial.learners.declarations import Params, Range
+from perennial.metrics import higher_is_better
 from perennial.model import Model
-from perennial.spec import Range, SearchSpec
+from perennial.spec import ModelSpec
 from tasks.job import Job
-from tasks.training.boosting import BINNING, Bins, Params, Table, as_loss, full_params
-from tasks.training.split import Indices, forward_chain
+from tasks.training.fit import make_trainer
+from tasks.training.split import forward_chain
 from tasks.training.training_data import Material
 
 KEPT = timedelta(days=30)
@@ -34,7 +38,7 @@ class Trial(FrozenModel):
     """One point of the search: its parameters, the mean metric over the folds (as a loss), and each fold's."""
 
     number: int
-    params: dict[str, float | int | str | bool]
+    params: Params
     loss: float
     folds: tuple[float, ...]
     rounds: tuple[int, ...]
@@ -43,85 +47,51 @@ class Trial(FrozenModel):
 class Tuned(FrozenModel):
     """The best parameters found, and every trial in the order it was made; none where the parameters were kept."""
 
-    params: dict[str, float | int | str | bool]
+    params: Params
     loss: float | None = None
     trials: tuple[Trial, ...] = ()
 
 
 def search_params(job: Job, material: Material, trials: int, start: Params | None = None) -> Tuned:
-    """Search `trials` points of the spec's space on the training rows, beginning at `start` where one is given."""
-    spec = job.spec
-    prepare = partial(full_params, spec.task, spec.objective_metric, material.table.classes)
-    return search(
-        material.table,
-        spec.search,
-        spec.objective_metric,
-        spec.split.folds,
-        trials,
-        lambda chosen: prepare({**chosen, **spec.search.params}, spec.search.seed, job.threads),
-        start,
-    )
+    """TPE over `trials` points of the spec's space on the training rows, beginning at `start` where one is given.
 
-
-def search(
-    table: Table, spec: SearchSpec, metric: str, folds: int, trials: int, params_of: Any, start: Params | None = None
-) -> Tuned:
-    """TPE over `spec.space`; `params_of` completes a point to LightGBM parameters. Deterministic in `spec.seed`."""
+    Deterministic in the spec's seed.
+    """
     import hyperopt
     from hyperopt import tpe
 
-    chain = forward_chain(table.times, folds)
-    bins = _SharedBins(table)
+    spec, space = job.spec, job.spec.search_space
+    chain, trainer = forward_chain(material.table.times, spec.split.folds), make_trainer(job, material)
     done: list[Trial] = []
 
     def evaluate(point: Mapping[str, Any]) -> float:
-        chosen = _typed(point, spec.space)
-        trial = _try(len(done), chosen, params_of(chosen), bins, chain, spec, metric)
-        done.append(trial)
-        return trial.loss
+        done.append(_try(len(done), _typed(point, space), spec, trainer, chain))
+        return done[-1].loss
 
     hyperopt.fmin(
         evaluate,
-        {name: _expression(name, span) for name, span in spec.space.items()},
+        {name: _expression(name, span) for name, span in space.items()},
         algo=partial(tpe.suggest, n_startup_jobs=max(1, math.ceil(trials / _STARTUP))),
         max_evals=trials,
-        rstate=np.random.default_rng(spec.seed),
-        points_to_evaluate=[_within(start, spec.space)] if start and _within(start, spec.space) else None,
+        rstate=np.random.default_rng(spec.search.seed),
+        points_to_evaluate=[_within(start, space)] if start and _within(start, space) else None,
         return_argmin=False,
     )
     best = min(done, key=lambda trial: trial.loss)
     return Tuned(params=best.params, loss=best.loss, trials=tuple(done))
 
 
-class _SharedBins:
-    """Bins of one table, made once unless a trial changes how values are binned."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self._made: dict[str, Bins] = {}
-
-    def for_params(self, params: Mapping[str, Any]) -> Bins:
-        key = repr({name: params[name] for name in sorted(BINNING & params.keys())})
-        if key not in self._made:
-            self._made = {key: Bins(self._table, params)}
-        return self._made[key]
+def as_loss(metric: str, value: float) -> float:
+    """A metric as something to make small."""
+    return -value if higher_is_better(metric) else value
 
 
-def _try(
-    number: int,
-    chosen: Params,
-    params: Mapping[str, Any],
-    bins: _SharedBins,
-    chain: list[tuple[Indices, Indices]],
-    spec: SearchSpec,
-    metric: str,
-) -> Trial:
-    binned = bins.for_params(params)
-    fits = [binned.boost_until(params, spec.max_rounds, spec.patience, train, valid) for train, valid in chain]
-    losses = tuple(as_loss(metric, fit.best) for fit in fits)
-    return Trial(
-        number=number, params=chosen, loss=float(np.mean(losses)), folds=losses, rounds=tuple(fit.rounds for fit in fits)
-    )
+def _try(number: int, chosen: Params, spec: ModelSpec, trainer: Trainer, chain: list[tuple[Indices, Indices]]) -> Trial:
+    search, params = spec.search, {**chosen, **spec.search.params}
+    curves = [trainer.validate(params, search.max_rounds, search.patience, train, valid) for train, valid in chain]
+    losses = tuple(as_loss(spec.objective_metric, curve.best) for curve in curves)
+    rounds = tuple(curve.rounds for curve in curves)
+    return Trial(number=number, params=chosen, loss=float(np.mean(losses)), folds=losses, rounds=rounds)
 
 
 def _expression(name: str, span: Range) -> Any:
@@ -170,6 +140,11 @@ tune = task(name="tune", cache_policy=CacheKeyFnPolicy(cache_key_fn=_key), cache
 
 
 def keep_or_tune(job: Job, material: Material, champion: Model) -> Tuned:
-    """The champion's parameters, or a search that begins with them when the spec gives retrainings trials."""
-    trials = job.spec.search.retrain_trials
-    return tune(job, material, trials, champion.card.params) if trials else Tuned(params=champion.card.params)
+    """The champion's parameters, or a search that begins with them when the spec gives retrainings trials.
+
+    A champion of another learner has nothing to keep: the search is that of a first training.
+    """
+    search, known = job.spec.search, champion.card.params
+    if champion.card.learner != job.spec.learner:
+        return tune(job, material, search.trials)
+    return tune(job, material, search.retrain_trials, known) if search.retrain_trials else Tuned(params=known)

@@ -5,17 +5,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import lightgbm as lgb
 import numpy as np
 import polars as pl
 import pytest
 
 from perennial.errors import CorruptVersion, DataError
+from perennial.learner import Objective, load_learner
 from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.metrics import score
 from perennial.model import REFERENCE_ROWS, Model, build_model, from_files, sample_reference, to_files
 from perennial.spec import Task
-from tests.support.models import TASKS, small_frame, small_model
+from tests.support.models import TASKS, small_frame, small_model, small_table
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS)
 
@@ -63,15 +63,6 @@ def test_no_rows_have_no_scores(task: Task) -> None:
 
 
 @EVERY_TASK
-def test_contributions_add_up_to_the_raw_score(task: Task) -> None:
-    model, frame = small_model(task), small_frame(task, rows=50, seed=2)
-    contributions = model.explain_frame(frame)
-    raw = model.booster.predict(model.compiled.matrix(frame), raw_score=True)
-    assert contributions.shape == ((50, 3, 3) if task == "multiclass" else (50, 3))
-    np.testing.assert_allclose(contributions.sum(axis=-1), raw, rtol=1e-9, atol=1e-9)
-
-
-@EVERY_TASK
 def test_the_model_learned_something(task: Task) -> None:
     model, frame = small_model(task), small_frame(task, seed=11)
     values = score(task, model.encode_labels(frame["outcome"]), model.predict_frame(frame)).values
@@ -84,14 +75,6 @@ def test_scores_stand_for_answers() -> None:
     for task, kind in {"binary": bool, "multiclass": str, "regression": float}.items():
         model = small_model(task)  # type: ignore[arg-type]
         assert {type(model.label_of(one)) for one in model.predict_frame(frame)} == {kind}
-
-
-def test_predictions_use_the_rounds_of_the_card() -> None:
-    model = small_model()
-    fewer = replace(model, card=model.card.model_copy(update={"rounds": 3}))
-    frame = small_frame(rows=50)
-    assert not np.array_equal(fewer.predict_frame(frame), model.predict_frame(frame))
-    np.testing.assert_array_equal(from_files(to_files(fewer), Path()).predict_frame(frame), fewer.predict_frame(frame))
 
 
 def test_a_version_is_given_when_it_is_published() -> None:
@@ -146,13 +129,17 @@ def test_user_functions_are_found_from_the_base(tmp_path: Path) -> None:
 
     (tmp_path / "own.py").write_text("def squared(x):\n    return x * x\n", encoding="utf-8")
     plain = small_model()
-    spec_fields = plain.card.spec.model_dump() | {"features": {"sq": {"function": "own.py:squared", "of": "amount"}}}
+    spec_fields = plain.card.spec.model_dump() | {
+        "learner": "linear",
+        "features": {"sq": {"function": "own.py:squared", "of": "amount"}},
+    }
     spec, frame = parse_spec(spec_fields, "the test"), small_frame()
     features = fit_features(spec, frame, tmp_path)
-    data = lgb.Dataset(frame.select(pl.col("amount") ** 2).to_numpy(), frame["outcome"].to_numpy())
-    booster = lgb.train({"objective": "binary", "verbosity": -1, "num_threads": 1}, data, 5)
-    card = plain.card.model_copy(update={"features": features, "spec": spec, "rounds": 5})
-    model = build_model(card, booster, plain.profile, plain.reference, tmp_path)
+    table = replace(small_table(plain.card.spec, frame), matrix=frame.select(pl.col("amount") ** 2).to_numpy())
+    table = replace(table, names=("sq",), categories=(None,))
+    estimator = load_learner("linear").trainer(table, Objective("binary", "log_loss", 0, seed=0, threads=1)).fit({}, 1)
+    card = plain.card.model_copy(update={"features": features, "spec": spec, "rounds": 1})
+    model = build_model(card, estimator, plain.profile, plain.reference, tmp_path)
     again: Model = from_files(to_files(model), tmp_path)
     np.testing.assert_array_equal(again.predict_frame(frame), model.predict_frame(frame))
 

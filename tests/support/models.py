@@ -3,24 +3,27 @@
 Everything follows from (task, rows, seed), so that two tests that ask for the same model get the same model.
 """
 
+import tomllib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import polars as pl
 
 from perennial.features import compile_features, fit_features
-from perennial.labels import LabelCodec, fit_classes
+from perennial.labels import fit_classes
+from perennial.learner import Objective, TrainingTable, load_learner
+from perennial.learners.declarations import Params
 from perennial.metrics import score
-from perennial.model import Model, build_model, gain_importance, sample_reference, to_files
+from perennial.model import Model, build_model, sample_reference, to_files
 from perennial.model_card import Bounds, Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from perennial.registry import CHAMPION, Registry
 from perennial.schema import infer_schema
-from perennial.spec import ModelSpec, Task, load_spec
+from perennial.spec import ModelSpec, Task, parse_spec
+from tasks.training.training_data import training_table
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 """Event time of the first row: a Monday."""
@@ -44,7 +47,8 @@ gate = {{ holdout = "2d", min_rows = 20 }}
 window = {{ length = "7d", lateness = "1d", min_rows = 20 }}
 signals.blocks = 3
 """
-OBJECTIVES = {"binary": "binary", "regression": "l2", "multiclass": "multiclass"}
+PARAMS: dict[str, Params] = {"lightgbm": {"num_leaves": 7}}
+"""Parameters of the small model by learner; none where its defaults will do."""
 
 
 def small_frame(
@@ -81,41 +85,30 @@ def write_small(directory: Path, task: Task = "binary", frame: pl.DataFrame | No
 
 
 @cache
-def small_spec(task: Task = "binary") -> ModelSpec:
-    """The spec that `write_small` writes."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "small.toml"
-        path.write_text(SPEC.format(task=task), encoding="utf-8")
-        return load_spec(path)
+def small_spec(task: Task = "binary", learner: str = "lightgbm") -> ModelSpec:
+    """The spec that `write_small` writes, with another learner where one is named."""
+    return parse_spec(tomllib.loads(SPEC.format(task=task)) | {"learner": learner}, "the small spec")
 
 
 @cache
-def small_model(task: Task = "binary", version: int = 1, rows: int = ROWS, seed: int = 0) -> Model:
+def small_model(task: Task = "binary", version: int = 1, rows: int = ROWS, seed: int = 0, learner: str = "lightgbm") -> Model:
     """A model trained on `small_frame(task, rows, seed)` in a fraction of a second; takes user functions from nowhere."""
-    return train_small(small_frame(task, rows, seed), task, version, seed)
+    return train_small(small_frame(task, rows, seed), task, version, seed, learner=learner)
 
 
-def train_small(frame: pl.DataFrame, task: Task = "binary", version: int = 1, seed: int = 0, rounds: int = 20) -> Model:
+def train_small(
+    frame: pl.DataFrame, task: Task = "binary", version: int = 1, seed: int = 0, rounds: int = 20, learner: str = "lightgbm"
+) -> Model:
     """Fit a model on any frame of the shape of `small_frame`."""
-    spec, base = small_spec(task), Path()
+    spec, base = small_spec(task, learner), Path()
     schema, features = infer_schema(spec, frame), fit_features(spec, frame)
     compiled, classes = compile_features(features, base), fit_classes(task, frame["outcome"])
-    matrix, labels = compiled.matrix(frame), LabelCodec(task, classes).encode_column(frame["outcome"])
-    params = {
-        "objective": OBJECTIVES[task],
-        "num_leaves": 7,
-        "verbosity": -1,
-        "seed": seed,
-        "num_threads": 1,
-        "deterministic": True,
-    }
-    params |= {"num_class": len(classes)} if classes else {}
-    data = lgb.Dataset(matrix, labels, feature_name=list(features.names), categorical_feature=features.categorical_indices)
-    booster = lgb.train(params, data, rounds)
-    predictions = np.asarray(booster.predict(matrix))
-    profile = fit_profile(compiled.table(frame), features.kinds, gain_importance(booster, features.names))
+    table, params = small_table(spec, frame), PARAMS.get(learner, {})
+    objective = Objective(task, spec.objective_metric, len(classes), seed, threads=1)
+    estimator = load_learner(learner).trainer(table, objective).fit(params, rounds)
+    predictions = estimator.predict(table.matrix)
+    importance = dict(zip(features.names, estimator.importance(), strict=True))
+    profile = fit_profile(compiled.table(frame), features.kinds, importance)
     card = ModelCard(
         name=spec.name,
         version=version,
@@ -126,13 +119,19 @@ def train_small(frame: pl.DataFrame, task: Task = "binary", version: int = 1, se
         classes=classes,
         params=params,
         rounds=rounds,
-        metrics=score(task, labels, predictions),
+        metrics=score(task, table.labels, predictions),
         bounds=Bounds(drift=0.1),
         data=_data(frame),
         trained_at=frame["asked_at"].max() + timedelta(hours=1),
         cause=Cause(kind="initial"),
     )
-    return build_model(card, booster, profile, sample_reference(frame, predictions, schema, seed), base)
+    return build_model(card, estimator, profile, sample_reference(frame, predictions, schema, seed), base)
+
+
+def small_table(spec: ModelSpec, frame: pl.DataFrame) -> TrainingTable:
+    """The frame as learners take it."""
+    compiled = compile_features(fit_features(spec, frame), Path())
+    return training_table(spec, frame, compiled, compiled.table(frame), fit_classes(spec.task, frame["outcome"]), None)
 
 
 def publish_small(registry: Registry, model: Model, promote: bool = True) -> int:

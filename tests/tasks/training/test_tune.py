@@ -1,15 +1,16 @@
 """The search: within the space, in order of time, the same each time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from perennial.spec import ModelSpec
+from perennial.learners.declarations import LEARNERS
+from perennial.spec import ModelSpec, Task
 from tasks.job import Job
-from tasks.training.boosting import as_loss
 from tasks.training.training_data import Material
-from tasks.training.tune import search_params
-from tests.support.models import TASKS, small_frame
+from tasks.training.tune import as_loss, keep_or_tune, search_params
+from tests.support.models import TASKS, small_frame, small_model, small_spec
 from tests.tasks.making import make_job, make_training
 
 TRIALS = 4
@@ -41,7 +42,7 @@ def test_every_trial_is_told_and_the_best_is_chosen(job: Job, material: Material
     for trial in tuned.trials:
         assert len(trial.folds) == len(trial.rounds) == job.spec.split.folds
         assert max(trial.rounds) <= job.spec.search.max_rounds
-        for name, span in job.spec.search.space.items():
+        for name, span in job.spec.search_space.items():
             assert span.low <= trial.params[name] <= span.high
             assert isinstance(trial.params[name], int if span.integer else float)
 
@@ -61,9 +62,20 @@ def test_a_space_that_changes_the_bins_is_searched_too(job: Job, material: Mater
     assert len({trial.params["max_bin"] for trial in tuned.trials}) == 3
 
 
+def test_a_champion_of_another_learner_leaves_no_parameters_to_keep(
+    job: Job, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.training.tune.tune", search_params)  # without Prefect
+    assert keep_or_tune(job, material, small_model()).params == small_model().card.params
+    found = keep_or_tune(job, material, small_model(learner="linear"))
+    assert len(found.trials) == job.spec.search.trials
+    assert "num_leaves" in found.params
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_is_searched(tmp_path: Path, task: str) -> None:
-    job = make_job(tmp_path, task)
+def test_every_task_is_searched(tmp_path: Path, task: Task, learner: str) -> None:
+    job = replace(make_job(tmp_path, task), spec=small_spec(task, learner))
     tuned = search_params(job, make_training(job, small_frame(task, rows=400)), 2)
     assert all(loss > 0 for trial in tuned.trials for loss in trial.folds)
 
