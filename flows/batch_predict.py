@@ -3,13 +3,13 @@
 from prefect import flow
 
 from tasks.hooks import report_failure, run_name
-from tasks.job import begin
+from tasks.job import open_job
 from tasks.promotion.publish import require_champion
-from tasks.serving.batch_predict import score
+from tasks.serving.batch_predict import score_table
 
 
 @flow(name="batch-predict", flow_run_name=run_name, on_failure=[report_failure])
 def batch_predict(spec: str, source: str, output: str) -> str:
     """Score the rows of `source` (CSV or Parquet, path or URL) into the Parquet file `output`; returns its path."""
-    job = begin(spec)
-    return str(score(job, require_champion(job), source, output))
+    job = open_job(spec)
+    return str(score_table(job, require_champion(job), source, output))

@@ -3,11 +3,11 @@
 from prefect import flow
 
 from tasks.hooks import report_failure, run_name
-from tasks.job import begin
+from tasks.job import open_job
 from tasks.serving.monitor import follow
 
 
 @flow(name="monitor", flow_run_name=run_name, on_failure=[report_failure])
 def monitor(spec: str, minutes: float = 5) -> None:
     """Work through everything there is, then follow the streams until `minutes` are over."""
-    follow(begin(spec), minutes)
+    follow(open_job(spec), minutes)

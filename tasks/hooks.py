@@ -36,12 +36,12 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
     """Write down and tell Prefect that a retraining failed."""
     from monitoring import events
     from monitoring.events import RetrainRequest
-    from tasks.job import open_job
-    from tasks.promotion.receipt import write_outcome
-    from tasks.reporting.announce import retrain_happening, tell
+    from tasks.job import load_job
+    from tasks.promotion.retrain_request import write_outcome
+    from tasks.reporting.outcome import retrain_event, send_or_warn
 
     try:
-        job = open_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
+        job = load_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
         asked = flow_run.parameters.get("event")
         request = RetrainRequest.model_validate(asked) if asked else None
     except (PerennialError, ValueError):
@@ -50,10 +50,11 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
         write_outcome(job, request, "failed", job.now)
     except (PerennialError, ValueError) as failure:
         logger.warning("the failure is told, but not written down: %s", failure)
-    happening = retrain_happening(
-        events.RETRAIN_FAILED, job.spec.name, job.run_id, request, job.now, error=str(error_of(state) or state.message)[:500]
+    send_or_warn(
+        retrain_event(
+            events.RETRAIN_FAILED, job.spec.name, job.run_id, request, job.now, error=str(error_of(state) or state.message)[:500]
+        )
     )
-    tell(happening)
 
 
 def error_of(state: Any) -> BaseException | None:

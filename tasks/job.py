@@ -47,13 +47,13 @@ class Job:
         return os.cpu_count() or 1
 
 
-def open_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id: str | None = None) -> Job:
+def load_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id: str | None = None) -> Job:
     """Read the spec and the settings; raises SpecError and SettingsError."""
     path = Path(spec).absolute()
     return Job(path, load_spec(path), load_settings(environ), now, run_id, environ)
 
 
-def begin(spec: str) -> Job:
+def open_job(spec: str) -> Job:
     """Open the job of the Prefect flow run this is called in, and tag its error reports with what it is about."""
     from prefect.runtime import flow_run
 
@@ -61,7 +61,7 @@ def begin(spec: str) -> Job:
 
     os.environ.setdefault(*PASSIVE_OPENMP)  # before anything below loads a learner's library
     init_error_reporting(load_settings(os.environ), "flow")  # first, so that a spec that cannot be read is reported too
-    job = open_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
+    job = load_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
     tag(
         model=job.spec.name,
         flow=str(flow_run.get_flow_name()),

@@ -1,9 +1,11 @@
-"""A step: a plain function made a Prefect task, with the retries that suit it.
+"""How a function becomes a Prefect task: `@local_task("fit")` or `@remote_task("ingest")`, and no other way.
 
-Inputs are never hashed for a cache: they are whole tables. The one search that is worth remembering says so itself.
+`fit(...)` inside a flow runs as a task; `fit.fn(...)` is the plain function, for tests and for other functions. Inputs are never
+hashed for a cache: they are whole tables. The one search that is worth remembering (`tune`) says so itself.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
@@ -11,30 +13,30 @@ from prefect.cache_policies import NO_CACHE
 
 from perennial.errors import PrefectUnreachable, SourceError, StoreUnreachable
 
-RETRIES = 3
-BACKOFF: list[float] = [1, 5, 25]
-"""Seconds before each further try: a blink, a restart, an outage."""
+BACKOFF = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=25))
+"""Waits before each further try: a dropped connection, a restart, an outage."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a task of a function that works with what is at hand: trying again would fail again."""
+def local_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task that works with what is at hand: trying again would fail again."""
     return task(name=name, cache_policy=NO_CACHE)
 
 
-def remote_step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a task of a function that reads from afar: a lost connection is tried again, a wrong table is not."""
-    return task(name=name, cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=BACKOFF, retry_condition_fn=is_transient)
+def remote_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task that reads from elsewhere: a lost connection is tried again, a wrong table is not."""
+    delays = [delay.total_seconds() for delay in BACKOFF]
+    return task(name=name, cache_policy=NO_CACHE, retries=len(delays), retry_delay_seconds=delays, retry_condition_fn=_retry)
 
 
-def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+def _retry(_task: Any, _run: Any, state: Any) -> bool:
     """Whether the failed task is worth another try."""
-    return isinstance(state.data, BaseException) and transient(state.data)
+    return isinstance(state.data, BaseException) and is_transient(state.data)
 
 
-def transient(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the error is about a connection; a missing file or a wrong table does not heal by waiting."""
     import httpx
     from sqlalchemy.exc import OperationalError

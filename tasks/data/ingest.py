@@ -11,10 +11,11 @@ from perennial.spec import JoinSpec, ModelSpec, SourceSpec
 from tasks.data.datasets import Dataset, keep
 from tasks.data.sources import read_source
 from tasks.job import Job
-from tasks.task_defaults import remote_step
+from tasks.task_defaults import remote_task
 
 
-def make_dataset(job: Job, until: str | None) -> Dataset:
+@remote_task("ingest")
+def ingest(job: Job, until: str | None) -> Dataset:
     """Read, join, derive and sort the spec's sources; keep the rows before `until` (ISO time, excluded) as a dataset."""
     frame = assemble(job.spec, job.base, job.environ)
     bounded = before(frame, job.spec.event_time, parse_until(until))
@@ -108,6 +109,3 @@ def _sort_in_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
 
 def _origin(source: SourceSpec) -> str:
     return source.path or source.loader or f"query on {source.connection}"
-
-
-ingest = remote_step("ingest")(make_dataset)

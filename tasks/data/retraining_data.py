@@ -17,23 +17,24 @@ from perennial.model import Model
 from perennial.schema import cast_frame
 from perennial.spec import ModelSpec, RetrainSpec, WindowSpec
 from tasks.data.datasets import Dataset, first_dataset, keep
-from tasks.data.validate import Checks, check_dataset
+from tasks.data.validate import Checks, validate
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TrainingRows:
     """Rows to learn from, and a weight for each, or None where all weigh the same."""
 
     rows: pl.DataFrame
     weights: NDArray[np.float64] | None
 
 
-def gather_rows(job: Job, champion: Model) -> Dataset:
+@local_task("build dataset")
+def build_dataset(job: Job, champion: Model) -> Dataset:
     """First dataset and labelled log, one above the other in time, kept as a dataset version of their own."""
     first = first_dataset(job.home)
-    usable, _ = check_dataset(job, first)
+    usable, _ = validate.fn(job, first)
     archive = Archive(job.home, job.spec.task, champion.card.schema_)
     logged = archive.labelled().collect()
     table = as_table(logged, champion.card.schema_, labels=True)
@@ -56,13 +57,14 @@ def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.Data
     return pl.concat([older, newer]).sort(spec.event_time, nulls_last=True, maintain_order=True)
 
 
-def check_gathered(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
+@local_task("validate")
+def validate_log(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     """Validate gathered rows; only columns that the log has are checked, for a service is not asked for the others."""
     spec = job.spec
     own = {spec.id, spec.event_time, spec.target, *spec.inputs}
     columns = {name: check for name, check in spec.checks.columns.items() if name in own}
     checks = spec.checks.model_copy(update={"columns": columns})
-    return check_dataset(replace(job, spec=spec.model_copy(update={"checks": checks})), dataset)
+    return validate.fn(replace(job, spec=spec.model_copy(update={"checks": checks})), dataset)
 
 
 def choose_rows(frame: pl.DataFrame, event_time: str, retrain: RetrainSpec, window: WindowSpec) -> pl.DataFrame:
@@ -80,14 +82,10 @@ def recency_weights(frame: pl.DataFrame, event_time: str, half_life: timedelta) 
     return np.asarray(weights / weights.mean())
 
 
-def select_rows(job: Job, frame: pl.DataFrame) -> Chosen:
+@local_task("select rows")
+def select_rows(job: Job, frame: pl.DataFrame) -> TrainingRows:
     """The rows a retraining learns from, as the spec says, and their weights."""
     retrain = job.spec.retrain
     chosen = choose_rows(frame, job.spec.event_time, retrain, job.spec.window)
     weights = recency_weights(chosen, job.spec.event_time, retrain.half_life) if retrain.data == "weighted" else None
-    return Chosen(chosen, weights)
-
-
-gather = step("gather")(gather_rows)
-validate_log = step("validate")(check_gathered)
-choose = step("choose rows")(select_rows)
+    return TrainingRows(chosen, weights)

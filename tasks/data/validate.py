@@ -17,7 +17,7 @@ from perennial.labels import LabelCodec
 from perennial.spec import ColumnCheck, ModelSpec, feature_columns
 from tasks.data.datasets import SHORT, Dataset
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 
 EXAMPLES = 3
 """Bad values shown per problem."""
@@ -63,7 +63,8 @@ class Rule:
     bad: pl.Expr
 
 
-def check_dataset(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
+@local_task("validate")
+def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     """Good labelled rows of a dataset and what was found; the bad rows are written to the model's quarantine."""
     file = job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
     return check_table(dataset.frame, job.spec, file, job.now)
@@ -179,6 +180,3 @@ def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spe
 
 def _too_many(found: list[Problem], bad: int, rows: int, spec: ModelSpec) -> list[Problem]:
     return found if bad > spec.checks.max_bad_rows * rows else []
-
-
-validate = step("validate")(check_dataset)

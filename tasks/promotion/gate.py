@@ -14,7 +14,7 @@ from perennial.metrics import higher_is_better, score
 from perennial.model import Model
 from perennial.spec import ModelSpec
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 
 Decision = Literal["promote", "hold", "reject"]
 
@@ -32,7 +32,8 @@ class Verdict(FrozenModel):
     since: AwareDatetime | None = None
 
 
-def judge(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame) -> Verdict:
+@local_task("gate")
+def gate(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame) -> Verdict:
     """Compare both models as they would serve. Without a champion the challenger is promoted unopposed."""
     metric = job.spec.objective_metric
     if champion is None:
@@ -86,6 +87,3 @@ def _cannot_judge(spec: ModelSpec, rows: pl.DataFrame, since: datetime) -> str |
     if spec.task != "regression" and LabelCodec(spec.task).parse_column(rows[spec.target]).n_unique() < 2:
         return f"all {rows.height:,} {where}, have the same {spec.target}: nothing can be compared"
     return None
-
-
-gate = step("gate")(judge)

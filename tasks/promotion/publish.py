@@ -11,11 +11,12 @@ from perennial.model_loading import load_champion, load_model
 from perennial.registry import CHALLENGER, CHAMPION
 from tasks.job import Job
 from tasks.promotion.gate import Verdict
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 
 logger = logging.getLogger(__name__)
 
 
+@local_task("champion")
 def read_champion(job: Job) -> Model | None:
     """The model that serves; None while there is none."""
     return load_champion(job.registry, job.spec.name, job.base)
@@ -23,7 +24,7 @@ def read_champion(job: Job) -> Model | None:
 
 def require_champion(job: Job) -> Model:
     """The model that serves; raises TrainingError when there is none."""
-    champion = read_champion(job)
+    champion = read_champion.fn(job)
     if champion is None:
         raise TrainingError(f"{job.spec.name!r} has no champion in {job.settings.registry_url}: run the `train` flow first")
     return champion
@@ -37,12 +38,11 @@ def publish_version(job: Job, draft: Model, bounds: Bounds, now: datetime) -> Mo
     return load_model(job.registry, job.spec.name, version, job.base)
 
 
-def apply_verdict(job: Job, challenger: Model, champion: Model | None, verdict: Verdict, now: datetime) -> Verdict:
-    """Move the champion alias if the verdict says so; raises AliasConflict when somebody else moved it meanwhile."""
+def move_champion(job: Job, challenger: Model, champion: Model | None, verdict: Verdict, now: datetime) -> None:
+    """Move the champion alias if the verdict says so; raises AliasConflict when another promoter moved it meanwhile."""
     if verdict.decision == "promote":
         standing = champion.card.version if champion else None
         job.registry.promote(job.spec.name, CHAMPION, challenger.card.version, expect=standing, reason=verdict.reason, now=now)
-    return verdict
 
 
 def _move_challenger(job: Job, version: int, now: datetime) -> None:
@@ -54,19 +54,13 @@ def _move_challenger(job: Job, version: int, now: datetime) -> None:
         logger.warning("version %d of %s is not the newest challenger: %s", version, job.spec.name, error)
 
 
-@step("champion")
-def champion_of(job: Job) -> Model | None:
-    """The model that serves; None while there is none."""
-    return read_champion(job)
-
-
-@step("publish")
+@local_task("publish")
 def publish(job: Job, draft: Model, bounds: Bounds) -> Model:
     """Publish at this moment."""
     return publish_version(job, draft, bounds, datetime.now(UTC))
 
 
-@step("settle")
-def settle(job: Job, challenger: Model, champion: Model | None, verdict: Verdict) -> Verdict:
+@local_task("apply verdict")
+def apply_verdict(job: Job, challenger: Model, champion: Model | None, verdict: Verdict) -> None:
     """Promote, or not, at this moment."""
-    return apply_verdict(job, challenger, champion, verdict, datetime.now(UTC))
+    move_champion(job, challenger, champion, verdict, datetime.now(UTC))

@@ -1,19 +1,28 @@
-"""Decline: whether a request to retrain is settled already, so that one cause is trained for once.
+"""Requests to retrain: read from an event's payload, acknowledged, declined when they are handled already, and given an outcome.
 
-The automation may deliver an event twice, late, or after somebody else acted on it; only the registry knows.
+An automation may deliver an event twice, late, or after another retraining acted on it; the registry says whether one cause
+has been trained for. Acknowledgement and outcome are files that the monitor reads (`monitoring.receipts`). A retraining by
+hand has no request, which is None in every function here, and leaves no file.
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from monitoring import receipts
 from monitoring.events import RetrainRequest
+from monitoring.receipts import Outcome
 from perennial.errors import TrainingError
 from perennial.model import CARD_FILE, Model
 from perennial.model_card import Cause
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.promotion.gate import Verdict
+from tasks.task_defaults import local_task
+
+OUTCOMES: dict[str, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+"""What each decision of the gate is called once it has been carried out."""
 
 
 def read_request(job: Job, event: dict[str, Any] | None) -> RetrainRequest | None:
@@ -31,7 +40,8 @@ def read_request(job: Job, event: dict[str, Any] | None) -> RetrainRequest | Non
     return request
 
 
-def why_decline(job: Job, champion: Model, request: RetrainRequest | None) -> str | None:
+@local_task("already handled")
+def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -> str | None:
     """Why nothing should be trained for this request; None when something should."""
     if request is None:
         return None
@@ -39,8 +49,8 @@ def why_decline(job: Job, champion: Model, request: RetrainRequest | None) -> st
     if request.version != standing:
         return f"the event is about version {request.version}, and version {standing} serves by now"
     newer = [version for version in job.registry.versions(job.spec.name) if version > request.version]
-    settled = next((version for version in newer if _asked_by(job, version) == request.event_id), None)
-    return None if settled is None else f"version {settled} was trained for this event already"
+    trained = next((version for version in newer if _event_of(job, version) == request.event_id), None)
+    return None if trained is None else f"version {trained} was trained for this event already"
 
 
 def cause_of(request: RetrainRequest | None) -> Cause:
@@ -52,14 +62,27 @@ def cause_of(request: RetrainRequest | None) -> Cause:
     return Cause(kind=request.cause, event_id=request.event_id, detail=request.reason)
 
 
-def _asked_by(job: Job, version: int) -> str | None:
+@local_task("acknowledge request")
+def acknowledge_request(job: Job, request: RetrainRequest | None) -> None:
+    """Write that a retraining has begun: from here on the monitor need not send the request again."""
+    if request is not None:
+        receipts.take(job.home, request.event_id, datetime.now(UTC), job.run_id)
+
+
+@local_task("record outcome")
+def record_outcome(job: Job, request: RetrainRequest | None, verdict: Verdict | None) -> None:
+    """Write what the gate decided; without a verdict the request was declined."""
+    write_outcome(job, request, OUTCOMES[verdict.decision] if verdict else "declined", datetime.now(UTC))
+
+
+def write_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, now: datetime) -> None:
+    """Write the outcome of a request; raises ArchiveError when that cannot be written."""
+    if request is not None:
+        receipts.settle(job.home, request.event_id, outcome, now, job.run_id)
+
+
+def _event_of(job: Job, version: int) -> str | None:
     """The event a version was trained for; its card alone is read, as it stands."""
     card = json.loads(job.registry.read(job.spec.name, version)[CARD_FILE])
-    asked: str | None = card["cause"]["event_id"]
-    return asked
-
-
-@step("request")
-def settled(job: Job, champion: Model, request: RetrainRequest | None) -> str | None:
-    """Why this request is declined, if it is."""
-    return why_decline(job, champion, request)
+    event_id: str | None = card["cause"]["event_id"]
+    return event_id

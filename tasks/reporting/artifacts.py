@@ -10,8 +10,9 @@ from perennial.metrics import Metrics
 from perennial.model import Model
 from tasks.data.validate import Checks
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.tune import Tuned
 
@@ -84,26 +85,23 @@ def _slices(evaluation: Evaluation) -> list[str]:
     return ["## Slices", markdown_table(("column", "value", "rows", *names), rows)]
 
 
-@step("show checks")
+@local_task("show checks")
 def show_checks(job: Job, checks: Checks) -> None:
     """The outcome of validation, as an artifact."""
     create_markdown_artifact(checks_markdown(checks), key=f"{job.spec.name}-checks", description="data checks")
 
 
-@step("show trials")
+@local_task("show trials")
 def show_trials(job: Job, tuned: Tuned) -> None:
     """Every trial of the search, as an artifact."""
     table = [{"trial": trial.number, "loss": trial.loss, **trial.params} for trial in tuned.trials]
     create_table_artifact(table, key=f"{job.spec.name}-trials", description=f"best loss {tuned.loss:.5g}")
 
 
-@step("show outcome")
-def show_outcome(job: Job, model: Model, evaluation: Evaluation, calibration: Calibration, verdict: Verdict) -> None:
+@local_task("show outcome")
+def show_outcome(job: Job, challenger: Challenger, verdict: Verdict) -> None:
     """The evaluation and the gate's decision, as artifacts."""
-    name = job.spec.name
-    create_markdown_artifact(
-        evaluation_markdown(model, evaluation, calibration), key=f"{name}-evaluation", description=f"version {model.card.version}"
-    )
-    create_markdown_artifact(
-        verdict_markdown(model, verdict), key=f"{name}-gate", description=f"{verdict.decision}: {verdict.reason}"
-    )
+    page = evaluation_markdown(challenger.model, challenger.evaluation, challenger.calibration)
+    create_markdown_artifact(page, key=f"{job.spec.name}-evaluation", description=f"version {challenger.version}")
+    page = verdict_markdown(challenger.model, verdict)
+    create_markdown_artifact(page, key=f"{job.spec.name}-gate", description=f"{verdict.decision}: {verdict.reason}")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perennial.model import Model, to_files
+from perennial.model import to_files
 from perennial.spec import Task
-from tasks.data.datasets import SHORT, Dataset
+from tasks.data.datasets import SHORT
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
-from tasks.training.fit import Fitted
 from tasks.training.tune import Tuned
 
 if TYPE_CHECKING:
@@ -36,18 +36,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Training:
-    """Everything there is to tell about one training."""
-
-    model: Model
-    fitted: Fitted
-    evaluation: Evaluation
-    tuned: Tuned
-    verdict: Verdict
-    dataset: Dataset
-
-
-@dataclass(frozen=True)
 class Curve:
     """Points of a line chart."""
 
@@ -57,12 +45,12 @@ class Curve:
     points: tuple[tuple[float, float], ...]
 
 
-def track_training(job: Job, training: Training) -> None:
-    """Tell W&B; raises whatever W&B raises."""
+def track_training(job: Job, challenger: Challenger, verdict: Verdict) -> None:
+    """Send a training to W&B; raises whatever W&B raises."""
     import wandb
 
     _keep_below(job.settings.home.absolute() / "wandb")
-    card = training.model.card
+    card = challenger.model.card
     run = wandb.init(
         project=job.settings.wandb_project,
         dir=os.environ["WANDB_DIR"],
@@ -71,21 +59,22 @@ def track_training(job: Job, training: Training) -> None:
         group=card.name,
         job_type=card.cause.kind,
         tags=[job.settings.environment, card.task],
-        config=_config(training),
+        config=_config(challenger),
         settings=_settings(job),
     )
     try:
-        _log(run, training)
+        _log(run, challenger, verdict)
     finally:
         run.finish()
 
 
-def track_safely(job: Job, training: Training) -> bool:
-    """Tell W&B, or warn; returns whether it was told."""
+@local_task("track")
+def track(job: Job, challenger: Challenger, verdict: Verdict) -> bool:
+    """Send a training to W&B, or warn; returns whether it was sent."""
     try:
-        track_training(job, training)
+        track_training(job, challenger, verdict)
     except Exception as error:  # noqa: BLE001 - tracking must never undo a training
-        logger.warning("W&B did not take the training of %s version %d: %s", job.spec.name, training.model.card.version, error)
+        logger.warning("W&B did not take the training of %s version %d: %s", job.spec.name, challenger.model.card.version, error)
         return False
     return True
 
@@ -151,33 +140,33 @@ def _settings(job: Job) -> "wandb.Settings":
     )
 
 
-def _config(training: Training) -> dict[str, Any]:
-    card = training.model.card
+def _config(challenger: Challenger) -> dict[str, Any]:
+    card = challenger.model.card
     return {
         **card.model_dump(
             mode="json", include={"version", "task", "params", "rounds", "data", "git_commit", "parent", "cause", "bounds"}
         ),
         "spec": card.spec.model_dump(mode="json"),
-        "dataset": training.dataset.manifest.model_dump(mode="json", include={"fingerprint", "rows", "origin"}),
+        "dataset": challenger.dataset.manifest.model_dump(mode="json", include={"fingerprint", "rows", "origin"}),
     }
 
 
-def _log(run: "wandb.Run", training: Training) -> None:
-    card, fitted = training.model.card, training.fitted
+def _log(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
+    card, fitted = challenger.model.card, challenger.fitted
     metric = card.spec.objective_metric
     for number in _thinned(len(fitted.curve)):
         run.log({f"learning/{metric}": fitted.curve[number]}, step=number + 1)
-    importance = training.model.profile.importance
+    importance = challenger.model.profile.importance
     tables = {
         "importance": _table(("feature", "share"), sorted(importance.items(), key=lambda item: -item[1])),
         "slices": _table(("column", "value", "rows", metric), [_slice_row(one, metric) for one in card.slices]),
     }
-    if training.tuned.trials:
-        tables["trials"] = _trials(training.tuned)
-    run.log({**tables, **{f"plots/{curve.title}": _chart(curve) for curve in curves(card.task, training.evaluation)}})
-    run.summary.update({f"test/{name}": value for name, value in training.evaluation.metrics.values.items()})
-    run.summary.update({"version": card.version, **{f"gate/{key}": value for key, value in _verdict(training.verdict).items()}})
-    _keep_artifacts(run, training)
+    if challenger.tuned.trials:
+        tables["trials"] = _trials(challenger.tuned)
+    run.log({**tables, **{f"plots/{curve.title}": _chart(curve) for curve in curves(card.task, challenger.evaluation)}})
+    run.summary.update({f"test/{name}": value for name, value in challenger.evaluation.metrics.values.items()})
+    run.summary.update({"version": card.version, **{f"gate/{key}": value for key, value in _verdict(verdict).items()}})
+    _keep_artifacts(run, challenger, verdict)
 
 
 def _thinned(count: int) -> list[int]:
@@ -213,23 +202,20 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return verdict.model_dump(mode="json", exclude_none=True)
 
 
-def _keep_artifacts(run: "wandb.Run", training: Training) -> None:
+def _keep_artifacts(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
     """The version's files, and the dataset by reference: a mirror of the registry under the same aliases."""
     import wandb
 
-    card = training.model.card
-    aliases = [f"v{card.version}", "challenger", *(["champion"] if training.verdict.decision == "promote" else [])]
+    card = challenger.model.card
+    aliases = [f"v{card.version}", "challenger", *(["champion"] if verdict.decision == "promote" else [])]
     model = wandb.Artifact(card.name, type="model", metadata={"version": card.version})
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in to_files(training.model).items():
+        for name, content in to_files(challenger.model).items():
             (Path(folder) / name).write_bytes(content)
         model.add_dir(folder)
         run.log_artifact(model, aliases=aliases)
-    fingerprint = training.dataset.manifest.fingerprint
+    fingerprint = challenger.dataset.manifest.fingerprint
     data = wandb.Artifact(f"{card.name}-data", type="dataset", metadata={"fingerprint": fingerprint})
-    data.add_reference((training.dataset.path / "data.parquet").as_uri(), checksum=False)
-    data.add_file(str(training.dataset.path / "manifest.json"))
+    data.add_reference((challenger.dataset.path / "data.parquet").as_uri(), checksum=False)
+    data.add_file(str(challenger.dataset.path / "manifest.json"))
     run.log_artifact(data, aliases=[fingerprint[:SHORT], *aliases])
-
-
-track = step("track")(track_safely)

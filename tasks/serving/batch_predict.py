@@ -10,9 +10,10 @@ from perennial.spec import SourceSpec
 from tasks.data.ingest import in_utc
 from tasks.data.sources import read_source
 from tasks.job import Job
-from tasks.task_defaults import remote_step
+from tasks.task_defaults import remote_task
 
 
+@remote_task("score")
 def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
     """Read `source` (relative to where the flow runs), score its rows, and write id, event time, score and label to `output`.
 
@@ -40,6 +41,3 @@ def _write(scored: pl.DataFrame, output: Path) -> Path:
     except OSError as error:
         raise DataError(f"cannot write the scores to {output}: {error}; give another `output`") from error
     return output
-
-
-score = remote_step("score")(score_table)

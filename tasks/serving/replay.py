@@ -12,8 +12,6 @@ from typing import Any, Self
 import httpx
 import orjson
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from perennial.api_keys import authorization
 from perennial.durations import parse_duration
@@ -23,6 +21,7 @@ from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job
+from tasks.task_defaults import local_task
 
 STEP = timedelta(hours=1)
 """Event time per tick: the finest grain at which a table such as the flights (whole minutes) is worth a request."""
@@ -142,7 +141,8 @@ class Client:
         return Sent(requests=1), orjson.loads(reply.content)
 
 
-def live_through(job: Job, start: str, until: str | None, url: str, label_delay: str) -> Sent:
+@local_task("replay")
+def replay_table(job: Job, start: str, until: str | None, url: str, label_delay: str) -> Sent:
     """Send the job's own table from `start` to `until` at full speed; raises RequestError when a request failed."""
     rows = prepare(assemble(job.spec, job.base, job.environ), job.spec)
     since = parse_until(start) or EPOCH
@@ -152,9 +152,6 @@ def live_through(job: Job, start: str, until: str | None, url: str, label_delay:
     if client.total.failed:
         raise RequestError(f"{client.total.failed} of {client.total.requests} requests failed; first: {client.total.failures[0]}")
     return client.total
-
-
-replay = task(name="replay", cache_policy=NO_CACHE)(live_through)
 
 
 def _refuse_missing(table: pl.DataFrame, spec: ModelSpec) -> None:

@@ -9,18 +9,17 @@ from perennial.model import REFERENCE_ROWS, Model, build_model, sample_reference
 from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.fit import Fitted
-from tasks.training.training_data import Material
+from tasks.training.training_data import TrainingData
 
 DRAFT = 0
 """Version of a model that has none yet; the registry gives it one."""
 
 
-def assemble_model(
-    job: Job, material: Material, fitted: Fitted, evaluation: Evaluation, cause: Cause, parent: Model | None
-) -> Model:
+@local_task("assemble")
+def assemble(job: Job, data: TrainingData, fitted: Fitted, evaluation: Evaluation, cause: Cause, parent: Model | None) -> Model:
     """A draft: complete but for its version and bounds."""
     spec = job.spec
     card = ModelCard(
@@ -28,27 +27,27 @@ def assemble_model(
         version=DRAFT,
         task=spec.task,
         spec=spec,
-        schema_=material.schema,
-        features=material.compiled.features,
-        classes=material.classes,
+        schema_=data.schema,
+        features=data.compiled.features,
+        classes=data.classes,
         params=fitted.params,
         rounds=fitted.rounds,
         metrics=evaluation.metrics,
         slices=evaluation.slices,
-        data=DataRef(fingerprint=material.fingerprint, rows=len(material.table), since=material.since, until=material.until),
+        data=DataRef(fingerprint=data.fingerprint, rows=len(data.table), since=data.since, until=data.until),
         trained_at=job.now,
         git_commit=git_commit(job.base),
-        wandb_run=f"{spec.name}-{job.now:%Y%m%dT%H%M%S}-{material.fingerprint[:8]}",
+        wandb_run=f"{spec.name}-{job.now:%Y%m%dT%H%M%S}-{data.fingerprint[:8]}",
         parent=parent.card.version if parent else None,
         cause=cause,
     )
-    features = material.compiled.features
+    features = data.compiled.features
     importance = dict(zip(features.names, fitted.estimator.importance(), strict=True))
-    profile = fit_profile(material.values, features.kinds, importance)
+    profile = fit_profile(data.values, features.kinds, importance)
     # Sampled before it is scored: 5,000 rows are predicted, not all.
     seed = spec.search.seed
-    sample = material.frame.sample(min(REFERENCE_ROWS, material.frame.height), seed=seed)
-    reference = sample_reference(sample, np.asarray(fitted.predict(sample)), material.schema, seed)
+    sample = data.frame.sample(min(REFERENCE_ROWS, data.frame.height), seed=seed)
+    reference = sample_reference(sample, np.asarray(fitted.predict(sample)), data.schema, seed)
     return build_model(card, fitted.estimator, profile, reference, job.base)
 
 
@@ -59,6 +58,3 @@ def git_commit(directory: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-assemble = step("assemble")(assemble_model)

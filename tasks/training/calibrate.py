@@ -21,9 +21,9 @@ from perennial.model import Model
 from perennial.model_card import Bounds
 from perennial.profile import fit_profile
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted, has_contrast
-from tasks.training.training_data import Material
+from tasks.training.training_data import TrainingData
 
 FOLDS = (2, 4)
 """Least and most trainings a calibration may cost."""
@@ -36,13 +36,13 @@ _TICK = timedelta(microseconds=1)
 Mask = NDArray[np.bool_]
 
 
-def calibrate_bounds(job: Job, draft: Model, material: Material, fitted: Fitted) -> Calibration:
+def calibrate_bounds(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
     """Bounds of a draft; none where the training rows fill fewer than three judgeable windows."""
-    inside = list(_judgeable(job, material))
+    inside = list(_judgeable(job, data))
     if len(inside) < LEAST_BLOCKS:
         return Calibration(bounds=Bounds(), blocks=len(inside))
-    folds = _folds(int(np.sum(inside)) / len(material.table), len(inside))
-    values = [value for fold in range(folds) for value in _fold_values(draft, material, fitted, inside[fold::folds])]
+    folds = _folds(int(np.sum(inside)) / len(data.table), len(inside))
+    values = [value for fold in range(folds) for value in _fold_values(draft, data, fitted, inside[fold::folds])]
     return Calibration(bounds=bounds_of(job.spec, values), blocks=len(inside))
 
 
@@ -52,38 +52,38 @@ def _folds(share: float, count: int) -> int:
     return min(max(math.ceil(share / LEFT_OUT), least), most, count)
 
 
-def _judgeable(job: Job, material: Material) -> Iterator[Mask]:
+def _judgeable(job: Job, data: TrainingData) -> Iterator[Mask]:
     """The rows of each newest window that the monitor would judge, as masks over the training rows."""
     spec = job.spec
-    for window in blocks(material.until + _TICK, spec.window.length, spec.signals.blocks, material.since):
-        rows = _within(material, window)
+    for window in blocks(data.until + _TICK, spec.window.length, spec.signals.blocks, data.since):
+        rows = _within(data, window)
         if rows.sum() >= spec.window.min_rows:
             yield rows
 
 
-def _within(material: Material, window: Window) -> Mask:
+def _within(data: TrainingData, window: Window) -> Mask:
     start, end = (np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end))
-    inside: Mask = (material.table.times >= start) & (material.table.times < end)
+    inside: Mask = (data.table.times >= start) & (data.table.times < end)
     return inside
 
 
-def _fold_values(draft: Model, material: Material, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[BlockValues]:
+def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[BlockValues]:
     """What the signals say about blocks of rows, by a model fitted in the same way to all other rows."""
     kept = ~np.logical_or.reduce(left_out)
-    if not has_contrast(material.table.labels[kept]):
+    if not has_contrast(data.table.labels[kept]):
         return
     estimator = fitted.trainer.fit(fitted.params, fitted.rounds, np.flatnonzero(kept))
-    features = material.compiled.features
+    features = data.compiled.features
     importance = dict(zip(features.names, estimator.importance(), strict=True))
-    profile = fit_profile(material.values.filter(pl.Series(kept)), features.kinds, importance)
+    profile = fit_profile(data.values.filter(pl.Series(kept)), features.kinds, importance)
     judge = replace(draft, estimator=estimator, profile=profile)
-    yield from (block_values(judge, material.frame.filter(pl.Series(rows))) for rows in left_out)
+    yield from (block_values(judge, data.frame.filter(pl.Series(rows))) for rows in left_out)
 
 
-@step("calibrate")
-def calibrate(job: Job, draft: Model, material: Material, fitted: Fitted) -> Calibration:
+@local_task("calibrate")
+def calibrate(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
     """Calibrate, and warn where the monitor would be silent for ever."""
-    found = calibrate_bounds(job, draft, material, fitted)
+    found = calibrate_bounds(job, draft, data, fitted)
     if (warning := silence(job.spec, found)) is not None:
         get_run_logger().warning(warning)
     return found

@@ -12,7 +12,7 @@ from perennial.metrics import Metrics, score
 from perennial.model_card import Slice
 from perennial.spec import Task
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted
 
 BINS = 10
@@ -44,7 +44,8 @@ class Evaluation:
     predictions: Floats
 
 
-def evaluate_model(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
+@local_task("evaluate")
+def evaluate(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
     """Judge a fitted model on the test rows; rows of a class it has never seen are left out."""
     labels = LabelCodec(job.spec.task, fitted.classes).encode_column(test[job.spec.target])
     known = ~np.isnan(labels)
@@ -85,6 +86,3 @@ def slice_table(
             inside = texts == value
             found.append(Slice(column=column, value=str(value), metrics=score(task_, labels[inside], predictions[inside])))
     return tuple(found)
-
-
-evaluate = step("evaluate")(evaluate_model)

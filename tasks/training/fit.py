@@ -15,8 +15,8 @@ from perennial.features import CompiledFeatures
 from perennial.learner import Estimator, Objective, Trainer, TrainingTable, load_learner
 from perennial.learners.declarations import Params
 from tasks.job import Job
-from tasks.task_defaults import step
-from tasks.training.training_data import Material
+from tasks.task_defaults import local_task
+from tasks.training.training_data import TrainingData
 
 NEWEST = 0.1
 """Share of the training rows, the newest, that decides the number of rounds."""
@@ -42,21 +42,22 @@ class Fitted:
         return self.estimator.predict(self.compiled.matrix(frame))
 
 
-def make_trainer(job: Job, material: Material) -> Trainer:
+def make_trainer(job: Job, data: TrainingData) -> Trainer:
     """A trainer of the spec's learner on the training rows."""
     spec = job.spec
-    objective = Objective(spec.task, spec.objective_metric, len(material.classes), spec.search.seed, job.threads)
-    return load_learner(spec.learner).trainer(material.table, objective)
+    objective = Objective(spec.task, spec.objective_metric, len(data.classes), spec.search.seed, job.threads)
+    return load_learner(spec.learner).trainer(data.table, objective)
 
 
-def fit_model(job: Job, material: Material, params: Params) -> Fitted:
+@local_task("fit")
+def fit(job: Job, data: TrainingData, params: Params) -> Fitted:
     """Fit with the chosen parameters; those that the spec holds fixed win."""
-    spec, table = job.spec, material.table
+    spec, table = job.spec, data.table
     if not has_contrast(table.labels):
         raise TrainingError(f"target {spec.target!r} is the same in all {len(table):,} training rows: there is nothing to learn")
-    chosen, trainer = {**params, **spec.search.params}, make_trainer(job, material)
+    chosen, trainer = {**params, **spec.search.params}, make_trainer(job, data)
     rounds, curve = _choose_rounds(job, table, trainer, chosen)
-    return Fitted(trainer.fit(chosen, rounds), material.compiled, material.classes, chosen, rounds, curve, trainer)
+    return Fitted(trainer.fit(chosen, rounds), data.compiled, data.classes, chosen, rounds, curve, trainer)
 
 
 def newest_apart(table: TrainingTable) -> tuple[Indices, Indices]:
@@ -79,6 +80,3 @@ def _choose_rounds(job: Job, table: TrainingTable, trainer: Trainer, params: Par
         return min(load_learner(job.spec.learner).default_rounds, search.max_rounds), ()
     curve = trainer.validate(params, search.max_rounds, search.patience, older, newest)
     return curve.rounds, curve.values
-
-
-fit = step("fit")(fit_model)

@@ -12,7 +12,7 @@ from perennial.arrays import Indices
 from perennial.durations import format_duration
 from perennial.errors import TrainingError
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,13 @@ def _moment_start(times: NDArray[np.datetime64], place: int) -> int:
     return int(np.searchsorted(times, times[place], "left")) or int(np.searchsorted(times, times[place], "right"))
 
 
-def split_test(job: Job, frame: pl.DataFrame) -> Split:
+@local_task("split")
+def hold_out_test(job: Job, frame: pl.DataFrame) -> Split:
     """The spec's test stretch apart from the rest."""
     return split_newest(frame, job.spec.event_time, job.spec.split.test)
 
 
-def split_holdout(job: Job, frame: pl.DataFrame) -> Split:
+@local_task("split")
+def hold_out_for_gate(job: Job, frame: pl.DataFrame) -> Split:
     """The gate's newest labelled rows apart from what the challenger may learn."""
     return split_newest(frame, job.spec.event_time, job.spec.gate.holdout)
-
-
-hold_out_test = step("split")(split_test)
-hold_out_for_gate = step("split")(split_holdout)

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from perennial.arrays import Floats
 from perennial.features import CompiledFeatures, compile_features, fit_features
 from perennial.labels import LabelCodec, fit_classes
 from perennial.learner import TrainingTable
@@ -15,11 +14,11 @@ from perennial.schema import Schema, cast_frame, infer_schema
 from perennial.spec import ModelSpec
 from tasks.data.datasets import Manifest
 from tasks.job import Job
-from tasks.task_defaults import step
+from tasks.task_defaults import local_task
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Training rows sorted in time, in each form a step needs: raw inputs, readable values and the learner's table."""
 
     frame: pl.DataFrame
@@ -41,7 +40,8 @@ class Material:
         return _time(self.frame[self.schema.event_time][-1])
 
 
-def make_material(job: Job, frame: pl.DataFrame, manifest: Manifest, weights: NDArray[np.float64] | None = None) -> Material:
+@local_task("features")
+def build_training_data(job: Job, frame: pl.DataFrame, manifest: Manifest, weights: Floats | None = None) -> TrainingData:
     """Infer the schema, freeze the categories and compute the matrix of training rows."""
     spec = job.spec
     schema = infer_schema(spec, frame)
@@ -50,7 +50,7 @@ def make_material(job: Job, frame: pl.DataFrame, manifest: Manifest, weights: ND
     values = compiled.table(rows)
     classes = fit_classes(spec.task, rows[spec.target])
     table = training_table(spec, rows, compiled, values, classes, weights)
-    return Material(rows, schema, compiled, values, table, classes, manifest.fingerprint)
+    return TrainingData(rows, schema, compiled, values, table, classes, manifest.fingerprint)
 
 
 def training_table(
@@ -59,7 +59,7 @@ def training_table(
     compiled: CompiledFeatures,
     values: pl.DataFrame,
     classes: tuple[str, ...],
-    weights: NDArray[np.float64] | None,
+    weights: Floats | None,
 ) -> TrainingTable:
     """Rows, and their readable feature values, as a learner takes them."""
     features = compiled.features
@@ -79,6 +79,3 @@ def _time(value: Any) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError(f"an event time should be a datetime, not {type(value).__name__}")
     return value
-
-
-prepare = step("features")(make_material)

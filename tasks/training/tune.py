@@ -25,7 +25,7 @@ from perennial.spec import ModelSpec
 from tasks.job import Job
 from tasks.training.fit import make_trainer
 from tasks.training.split import forward_chain
-from tasks.training.training_data import Material
+from tasks.training.training_data import TrainingData
 
 KEPT = timedelta(days=30)
 """How long a finished search is remembered, so that a training that failed later need not search again."""
@@ -52,7 +52,22 @@ class Tuned(FrozenModel):
     trials: tuple[Trial, ...] = ()
 
 
-def search_params(job: Job, material: Material, trials: int, start: Params | None = None) -> Tuned:
+def _key(_context: Any, parameters: dict[str, Any]) -> str:
+    """What the outcome depends on: rows, spec, number of trials and release."""
+    job, data = parameters["job"], parameters["data"]
+    told = (
+        __version__,
+        job.spec.model_dump_json(),
+        data.fingerprint,
+        len(data.table),
+        parameters.get("trials"),
+        parameters.get("start"),
+    )
+    return f"tune-{hashlib.sha256(repr(told).encode()).hexdigest()}"
+
+
+@task(name="tune", cache_policy=CacheKeyFnPolicy(cache_key_fn=_key), cache_expiration=KEPT, persist_result=True)
+def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None) -> Tuned:
     """TPE over `trials` points of the spec's space on the training rows, beginning at `start` where one is given.
 
     Deterministic in the spec's seed.
@@ -61,7 +76,7 @@ def search_params(job: Job, material: Material, trials: int, start: Params | Non
     from hyperopt import tpe
 
     spec, space = job.spec, job.spec.search_space
-    chain, trainer = forward_chain(material.table.times, spec.split.folds), make_trainer(job, material)
+    chain, trainer = forward_chain(data.table.times, spec.split.folds), make_trainer(job, data)
     done: list[Trial] = []
 
     def evaluate(point: Mapping[str, Any]) -> float:
@@ -120,31 +135,12 @@ def _within(start: Params | None, space: Mapping[str, Range]) -> dict[str, float
     return given if inside else {}
 
 
-def _key(_context: Any, parameters: dict[str, Any]) -> str:
-    """What the outcome depends on: rows, spec, number of trials and release."""
-    job, material = parameters["job"], parameters["material"]
-    told = (
-        __version__,
-        job.spec.model_dump_json(),
-        material.fingerprint,
-        len(material.table),
-        parameters.get("trials"),
-        parameters.get("start"),
-    )
-    return f"tune-{hashlib.sha256(repr(told).encode()).hexdigest()}"
-
-
-tune = task(name="tune", cache_policy=CacheKeyFnPolicy(cache_key_fn=_key), cache_expiration=KEPT, persist_result=True)(
-    search_params
-)
-
-
-def keep_or_tune(job: Job, material: Material, champion: Model) -> Tuned:
+def keep_or_tune(job: Job, data: TrainingData, champion: Model) -> Tuned:
     """The champion's parameters, or a search that begins with them when the spec gives retrainings trials.
 
     A champion of another learner has nothing to keep: the search is that of a first training.
     """
     search, known = job.spec.search, champion.card.params
     if champion.card.learner != job.spec.learner:
-        return tune(job, material, search.trials)
-    return tune(job, material, search.retrain_trials, known) if search.retrain_trials else Tuned(params=known)
+        return tune(job, data, search.trials)
+    return tune(job, data, search.retrain_trials, known) if search.retrain_trials else Tuned(params=known)

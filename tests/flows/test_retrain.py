@@ -13,7 +13,7 @@ from perennial.errors import TrainingError
 from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.spec import Task
-from tasks.job import Job, open_job
+from tasks.job import Job, load_job
 from tests.flows.asking import artifacts, runs, told
 from tests.support.models import TASKS, write_small
 from tests.tasks.making import later_frame, log_rows
@@ -24,7 +24,7 @@ def serving(home: Path, task: Task = "binary") -> tuple[Job, Model]:
     """A trained champion, and the job to look at it with."""
     spec = write_small(home, task)
     train(str(spec))
-    job = open_job(spec, dict(os.environ), datetime.now(UTC))
+    job = load_job(spec, dict(os.environ), datetime.now(UTC))
     return job, load_model(job.registry, "small", 1, home)
 
 

@@ -10,8 +10,8 @@ from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.spec import Task
 from tasks.data.datasets import keep
-from tasks.job import Job, open_job
-from tasks.training.training_data import Material, make_material
+from tasks.job import Job, load_job
+from tasks.training.training_data import TrainingData, build_training_data
 from tests.support.models import START, small_frame, write_small
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,12 +19,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def make_job(directory: Path, task: Task = "binary", frame: pl.DataFrame | None = None) -> Job:
     """A job on the small spec and table in `directory`, with its state there too."""
-    return open_job(write_small(directory, task, frame), {"PERENNIAL_HOME": str(directory / "var")}, NOW)
+    return load_job(write_small(directory, task, frame), {"PERENNIAL_HOME": str(directory / "var")}, NOW)
 
 
-def make_training(job: Job, frame: pl.DataFrame) -> Material:
-    """Material of all rows of a frame."""
-    return make_material(job, frame, keep(frame, job.spec.event_time, job.home, ("test",), NOW).manifest)
+def make_training(job: Job, frame: pl.DataFrame) -> TrainingData:
+    """TrainingData of all rows of a frame."""
+    return build_training_data.fn(job, frame, keep(frame, job.spec.event_time, job.home, ("test",), NOW).manifest)
 
 
 def later_frame(task: Task, rows: int, seed: int = 7, *, flipped: bool = False) -> pl.DataFrame:

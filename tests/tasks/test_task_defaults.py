@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from perennial.errors import ChecksFailed, SourceError, SpecError, StoreUnreachable
-from tasks.task_defaults import RETRIES, remote_step, step, transient
+from tasks.task_defaults import BACKOFF, is_transient, local_task, remote_task
 
 
 def caused(by: BaseException) -> SourceError:
@@ -32,7 +32,7 @@ def answer(status: int) -> httpx.HTTPStatusError:
     ],
 )
 def test_connections_are_worth_another_try(error: BaseException) -> None:
-    assert transient(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_connections_are_worth_another_try(error: BaseException) -> None:
     ],
 )
 def test_what_waiting_does_not_heal_is_not(error: BaseException) -> None:
-    assert not transient(error)
+    assert not is_transient(error)
 
 
-def test_a_step_keeps_the_function_and_only_a_remote_one_is_tried_again() -> None:
+def test_a_task_keeps_the_function_and_only_a_remote_one_is_tried_again() -> None:
     def double(number: int) -> int:
         return 2 * number
 
-    near, far = step("double")(double), remote_step("double")(double)
+    near, far = local_task("double")(double), remote_task("double")(double)
     assert near.fn(4) == far.fn(4) == 8
-    assert (near.name, near.retries, far.retries) == ("double", 0, RETRIES)
+    assert (near.name, near.retries, far.retries) == ("double", 0, len(BACKOFF))

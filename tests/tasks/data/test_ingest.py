@@ -8,7 +8,7 @@ import pytest
 
 from perennial.errors import DataError
 from perennial.spec import ModelSpec, parse_spec
-from tasks.data.ingest import assemble, before, in_utc, make_dataset, parse_until
+from tasks.data.ingest import assemble, before, in_utc, ingest, parse_until
 from tests.support.models import small_frame
 from tests.tasks.making import make_job
 
@@ -100,9 +100,9 @@ def test_until_is_excluded_and_rows_without_a_time_stay_to_be_reported() -> None
 
 def test_unchanged_content_is_the_same_dataset_and_is_written_once(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    first = make_dataset(job, None)
+    first = ingest.fn(job, None)
     written = (first.path / "data.parquet").stat().st_mtime_ns
-    again = make_dataset(job, None)
+    again = ingest.fn(job, None)
     assert (again.manifest, again.path) == (first.manifest, first.path)
     assert (again.path / "data.parquet").stat().st_mtime_ns == written
     assert first.path.name == first.manifest.fingerprint[:16]
@@ -111,7 +111,7 @@ def test_unchanged_content_is_the_same_dataset_and_is_written_once(tmp_path: Pat
 
 def test_a_changed_value_is_another_dataset(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    whole, part = make_dataset(job, None), make_dataset(job, "2024-01-20")
+    whole, part = ingest.fn(job, None), ingest.fn(job, "2024-01-20")
     changed = small_frame().with_columns(pl.col("amount") + pl.when(pl.int_range(pl.len()) == 5).then(1e-6).otherwise(0))
     changed.write_parquet(tmp_path / "rows.parquet")
-    assert len({one.manifest.fingerprint for one in (whole, part, make_dataset(job, None))}) == 3
+    assert len({one.manifest.fingerprint for one in (whole, part, ingest.fn(job, None))}) == 3

@@ -11,8 +11,8 @@ from perennial.errors import DataError
 from perennial.model import Model
 from perennial.spec import ModelSpec, RetrainSpec, Task
 from tasks.data.datasets import first_dataset, mark_first
-from tasks.data.ingest import make_dataset
-from tasks.data.retraining_data import check_gathered, choose_rows, gather_rows, recency_weights
+from tasks.data.ingest import ingest
+from tasks.data.retraining_data import build_dataset, choose_rows, recency_weights, validate_log
 from tasks.job import Job
 from tests.support.models import TASKS, small_frame, small_model
 from tests.tasks.making import later_frame, log_rows, make_job
@@ -21,7 +21,7 @@ from tests.tasks.making import later_frame, log_rows, make_job
 def begun(directory: Path, task: Task = "binary") -> tuple[Job, Model]:
     """A job whose first dataset is marked, and the model that serves."""
     job = make_job(directory, task)
-    mark_first(job.home, make_dataset(job, None))
+    mark_first(job.home, ingest.fn(job, None))
     return job, small_model(task)
 
 
@@ -29,7 +29,7 @@ def begun(directory: Path, task: Task = "binary") -> tuple[Job, Model]:
 def test_the_first_dataset_and_the_labelled_log_follow_one_another(tmp_path: Path, task: Task) -> None:
     job, champion = begun(tmp_path, task)
     log_rows(job, champion, later_frame(task, 100))
-    gathered = gather_rows(job, champion)
+    gathered = build_dataset.fn(job, champion)
     frame = gathered.frame
     assert frame.height == small_frame(task).height + 100
     assert frame["asked_at"].is_sorted()
@@ -37,27 +37,27 @@ def test_the_first_dataset_and_the_labelled_log_follow_one_another(tmp_path: Pat
     whole = pl.concat([small_frame(task), later_frame(task, 100)])
     assert frame["amount"].to_list() == whole["amount"].to_list()
     assert champion.encode_labels(frame["outcome"]).tolist() == champion.encode_labels(whole["outcome"]).tolist()
-    assert check_gathered(job, gathered)[0].height == frame.height
+    assert validate_log.fn(job, gathered)[0].height == frame.height
     assert (gathered.path / "manifest.json").exists()
 
 
 def test_rows_without_a_label_are_not_there(tmp_path: Path) -> None:
     job, champion = begun(tmp_path)
     log_rows(job, champion, later_frame("binary", 100), labelled=False)
-    assert gather_rows(job, champion).frame.height == small_frame().height
+    assert build_dataset.fn(job, champion).frame.height == small_frame().height
 
 
 def test_what_the_source_says_by_now_is_not_looked_at(tmp_path: Path) -> None:
     job, champion = begun(tmp_path)
     pl.concat([small_frame(), later_frame("binary", 500)]).write_parquet(tmp_path / "rows.parquet")
-    make_dataset(job, None)
-    assert gather_rows(job, champion).frame.height == small_frame().height
+    ingest.fn(job, None)
+    assert build_dataset.fn(job, champion).frame.height == small_frame().height
 
 
 def test_a_row_that_was_trained_on_and_asked_about_counts_once(tmp_path: Path) -> None:
     job, champion = begun(tmp_path)
     log_rows(job, champion, small_frame().tail(30))
-    assert gather_rows(job, champion).frame.height == small_frame().height
+    assert build_dataset.fn(job, champion).frame.height == small_frame().height
 
 
 def test_bad_rows_of_the_first_dataset_stay_out(tmp_path: Path) -> None:
@@ -67,27 +67,27 @@ def test_bad_rows_of_the_first_dataset_stay_out(tmp_path: Path) -> None:
             pl.col("amount").cast(pl.String).replace(small_frame()["amount"].cast(pl.String)[4], "plenty")
         ),
     )
-    mark_first(job.home, make_dataset(job, None))
-    assert gather_rows(job, small_model()).frame.height == small_frame().height - 1
+    mark_first(job.home, ingest.fn(job, None))
+    assert build_dataset.fn(job, small_model()).frame.height == small_frame().height - 1
 
 
 def test_checks_of_columns_that_no_service_is_asked_for_are_passed_over(tmp_path: Path) -> None:
     job, champion = begun(tmp_path)
     raw = job.spec.model_dump()
     spec = ModelSpec.model_validate({**raw, "checks": {**raw["checks"], "columns": {"warehouse": {"min": 0}}}})
-    rows, _ = check_gathered(Job(job.path, spec, job.settings, job.now), gather_rows(job, champion))
+    rows, _ = validate_log.fn(Job(job.path, spec, job.settings, job.now), build_dataset.fn(job, champion))
     assert rows.height == small_frame().height
 
 
 def test_the_first_dataset_stays_the_first(tmp_path: Path) -> None:
     job, _ = begun(tmp_path)
-    mark_first(job.home, make_dataset(job, "2024-01-20"))
-    assert first_dataset(job.home).manifest == make_dataset(job, None).manifest
+    mark_first(job.home, ingest.fn(job, "2024-01-20"))
+    assert first_dataset(job.home).manifest == ingest.fn(job, None).manifest
 
 
 def test_without_a_first_dataset_the_fix_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run the `train` flow once before retraining"):
-        gather_rows(make_job(tmp_path), small_model())
+        build_dataset.fn(make_job(tmp_path), small_model())
 
 
 def test_trailing_keeps_the_newest_windows(tmp_path: Path) -> None:

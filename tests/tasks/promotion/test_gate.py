@@ -11,8 +11,8 @@ from perennial.errors import AliasConflict
 from perennial.model import Model
 from perennial.spec import Task
 from tasks.job import Job
-from tasks.promotion.gate import Verdict, decide, judge, measure
-from tasks.promotion.publish import apply_verdict, publish_version, read_champion
+from tasks.promotion.gate import Verdict, decide, gate, measure
+from tasks.promotion.publish import move_champion, publish_version, read_champion
 from tests.support.models import TASKS, small_frame, small_model, small_spec, train_small
 from tests.tasks.making import NOW, later_frame, make_job
 
@@ -30,14 +30,14 @@ def poor_model(task: Task) -> Model:
 
 
 def test_the_first_model_is_promoted_unopposed(job: Job) -> None:
-    assert judge(job, small_model(), None, small_frame()).decision == "promote"
+    assert gate.fn(job, small_model(), None, small_frame()).decision == "promote"
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_better_model_wins_whichever_side_it_is_on(tmp_path: Path, task: Task) -> None:
     job, holdout = make_job(tmp_path, task), later_frame(task, 200)
     good, poor = small_model(task), poor_model(task)
-    won, lost = judge(job, good, poor, holdout), judge(job, poor, good, holdout)
+    won, lost = gate.fn(job, good, poor, holdout), gate.fn(job, poor, good, holdout)
     assert (won.decision, lost.decision) == ("promote", "reject")
     assert (won.challenger, won.champion) == (lost.champion, lost.challenger)
     assert won.rows == 200
@@ -46,30 +46,30 @@ def test_the_better_model_wins_whichever_side_it_is_on(tmp_path: Path, task: Tas
 
 
 def test_an_equal_model_is_rejected(job: Job) -> None:
-    verdict = judge(job, small_model(), small_model(), later_frame("binary", 100))
+    verdict = gate.fn(job, small_model(), small_model(), later_frame("binary", 100))
     assert verdict.decision == "reject"
     assert "no better" in verdict.reason
 
 
 def test_rows_either_model_was_trained_on_do_not_count(job: Job) -> None:
     holdout = pl.concat([small_frame().tail(100), later_frame("binary", 50)])
-    verdict = judge(job, small_model(), small_model(rows=900), holdout)
+    verdict = gate.fn(job, small_model(), small_model(rows=900), holdout)
     assert verdict.rows == 50
     assert verdict.since == small_model().card.until
 
 
 def test_too_few_rows_or_one_class_hold(job: Job) -> None:
-    few = judge(job, small_model(), poor_model("binary"), later_frame("binary", 19))
+    few = gate.fn(job, small_model(), poor_model("binary"), later_frame("binary", 19))
     assert (few.decision, few.rows, few.challenger) == ("hold", 19, None)
     assert "gate.min_rows asks for 20" in few.reason
-    alike = judge(job, small_model(), poor_model("binary"), later_frame("binary", 200).filter(pl.col("outcome") == 1))
+    alike = gate.fn(job, small_model(), poor_model("binary"), later_frame("binary", 200).filter(pl.col("outcome") == 1))
     assert alike.decision == "hold"
     assert "have the same outcome" in alike.reason
 
 
 def test_rows_without_a_label_do_not_count(job: Job) -> None:
     holdout = later_frame("binary", 60).with_columns(outcome=pl.when(pl.int_range(pl.len()) % 2 == 0).then("outcome"))
-    assert judge(job, small_model(), poor_model("binary"), holdout).rows == 30
+    assert gate.fn(job, small_model(), poor_model("binary"), holdout).rows == 30
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ class TestPromotion:
 
     def test_a_promoted_version_serves(self, job: Job) -> None:
         model = publish_version(job, small_model(), small_model().card.bounds, NOW)
-        apply_verdict(job, model, None, PROMOTE, NOW)
-        champion = read_champion(job)
+        move_champion(job, model, None, PROMOTE, NOW)
+        champion = read_champion.fn(job)
         assert champion is not None
         assert champion.card == model.card
         assert [(move.alias, move.reason) for move in job.registry.history("small")] == [
@@ -112,15 +112,15 @@ class TestPromotion:
     def test_a_held_or_rejected_version_does_not(self, job: Job) -> None:
         model = publish_version(job, small_model(), small_model().card.bounds, NOW)
         for decision in ("hold", "reject"):
-            apply_verdict(job, model, None, PROMOTE.model_copy(update={"decision": decision}), NOW)
-        assert read_champion(job) is None
+            move_champion(job, model, None, PROMOTE.model_copy(update={"decision": decision}), NOW)
+        assert read_champion.fn(job) is None
 
     def test_of_two_promoters_one_wins_and_the_other_is_told(self, job: Job) -> None:
         first, second, third = (publish_version(job, small_model(), small_model().card.bounds, NOW) for _ in range(3))
-        apply_verdict(job, first, None, PROMOTE, NOW)
-        apply_verdict(job, second, first, PROMOTE, NOW)
+        move_champion(job, first, None, PROMOTE, NOW)
+        move_champion(job, second, first, PROMOTE, NOW)
         with pytest.raises(AliasConflict, match="champion of 'small' is at version 2, not 1"):
-            apply_verdict(job, third, first, PROMOTE, NOW)
+            move_champion(job, third, first, PROMOTE, NOW)
         assert job.registry.aliases("small").champion == 2
 
     def test_the_draft_keeps_no_version_of_its_own(self, job: Job) -> None:

@@ -12,7 +12,7 @@ from perennial.errors import TrainingError
 from perennial.model_card import Bounds, Cause
 from tasks.job import Job
 from tasks.promotion.publish import publish_version
-from tasks.promotion.retrain_request import cause_of, read_request, why_decline
+from tasks.promotion.retrain_request import already_handled, cause_of, read_request
 from tests.support.models import small_model
 from tests.tasks.making import NOW, make_job
 
@@ -42,12 +42,12 @@ def job(tmp_path: Path) -> Job:
 def test_a_fresh_request_is_not_declined(job: Job) -> None:
     champion = publish_version(job, small_model(), Bounds(), NOW)
     request = read_request(job, event())
-    assert why_decline(job, champion, request) is None
+    assert already_handled.fn(job, champion, request) is None
     assert cause_of(request) == Cause(kind="drift", event_id=EVENT_ID, detail="drift 0.5 is over its bound 0.1")
 
 
 def test_a_request_about_an_older_champion_is_declined(job: Job) -> None:
-    assert why_decline(job, small_model(version=2), read_request(job, event())) == (
+    assert already_handled.fn(job, small_model(version=2), read_request(job, event())) == (
         "the event is about version 1, and version 2 serves by now"
     )
 
@@ -56,14 +56,14 @@ def test_a_cause_that_a_version_was_trained_for_is_declined(job: Job) -> None:
     champion = publish_version(job, small_model(), Bounds(), NOW)
     asked = small_model().card.model_copy(update={"cause": Cause(kind="drift", event_id=EVENT_ID)})
     publish_version(job, replace(small_model(), card=asked), Bounds(), NOW)
-    assert why_decline(job, champion, read_request(job, event())) == "version 2 was trained for this event already"
+    assert already_handled.fn(job, champion, read_request(job, event())) == "version 2 was trained for this event already"
     other = event(event_id="6ba7b811-9dad-51d1-80b4-00c04fd430c8")
-    assert why_decline(job, champion, read_request(job, other)) is None
+    assert already_handled.fn(job, champion, read_request(job, other)) is None
 
 
 def test_by_hand_nothing_is_declined(job: Job) -> None:
     assert read_request(job, None) is None
-    assert why_decline(job, small_model(), None) is None
+    assert already_handled.fn(job, small_model(), None) is None
     assert cause_of(None).kind == "manual"
 
 

@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monitoring.calibration import Calibration
 from perennial.model_card import Bounds, Cause
 from perennial.spec import Task
-from tasks.data.ingest import make_dataset
+from tasks.data.ingest import ingest
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
 from tasks.promotion.publish import publish_version
-from tasks.reporting.track import Training, curves, track_safely
-from tasks.training.assemble import assemble_model
-from tasks.training.evaluate import Evaluation, calibration_table, evaluate_model
-from tasks.training.fit import fit_model
-from tasks.training.tune import search_params
+from tasks.reporting.track import curves, track
+from tasks.training.assemble import assemble
+from tasks.training.evaluate import Evaluation, calibration_table, evaluate
+from tasks.training.fit import fit
+from tasks.training.tune import tune
 from tests.support.models import TASKS, small_frame
 from tests.support.waiting import wait_until
 from tests.tasks.making import NOW, make_job, make_training
@@ -26,15 +28,17 @@ from tests.tasks.making import NOW, make_job, make_training
 BROKEN_ADDRESS = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
 
+PROMOTE = Verdict(decision="promote", reason="the first model", metric="log_loss")
 
-def training(job: Job) -> Training:
-    material = make_training(job, small_frame(job.spec.task))
-    tuned = search_params(job, material, 2)
-    fitted = fit_model(job, material, tuned.params)
-    evaluation = evaluate_model(job, fitted, small_frame(job.spec.task, 200, seed=3))
-    draft = assemble_model(job, material, fitted, evaluation, Cause(kind="initial"), None)
-    verdict = Verdict(decision="promote", reason="the first model", metric=job.spec.objective_metric)
-    return Training(publish_version(job, draft, Bounds(), NOW), fitted, evaluation, tuned, verdict, make_dataset(job, None))
+
+def trained(job: Job) -> Challenger:
+    data = make_training(job, small_frame(job.spec.task))
+    tuned = tune.fn(job, data, 2)
+    fitted = fit.fn(job, data, tuned.params)
+    evaluation = evaluate.fn(job, fitted, small_frame(job.spec.task, 200, seed=3))
+    draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
+    model = publish_version(job, draft, Bounds(), NOW)
+    return Challenger(model, ingest.fn(job, None), tuned, fitted, evaluation, Calibration(bounds=Bounds(), blocks=0))
 
 
 @pytest.fixture
@@ -49,8 +53,8 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("task", TASKS)
 def test_a_training_is_kept_offline_below_the_home(tmp_path: Path, wandb_home: Path, task: Task) -> None:
     job = make_job(tmp_path, task)
-    one = training(job)
-    assert track_safely(job, one)
+    one = trained(job)
+    assert track.fn(job, one, PROMOTE)
     runs = list(wandb_home.rglob(f"run-{one.model.card.wandb_run}.wandb"))
     assert len(runs) == 1
     # W&B's own process writes the end of the file after it has said that the run is finished.
@@ -67,7 +71,7 @@ def test_a_failing_tracker_is_a_warning(
     blocked.write_text("where a directory should be")
     monkeypatch.setenv("WANDB_DIR", str(blocked))
     with caplog.at_level(logging.WARNING):
-        assert not track_safely(job, training(job))
+        assert not track.fn(job, trained(job), PROMOTE)
     assert "W&B did not take the training of small version 1" in caplog.text
 
 
@@ -79,7 +83,7 @@ def test_an_unreachable_server_costs_no_more_than_its_timeout(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     settings = job.settings.model_validate({**job.settings.model_dump(), "wandb_api_key": "0" * 40, "wandb_init_timeout": 1.0})
-    assert not track_safely(replace(job, settings=settings), training(job))
+    assert not track.fn(replace(job, settings=settings), trained(job), PROMOTE)
 
 
 def evaluation(labels: np.ndarray, predictions: np.ndarray) -> Evaluation:
@@ -104,6 +108,6 @@ def test_one_class_alone_has_no_ranking_curves() -> None:
 
 def test_the_card_names_the_run(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    card = training(job).model.card
+    card = trained(job).model.card
     assert card.wandb_run == f"small-20260101T000000-{card.data.fingerprint[:8]}"
     assert json.loads(job.registry.read("small", 1)["model.json"])["wandb_run"] == card.wandb_run

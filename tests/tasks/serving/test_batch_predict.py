@@ -16,7 +16,7 @@ from tests.tasks.making import make_job
 def test_every_row_is_scored_as_the_service_would(tmp_path: Path, task: Task) -> None:
     job, champion, frame = make_job(tmp_path, task), small_model(task, version=4), small_frame(task, 50, seed=2)
     frame.drop("outcome").with_columns(pl.col("asked_at").dt.to_string("iso")).write_csv(tmp_path / "new.csv")
-    output = score_table(job, champion, str(tmp_path / "new.csv"), str(tmp_path / "scores" / "new.parquet"))
+    output = score_table.fn(job, champion, str(tmp_path / "new.csv"), str(tmp_path / "scores" / "new.parquet"))
     scored = pl.read_parquet(output)
     assert scored["row_id"].to_list() == frame["row_id"].to_list()
     assert scored["asked_at"].to_list() == frame["asked_at"].to_list()
@@ -29,13 +29,13 @@ def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     small_frame().drop("amount").write_parquet(tmp_path / "new.parquet")
     with pytest.raises(DataError, match="the table has no column 'amount'"):
-        score_table(job, small_model(), str(tmp_path / "new.parquet"), str(tmp_path / "out.parquet"))
+        score_table.fn(job, small_model(), str(tmp_path / "new.parquet"), str(tmp_path / "out.parquet"))
     with pytest.raises(SourceError, match="no file at"):
-        score_table(job, small_model(), str(tmp_path / "nothing.parquet"), str(tmp_path / "out.parquet"))
+        score_table.fn(job, small_model(), str(tmp_path / "nothing.parquet"), str(tmp_path / "out.parquet"))
     assert not (tmp_path / "out.parquet").exists()
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     with pytest.raises(DataError, match=r"cannot write the scores to .*file/out\.parquet"):
-        score_table(make_job(tmp_path), small_model(), str(tmp_path / "rows.parquet"), str(tmp_path / "file" / "out.parquet"))
+        score_table.fn(make_job(tmp_path), small_model(), str(tmp_path / "rows.parquet"), str(tmp_path / "file" / "out.parquet"))

@@ -13,8 +13,8 @@ import pytest
 from perennial.errors import DataError, RequestError
 from perennial.log_columns import EVENT_TIME, ID
 from perennial.spec import ModelSpec
-from tasks.job import Job, open_job
-from tasks.serving.replay import Client, Sent, Tick, live_through, prepare, ticks
+from tasks.job import Job, load_job
+from tasks.serving.replay import Client, Sent, Tick, prepare, replay_table, ticks
 from tests.support.http_server import QuietHandler, http_server
 
 DAY = timedelta(days=1)
@@ -181,17 +181,17 @@ def a_job(directory: Path) -> Job:
     """The same table, as a spec finds it."""
     a_table().write_parquet(directory / "rows.parquet")
     (directory / "toy.toml").write_text(TOML)
-    return open_job(directory / "toy.toml", {}, NOON)
+    return load_job(directory / "toy.toml", {}, NOON)
 
 
 def test_a_stretch_of_a_specs_own_table_is_lived_through(tmp_path: Path) -> None:
     received = Received()
     with service(received) as url:
-        sent = live_through(a_job(tmp_path), "2024-05-01", "2024-05-02", url, "12h")
+        sent = replay_table.fn(a_job(tmp_path), "2024-05-01", "2024-05-02", url, "12h")
     assert sent == Sent(requests=4, predictions=4, labels=3)
     assert [path for path, _ in received.calls] == ["/predict", "/predict", "/feedback", "/feedback"]
 
 
 def test_a_replay_that_was_refused_fails_with_the_first_reason(tmp_path: Path) -> None:
     with service(Received(503)) as url, pytest.raises(RequestError, match="4 of 4 requests failed; first: POST /predict: 503"):
-        live_through(a_job(tmp_path), "2024-05-01", "2024-05-02", url, "12h")
+        replay_table.fn(a_job(tmp_path), "2024-05-01", "2024-05-02", url, "12h")

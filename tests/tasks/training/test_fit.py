@@ -1,4 +1,4 @@
-"""From material to a model that can answer: fitted, evaluated, calibrated, published, judged. All tasks go one way."""
+"""From training data to a model that can answer: fitted, evaluated, calibrated, published, judged. All tasks go one way."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,31 +16,31 @@ from perennial.model_card import Bounds, Cause
 from perennial.spec import ModelSpec, Task
 from tasks.job import Job
 from tasks.promotion.publish import publish_version, read_champion
-from tasks.training.assemble import assemble_model, git_commit
+from tasks.training.assemble import assemble, git_commit
 from tasks.training.calibrate import _folds, calibrate_bounds
-from tasks.training.evaluate import Evaluation, calibration_table, evaluate_model
-from tasks.training.fit import Fitted, fit_model, newest_apart
-from tasks.training.split import split_test
-from tasks.training.training_data import Material
+from tasks.training.evaluate import Evaluation, calibration_table, evaluate
+from tasks.training.fit import Fitted, fit, newest_apart
+from tasks.training.split import hold_out_test
+from tasks.training.training_data import TrainingData
 from tests.support.models import ROWS, TASKS, small_frame
 from tests.tasks.making import NOW, make_job, make_training
 
 PARAMS: dict[str, float | int | str | bool] = {"learning_rate": 0.2, "num_leaves": 7}
 
 
-def trained(job: Job) -> tuple[Material, Fitted, Evaluation, Model]:
-    split = split_test(job, small_frame(job.spec.task))
-    material = make_training(job, split.train)
-    fitted = fit_model(job, material, PARAMS)
-    evaluation = evaluate_model(job, fitted, split.test)
-    return material, fitted, evaluation, assemble_model(job, material, fitted, evaluation, Cause(kind="initial"), None)
+def trained(job: Job) -> tuple[TrainingData, Fitted, Evaluation, Model]:
+    split = hold_out_test.fn(job, small_frame(job.spec.task))
+    data = make_training(job, split.train)
+    fitted = fit.fn(job, data, PARAMS)
+    evaluation = evaluate.fn(job, fitted, split.test)
+    return data, fitted, evaluation, assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task) -> None:
     job = make_job(tmp_path, task)
-    material, fitted, evaluation, draft = trained(job)
-    bounds = calibrate_bounds(job, draft, material, fitted).bounds
+    data, fitted, evaluation, draft = trained(job)
+    bounds = calibrate_bounds(job, draft, data, fitted).bounds
     model = publish_version(job, draft, bounds, NOW)
     frame = small_frame(task, 50, seed=3)
     np.testing.assert_allclose(model.predict_frame(frame), fitted.predict(frame), rtol=1e-12)
@@ -53,7 +53,7 @@ def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task)
     assert {one.value for one in card.slices} == {"north", "east", "south"}
     assert card.bounds == bounds
     assert job.registry.aliases("small").challenger == 1
-    assert read_champion(job) is None
+    assert read_champion.fn(job) is None
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -70,8 +70,8 @@ def test_a_model_learns_something(tmp_path: Path, task: Task) -> None:
 
 def test_the_same_material_gives_the_same_model(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    material = make_training(job, small_frame())
-    first, again = (fit_model(job, material, PARAMS).estimator.to_bytes() for _ in range(2))
+    data = make_training(job, small_frame())
+    first, again = (fit.fn(job, data, PARAMS).estimator.to_bytes() for _ in range(2))
     assert first == again
 
 
@@ -79,28 +79,28 @@ def test_parameters_of_the_spec_are_held_fixed(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     raw = job.spec.model_dump()
     spec = ModelSpec.model_validate({**raw, "search": {**raw["search"], "params": {"num_leaves": 3}}})
-    fitted = fit_model(replace(job, spec=spec), make_training(job, small_frame()), PARAMS)
+    fitted = fit.fn(replace(job, spec=spec), make_training(job, small_frame()), PARAMS)
     assert fitted.params["num_leaves"] == 3
 
 
 def test_a_parameter_that_lightgbm_refuses_is_named(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     with pytest.raises(TrainingError, match=r"LightGBM cannot train with .*'num_leaves': 1"):
-        fit_model(job, make_training(job, small_frame()), {"num_leaves": 1})
+        fit.fn(job, make_training(job, small_frame()), {"num_leaves": 1})
 
 
 def test_too_few_rows_to_stop_by_take_a_fixed_number_of_rounds(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    fitted = fit_model(job, make_training(job, small_frame(rows=120)), PARAMS)
+    fitted = fit.fn(job, make_training(job, small_frame(rows=120)), PARAMS)
     assert (fitted.rounds, fitted.curve) == (job.spec.search.max_rounds, ())
 
 
 def test_weights_matter(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    material = make_training(job, small_frame())
-    weights = np.linspace(0, 2, len(material.table))
-    weighted = replace(material, table=replace(material.table, weights=weights))
-    plain, changed = (fit_model(job, one, PARAMS).estimator.to_bytes() for one in (material, weighted))
+    data = make_training(job, small_frame())
+    weights = np.linspace(0, 2, len(data.table))
+    weighted = replace(data, table=replace(data.table, weights=weights))
+    plain, changed = (fit.fn(job, one, PARAMS).estimator.to_bytes() for one in (data, weighted))
     assert plain != changed
 
 
@@ -126,11 +126,11 @@ def test_calibration_rows_hold_as_many_predictions_each() -> None:
 
 def test_rows_of_an_unknown_class_are_left_out_of_the_evaluation(tmp_path: Path) -> None:
     job = make_job(tmp_path, "multiclass")
-    fitted = fit_model(job, make_training(job, small_frame("multiclass")), PARAMS)
+    fitted = fit.fn(job, make_training(job, small_frame("multiclass")), PARAMS)
     test = small_frame("multiclass", 60, seed=5).with_columns(
         outcome=pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("new")).otherwise("outcome")
     )
-    assert evaluate_model(job, fitted, test).metrics.rows == 50
+    assert evaluate.fn(job, fitted, test).metrics.rows == 50
 
 
 class TestBounds:
@@ -138,8 +138,8 @@ class TestBounds:
 
     def test_an_ordinary_window_lies_within_them(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
-        material, fitted, _, draft = trained(job)
-        bounds = calibrate_bounds(job, draft, material, fitted).bounds
+        data, fitted, _, draft = trained(job)
+        bounds = calibrate_bounds(job, draft, data, fitted).bounds
         assert bounds.drift is not None
         assert bounds.loss is not None
         assert bounds.auc is not None
@@ -149,37 +149,33 @@ class TestBounds:
 
     def test_they_are_the_same_each_time(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
-        material, fitted, _, draft = trained(job)
-        assert calibrate_bounds(job, draft, material, fitted) == calibrate_bounds(job, draft, material, fitted)
+        data, fitted, _, draft = trained(job)
+        assert calibrate_bounds(job, draft, data, fitted) == calibrate_bounds(job, draft, data, fitted)
 
     @pytest.mark.parametrize("hours", [24 * 13, 24 * 20])
     def test_fewer_than_three_windows_give_none(self, tmp_path: Path, hours: int) -> None:
         job = make_job(tmp_path)
-        material = make_training(job, small_frame(rows=hours))
-        fitted = fit_model(job, material, PARAMS)
-        draft = assemble_model(
-            job, material, fitted, evaluate_model(job, fitted, small_frame(rows=50)), Cause(kind="initial"), None
-        )
-        assert calibrate_bounds(job, draft, material, fitted) == Calibration(bounds=Bounds(), blocks=hours // (7 * 24))
+        data = make_training(job, small_frame(rows=hours))
+        fitted = fit.fn(job, data, PARAMS)
+        draft = assemble.fn(job, data, fitted, evaluate.fn(job, fitted, small_frame(rows=50)), Cause(kind="initial"), None)
+        assert calibrate_bounds(job, draft, data, fitted) == Calibration(bounds=Bounds(), blocks=hours // (7 * 24))
 
     @pytest.mark.parametrize("hours", [24 * 21, 24 * 20 + 9])
     def test_three_weeks_of_hourly_rows_are_three_windows(self, tmp_path: Path, hours: int) -> None:
         job = make_job(tmp_path)
-        material = make_training(job, small_frame(rows=hours))
-        fitted = fit_model(job, material, PARAMS)
-        evaluation = evaluate_model(job, fitted, small_frame(rows=50))
-        found = calibrate_bounds(
-            job, assemble_model(job, material, fitted, evaluation, Cause(kind="initial"), None), material, fitted
-        )
+        data = make_training(job, small_frame(rows=hours))
+        fitted = fit.fn(job, data, PARAMS)
+        evaluation = evaluate.fn(job, fitted, small_frame(rows=50))
+        found = calibrate_bounds(job, assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None), data, fitted)
         assert found.blocks == 3
         assert None not in found.bounds.model_dump().values()
 
     def test_windows_that_the_monitor_would_not_judge_do_not_count(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
-        material, fitted, _, draft = trained(job)
+        data, fitted, _, draft = trained(job)
         raw = job.spec.model_dump()
         spec = ModelSpec.model_validate({**raw, "window": {**raw["window"], "min_rows": 500}})
-        assert calibrate_bounds(replace(job, spec=spec), draft, material, fitted) == Calibration(bounds=Bounds(), blocks=0)
+        assert calibrate_bounds(replace(job, spec=spec), draft, data, fitted) == Calibration(bounds=Bounds(), blocks=0)
 
 
 def test_a_commit_is_known_inside_a_repository_only(tmp_path: Path) -> None:
@@ -190,8 +186,8 @@ def test_a_commit_is_known_inside_a_repository_only(tmp_path: Path) -> None:
 
 def test_a_late_window_is_no_longer_than_the_rows(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    material, *_ = trained(job)
-    assert material.until - material.since == timedelta(hours=ROWS - 7 * 24 - 1)
+    data, *_ = trained(job)
+    assert data.until - data.since == timedelta(hours=ROWS - 7 * 24 - 1)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from perennial.learners.declarations import LEARNERS
 from perennial.spec import ModelSpec, Task
 from tasks.job import Job
-from tasks.training.training_data import Material
-from tasks.training.tune import as_loss, keep_or_tune, search_params
+from tasks.training.training_data import TrainingData
+from tasks.training.tune import as_loss, keep_or_tune, tune
 from tests.support.models import TASKS, small_frame, small_model, small_spec
 from tests.tasks.making import make_job, make_training
 
@@ -22,20 +22,20 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.fixture
-def material(job: Job) -> Material:
+def data(job: Job) -> TrainingData:
     return make_training(job, small_frame(rows=400))
 
 
-def test_the_same_seed_gives_the_same_trials_and_another_seed_others(job: Job, material: Material) -> None:
-    first, again = (search_params(job, material, TRIALS) for _ in range(2))
+def test_the_same_seed_gives_the_same_trials_and_another_seed_others(job: Job, data: TrainingData) -> None:
+    first, again = (tune.fn(job, data, TRIALS) for _ in range(2))
     assert first == again
     raw = job.spec.model_dump()
     other = ModelSpec.model_validate({**raw, "search": {**raw["search"], "seed": 1}})
-    assert search_params(Job(job.path, other, job.settings, job.now), material, TRIALS) != first
+    assert tune.fn(Job(job.path, other, job.settings, job.now), data, TRIALS) != first
 
 
-def test_every_trial_is_told_and_the_best_is_chosen(job: Job, material: Material) -> None:
-    tuned = search_params(job, material, TRIALS)
+def test_every_trial_is_told_and_the_best_is_chosen(job: Job, data: TrainingData) -> None:
+    tuned = tune.fn(job, data, TRIALS)
     assert [trial.number for trial in tuned.trials] == list(range(TRIALS))
     assert tuned.loss == min(trial.loss for trial in tuned.trials)
     assert tuned.params in [trial.params for trial in tuned.trials if trial.loss == tuned.loss]
@@ -47,27 +47,27 @@ def test_every_trial_is_told_and_the_best_is_chosen(job: Job, material: Material
             assert isinstance(trial.params[name], int if span.integer else float)
 
 
-def test_a_search_can_begin_at_known_parameters(job: Job, material: Material) -> None:
-    known = search_params(job, material, 1).trials[0].params
-    assert search_params(job, material, 2, known).trials[0].params == pytest.approx(known)
+def test_a_search_can_begin_at_known_parameters(job: Job, data: TrainingData) -> None:
+    known = tune.fn(job, data, 1).trials[0].params
+    assert tune.fn(job, data, 2, known).trials[0].params == pytest.approx(known)
     foreign = {**known, "num_leaves": 10_000}
-    assert len(search_params(job, material, 2, foreign).trials) == 2
+    assert len(tune.fn(job, data, 2, foreign).trials) == 2
 
 
-def test_a_space_that_changes_the_bins_is_searched_too(job: Job, material: Material) -> None:
+def test_a_space_that_changes_the_bins_is_searched_too(job: Job, data: TrainingData) -> None:
     raw = job.spec.model_dump()
     space = {"max_bin": {"low": 15, "high": 255, "integer": True}}
     spec = ModelSpec.model_validate({**raw, "search": {**raw["search"], "space": space}})
-    tuned = search_params(Job(job.path, spec, job.settings, job.now), material, 3)
+    tuned = tune.fn(Job(job.path, spec, job.settings, job.now), data, 3)
     assert len({trial.params["max_bin"] for trial in tuned.trials}) == 3
 
 
 def test_a_champion_of_another_learner_leaves_no_parameters_to_keep(
-    job: Job, material: Material, monkeypatch: pytest.MonkeyPatch
+    job: Job, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.training.tune.tune", search_params)  # without Prefect
-    assert keep_or_tune(job, material, small_model()).params == small_model().card.params
-    found = keep_or_tune(job, material, small_model(learner="linear"))
+    monkeypatch.setattr("tasks.training.tune.tune", tune.fn)  # without Prefect
+    assert keep_or_tune(job, data, small_model()).params == small_model().card.params
+    found = keep_or_tune(job, data, small_model(learner="linear"))
     assert len(found.trials) == job.spec.search.trials
     assert "num_leaves" in found.params
 
@@ -76,7 +76,7 @@ def test_a_champion_of_another_learner_leaves_no_parameters_to_keep(
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_is_searched(tmp_path: Path, task: Task, learner: str) -> None:
     job = replace(make_job(tmp_path, task), spec=small_spec(task, learner))
-    tuned = search_params(job, make_training(job, small_frame(task, rows=400)), 2)
+    tuned = tune.fn(job, make_training(job, small_frame(task, rows=400)), 2)
     assert all(loss > 0 for trial in tuned.trials for loss in trial.folds)
 
 

@@ -1,4 +1,7 @@
-"""Announce: what became of a training, told to Prefect as an event; silence of the event server never undoes the training."""
+"""What became of a training, told to people: Prefect events and artifacts, and the W&B run.
+
+An event server that does not answer is a warning in the log and never undoes the training.
+"""
 
 import logging
 from datetime import UTC, datetime
@@ -11,8 +14,11 @@ from monitoring.events import Happening, RetrainRequest, event_key, send
 from perennial.errors import PrefectUnreachable
 from perennial.model import Model
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.task_defaults import step
+from tasks.reporting.artifacts import show_outcome
+from tasks.reporting.track import track
+from tasks.task_defaults import local_task
 
 OUTCOMES = {"promote": events.MODEL_PROMOTED, "hold": events.MODEL_HELD, "reject": events.MODEL_REJECTED}
 """The event of each decision of the gate."""
@@ -20,7 +26,7 @@ OUTCOMES = {"promote": events.MODEL_PROMOTED, "hold": events.MODEL_HELD, "reject
 logger = logging.getLogger(__name__)
 
 
-def retrain_happening(
+def retrain_event(
     event: str, model: str, run_id: str | None, request: RetrainRequest | None, now: datetime, **payload: JsonValue
 ) -> Happening:
     """Something that happened to a retraining, following the event that asked for it."""
@@ -32,7 +38,7 @@ def retrain_happening(
     )
 
 
-def outcome_happening(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> Happening:
+def gate_event(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> Happening:
     """What the gate decided about a version; the same version is decided about once."""
     card, event = challenger.card, OUTCOMES[verdict.decision]
     return Happening(
@@ -53,7 +59,7 @@ def outcome_happening(job: Job, challenger: Model, verdict: Verdict, now: dateti
     )
 
 
-def tell(happening: Happening) -> bool:
+def send_or_warn(happening: Happening) -> bool:
     """Send, or warn; returns whether it was confirmed."""
     try:
         send(happening)
@@ -63,19 +69,26 @@ def tell(happening: Happening) -> bool:
     return True
 
 
-@step("announce start")
+@local_task("announce start")
 def announce_start(job: Job, request: RetrainRequest | None) -> None:
     """A retraining begins."""
-    tell(retrain_happening(events.RETRAIN_STARTED, job.spec.name, job.run_id, request, datetime.now(UTC)))
+    send_or_warn(retrain_event(events.RETRAIN_STARTED, job.spec.name, job.run_id, request, datetime.now(UTC)))
 
 
-@step("announce decline")
+@local_task("announce decline")
 def announce_decline(job: Job, request: RetrainRequest | None, reason: str) -> None:
     """Nothing is trained, and why."""
-    tell(retrain_happening(events.RETRAIN_DECLINED, job.spec.name, job.run_id, request, datetime.now(UTC), reason=reason))
+    send_or_warn(retrain_event(events.RETRAIN_DECLINED, job.spec.name, job.run_id, request, datetime.now(UTC), reason=reason))
 
 
-@step("announce outcome")
+@local_task("announce outcome")
 def announce_outcome(job: Job, challenger: Model, verdict: Verdict) -> None:
     """The gate has decided."""
-    tell(outcome_happening(job, challenger, verdict, datetime.now(UTC)))
+    send_or_warn(gate_event(job, challenger, verdict, datetime.now(UTC)))
+
+
+def report_outcome(job: Job, challenger: Challenger, verdict: Verdict) -> None:
+    """Everything a person may want to know of a training that is over; called inside a flow run."""
+    announce_outcome(job, challenger.model, verdict)
+    show_outcome(job, challenger, verdict)
+    track(job, challenger, verdict)
