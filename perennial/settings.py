@@ -35,14 +35,10 @@ class Settings(FrozenModel):
     environment: str = Field("local", description="name of the environment, for Sentry and W&B")
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(8000, ge=0, le=65_535, description="port of the service; `perennial up` takes the next free one")
-    workers: int = Field(1, ge=1, le=256, description="inference workers of the service")
-    api_servers: int = Field(1, ge=1, le=256, description="HTTP processes of the service")
+    workers: int = Field(1, ge=1, le=256, description="worker processes of the service; each answers HTTP and holds the model")
     timeout: float = Field(30.0, gt=0, description="seconds after which a request is given up")
-    transport: Literal["fast", "stock"] = Field(
-        "fast", description="what carries requests to the workers: channels of ours, or LitServe's own queues"
-    )
     max_in_flight: int = Field(
-        1_024, ge=1, description="most requests in work at once, shared by the HTTP processes; beyond it 503 with `Retry-After`"
+        1_024, ge=1, description="most requests in flight at once, shared by the workers; beyond it 503 with `Retry-After`"
     )
     max_rows: int = Field(10_000, ge=1, description="most rows in one request")
     max_body_mb: float = Field(16.0, gt=0, description="largest request body in MB")

@@ -1,40 +1,41 @@
-"""The server: puts the parts together in each kind of process."""
+"""The service's main process: takes the port, starts the workers and supervises them. It answers no request itself."""
 
 import logging
 import os
 import signal
 import socket
-import sys
 import threading
-from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from perennial import __version__
 from perennial.api_keys import configured_keys
 from perennial.error_reporting import init_error_reporting
 from perennial.errors import SettingsError, StackError
 from perennial.logs import configure_logging
 from perennial.settings import Settings
-from perennial.spec import ModelSpec, load_spec
-from service.api import PerennialAPI
-from service.express import Express
-from service.frame import Frame, Link
-from service.guard import Guard, Rules
-from service.metrics import prepare_metrics
-from service.orphan import end_with_parent
-from service.routes import Front, add_routes
+from perennial.spec import load_spec
+from service.inference.litapi import PredictionAPI
+from service.metrics.multiprocess import prepare_metrics
+from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServicePlan
+from service.processes.litserve_server import PredictionServer
+from service.processes.supervisor import Heartbeat, SupervisedProcess, WorkerHandle, supervise
+
+if TYPE_CHECKING:
+    from service.worker import Worker
+
+HANG_GRACE = timedelta(seconds=5)
+"""Beyond the request timeout before a worker whose event loop stands still is killed."""
+
+STOP_GRACE = timedelta(seconds=1)
+"""Beyond the time that a worker's own end may take before it is killed."""
+
+BACKLOG = 2_048
+"""Connections that wait in the socket, such as those made before the first worker is up."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to serve; travels to the HTTP processes by pickle. `base` is the spec's directory, for user functions."""
-
-    settings: Settings
-    spec: ModelSpec
-    base: Path
-    store_url: str
 
 
 def serve(settings: Settings, spec_path: Path) -> int:
@@ -51,30 +52,16 @@ def serve(settings: Settings, spec_path: Path) -> int:
         _share_cores(settings.workers)
         _warn_when_open(settings)
         logger.info("%s on http://%s:%d, store %s", plan.spec.name, *listener.getsockname()[:2], plan.store_url)
-        return build_server(plan).run_processes(listener, _HttpProcess(plan), settings.api_servers, stop)
+        _run_workers(plan, listener, stop)
+    return 0
 
 
-def make_plan(settings: Settings, spec_path: Path) -> Plan:
+def make_plan(settings: Settings, spec_path: Path) -> ServicePlan:
     """Read the spec; raises SpecError, or SettingsError when no store is given or an API key is unusable."""
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: the service needs a store for its predictions; set it, or run `perennial up`")
-    configured_keys(settings)  # unusable ones are told here, before anything starts
-    return Plan(settings, load_spec(spec_path), spec_path.absolute().parent, settings.redis_url)
-
-
-def build_server(plan: Plan) -> Frame:
-    """LitServe's server with our API and routes; nothing is started."""
-    api = PerennialAPI(plan.settings, plan.spec, plan.base, plan.store_url)
-    frame = Frame(api, plan.settings)
-    fronts: list[Front] = []
-    frame.on_startup(lambda: fronts.append(Front(plan.settings, plan.spec, plan.store_url, frame.desk, frame.ending)))
-    frame.app.title, frame.app.version = f"Perennial: {plan.spec.name}", __version__
-    add_routes(frame.app, lambda: fronts[0])
-    rules = Rules(plan.settings)
-    frame.put_in_front(
-        lambda app: Guard(Express(app, lambda: fronts[0]), rules, lambda: fronts[0].metrics, plan.settings.timeout)
-    )
-    return frame
+    configured_keys(settings)  # an unusable key is told here, before anything starts
+    return ServicePlan(settings, load_spec(spec_path), spec_path.absolute().parent, settings.redis_url)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -84,8 +71,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        # Connections made before the first HTTP process is up wait here instead of being refused.
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise StackError(f"cannot listen on {host}:{port} ({error.strerror}): set PERENNIAL_PORT or PERENNIAL_HOST") from error
@@ -93,30 +79,41 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _run_workers(plan: ServicePlan, listener: socket.socket, stop: threading.Event) -> None:
+    settings = plan.settings
+    server = PredictionServer(PredictionAPI(partial(start_worker, plan)), settings.workers, serve_http)
+
+    def start(index: int, heartbeat: Heartbeat) -> BaseProcess:
+        return server.start_worker(index, WorkerHandle(listener, heartbeat))
+
+    hang = timedelta(seconds=settings.timeout) + HANG_GRACE
+    workers = [SupervisedProcess(f"worker {index}", partial(start, index), hang) for index in range(settings.workers)]
+    supervise(workers, stop, timedelta(seconds=settings.lame_duck) + DRAIN_TIMEOUT + FLUSH_TIMEOUT + STOP_GRACE)
+
+
+def start_worker(plan: ServicePlan) -> "Worker":
+    """In a worker's process, called by LitServe. Imported there: the main process does without polars and estimators."""
+    from service import worker
+
+    return worker.start_worker(plan)
+
+
+def serve_http(api: PredictionAPI, handle: WorkerHandle) -> None:
+    """In a worker's process, after `start_worker`."""
+    from service import worker
+
+    worker.serve_http(api, handle)
+
+
 def _warn_when_open(settings: Settings) -> None:
-    """Whoever reaches an address beyond loopback may ask, and may tell labels that train the next model."""
+    """A client that reaches an address beyond loopback may predict, and may tell labels that train the next model."""
     local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
     if not local and not (settings.api_keys or settings.api_keys_file):
         logger.warning(
-            "listening on %s without an API key: whoever reaches it may predict and tell labels; set PERENNIAL_API_KEYS",
+            "listening on %s without an API key: every client that reaches it may predict and tell labels; "
+            "set PERENNIAL_API_KEYS",
             settings.host,
         )
-
-
-class _HttpProcess:
-    """The entry of an HTTP process; a class, because it travels there by pickle."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def __call__(self, link: Link) -> None:
-        # Until uvicorn listens for signals itself; the main process decides when the others end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        configure_logging(self._plan.settings, f"http-{link.index}")
-        init_error_reporting(self._plan.settings, "service", model=self._plan.spec.name)
-        end_with_parent()
-        build_server(self._plan).serve_http(link)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -18,14 +18,13 @@ from benchmarks.serve.hosting import hosted
 from benchmarks.serve.load import find_wrk
 from benchmarks.serve.machine import facts
 from benchmarks.serve.rounds import Plan, run
-from benchmarks.serve.servers import QUICK, SERVERS, Ground, Server, commands_of, named
+from benchmarks.serve.servers import QUICK, SERVERS, Ground, Server, baseline, commands_of, named
 from benchmarks.serve.soak import soak
 from benchmarks.serve.subject import make_subject
 from benchmarks.serve.table import render
 from tests.support.store import valkey
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-TITLES = {server.name: server.title for server in SERVERS}
 
 
 def main() -> int:
@@ -50,6 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5, help="seconds of each load (default: 5)")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--servers", nargs="+", choices=names, help="only these")
+    parser.add_argument("--baseline", type=Path, metavar="CHECKOUT", help="also the service of another checkout that has a .venv")
     parser.add_argument("--no-bulk", action="store_true", help="only requests of one row")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: steady load on perennial, its memory watched")
     return parser.parse_args()
@@ -74,7 +74,7 @@ def _measure(given: argparse.Namespace) -> None:
 def _compare(plan: Plan, ground: Ground) -> None:
     rounds, machine = run(plan, ground), facts(plan.seconds)
     _write("serve.json", {**document(rounds, machine), "aims": [verdict.record() for verdict in judge(rounds)]})
-    sys.stdout.write(render(rounds, TITLES, machine))
+    sys.stdout.write(render(rounds, {server.name: server.title for server in plan.servers}, machine))
 
 
 def _soak(ground: Ground, minutes: float) -> None:
@@ -92,9 +92,9 @@ def _write(name: str, results: Mapping[str, object]) -> None:
 def _chosen(given: argparse.Namespace) -> Sequence[Server]:
     if given.soak:
         return [named(OURS)]
-    if given.servers:
-        return [named(name) for name in given.servers]
-    return [named(name) for name in QUICK] if given.quick else SERVERS
+    names = given.servers or (QUICK if given.quick else [server.name for server in SERVERS])
+    others = [baseline(given.baseline.absolute(), processes) for processes in (1, 2)] if given.baseline else []
+    return [*(named(name) for name in names), *others]
 
 
 def _forget_own_settings() -> None:

@@ -1,6 +1,5 @@
 """Request bodies in the form each server wants, and the scores in what it answers."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import orjson
-import polars as pl
 
 from benchmarks.serve.load import Bodies
 from benchmarks.serve.subject import Subject
 
-JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
+JSON = "application/json"
 
 DISTINCT = 20_000
 """Rows in all bodies of one size together, so that answers cannot come from a cache of a few rows."""
@@ -56,13 +54,6 @@ def _tensor(subject: Subject, start: int, rows: int) -> bytes:
     return orjson.dumps({"inputs": [{"name": "rows", "shape": list(matrix.shape), "datatype": "FP64", "data": flat}]})
 
 
-def _arrow(subject: Subject, start: int, rows: int) -> bytes:
-    # Plain Arrow strings, as any client's library writes them; `string_view` is read by fewer.
-    buffer = io.BytesIO()
-    subject.rows.slice(start, rows).write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
-    return buffer.getvalue()
-
-
 def _from_predictions(answer: bytes) -> Sequence[float]:
     predictions: list[float | Mapping[str, Any]] = orjson.loads(answer)["predictions"]
     return [float(one["score"]) if isinstance(one, Mapping) else float(one) for one in predictions]
@@ -70,11 +61,6 @@ def _from_predictions(answer: bytes) -> Sequence[float]:
 
 def _from_tensor(answer: bytes) -> Sequence[float]:
     scores: list[float] = orjson.loads(answer)["outputs"][0]["data"]
-    return scores
-
-
-def _from_arrow(answer: bytes) -> Sequence[float]:
-    scores: list[float] = pl.read_ipc_stream(io.BytesIO(answer))["score"].to_list()
     return scores
 
 
@@ -88,5 +74,4 @@ FORMS = {
     "instances": Form(JSON, _instances, _from_predictions),
     "inputs": Form(JSON, _inputs, _from_predictions),
     "tensor": Form(JSON, _tensor, _from_tensor),
-    "arrow": Form(ARROW, _arrow, _from_arrow),
 }

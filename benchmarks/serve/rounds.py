@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import redis
 
-from benchmarks.serve.aims import ARROW, OURS
+from benchmarks.serve.aims import OURS
 from benchmarks.serve.bodies import make_bodies
 from benchmarks.serve.errors import BenchError
 from benchmarks.serve.figures import Measured, Round
 from benchmarks.serve.hosting import Hosted, hosted
 from benchmarks.serve.load import Bodies, Report, post
 from benchmarks.serve.logged import drop_logged, take_logged
-from benchmarks.serve.servers import BULK, Ground, Server
+from benchmarks.serve.servers import Ground, Server
 from benchmarks.serve.usage import busy_seconds, cpu_seconds, idle_percent, settle
 
 CONNECTIONS = (1, 16, 64)
@@ -53,7 +53,7 @@ def _round(plan: Plan, ground: Ground, store: redis.Redis, number: int) -> Round
             if server.name == OURS:
                 found.idle[server.name] = asker.idle()
             found.single[server.name] = asker.single()
-            if plan.with_bulk and server.name in BULK:
+            if plan.with_bulk and server.in_bulk:
                 found.bulk |= asker.bulk()
     return found
 
@@ -79,14 +79,9 @@ class _Asker:
         return {connections: self._measure(bodies, connections) for connections in CONNECTIONS}
 
     def bulk(self) -> dict[str, dict[int, Measured]]:
-        """Many rows a request, by server (and form) and rows."""
-        forms = {self._host.server.name: self._host.server.form}
-        if self._host.server.name == OURS:
-            forms[ARROW] = "arrow"
-        return {
-            name: {rows: self._measure(self._bodies(form, rows), BULK_CONNECTIONS) for rows in SIZES}
-            for name, form in forms.items()
-        }
+        """Many rows a request, by server and rows."""
+        server = self._host.server
+        return {server.name: {rows: self._measure(self._bodies(server.form, rows), BULK_CONNECTIONS) for rows in SIZES}}
 
     def _bodies(self, form: str, rows: int) -> Bodies:
         if not self._host.takes(form, rows):

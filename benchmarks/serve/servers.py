@@ -51,6 +51,11 @@ class Server:
     form: str = "instances"
     stream: str | None = None
 
+    @property
+    def in_bulk(self) -> bool:
+        """Whether it is also asked many rows at once."""
+        return self.name.partition("-")[0] in ("perennial", "baseline") or self.name in ("fastapi", "fastapi-tuned")
+
 
 def _ours(processes: int, module: str = "service") -> Callable[[Ground, Path, int], Start]:
     def start(ground: Ground, _bin: Path, port: int) -> Start:
@@ -59,12 +64,51 @@ def _ours(processes: int, module: str = "service") -> Callable[[Ground, Path, in
             "PERENNIAL_HOME": str(ground.subject.home),
             "PERENNIAL_PORT": str(port),
             "PERENNIAL_WORKERS": str(processes),
-            "PERENNIAL_API_SERVERS": str(processes),
             "PERENNIAL_LOG_LEVEL": "WARNING",
         }
         return Start((sys.executable, "-m", module, "--spec", str(ground.subject.spec)), environ, ROOT)
 
     return start
+
+
+def baseline(checkout: Path, processes: int) -> Server:
+    """The service of another checkout with an environment of its own, such as one of an earlier release.
+
+    It publishes its own model from the same rows, because what it reads may have another form.
+    """
+
+    def start(ground: Ground, _bin: Path, port: int) -> Start:
+        python, home = str(checkout / ".venv" / "bin" / "python"), ground.work / "baseline"
+        environ = {
+            "REDIS_URL": ground.store_url,
+            "PERENNIAL_HOME": str(home),
+            "PERENNIAL_PORT": str(port),
+            "PERENNIAL_WORKERS": str(processes),
+            "PERENNIAL_API_SERVERS": str(processes),
+            "PERENNIAL_LOG_LEVEL": "WARNING",
+        }
+        command = (python, "-m", "service", "--spec", str(home / f"{NAME}.toml"))
+        return Start(command, environ, checkout, (python, "-c", PUBLISH, str(home)))
+
+    return Server(
+        f"baseline-{processes}",
+        f"the service in {checkout.name}, {processes}",
+        None,
+        start,
+        processes,
+        stream=predictions_stream(NAME),
+    )
+
+
+PUBLISH = """
+import pathlib, sys
+home = pathlib.Path(sys.argv[1])
+if not home.exists():
+    from benchmarks.serve.subject import make_subject
+    home.mkdir()
+    make_subject(home)
+"""
+"""Run by the other checkout's interpreter before its service starts."""
 
 
 def _uvicorn(module: str, processes: int = 1) -> Callable[[Ground, Path, int], Start]:
@@ -122,9 +166,9 @@ def commands_of(server: Server) -> Path:
 
 
 SERVERS = (
-    Server("perennial", "**Perennial**, 2 workers + 2 HTTP, log on", None, _ours(2), 2, stream=predictions_stream(NAME)),
-    Server("perennial-1", "Perennial, 1 worker + 1 HTTP, log on", None, _ours(1), stream=predictions_stream(NAME)),
-    Server("perennial-nolog", "Perennial, 2 + 2, log off", None, _ours(2, "benchmarks.serve.silent"), 2),
+    Server("perennial", "**Perennial**, 2 workers, log on", None, _ours(2), 2, stream=predictions_stream(NAME)),
+    Server("perennial-1", "Perennial, 1 worker, log on", None, _ours(1), stream=predictions_stream(NAME)),
+    Server("perennial-nolog", "Perennial, 2 workers, log off", None, _ours(2, "benchmarks.serve.silent"), 2),
     Server("fastapi", "FastAPI, `booster.predict`, 1 process", "fastapi", _uvicorn("bare")),
     Server("fastapi-tuned", "FastAPI, orjson + single-row-fast, 2 processes", "fastapi", _uvicorn("tuned", 2), 2),
     Server("fastapi-tuned-1", "the same, 1 process", "fastapi", _uvicorn("tuned")),
@@ -135,8 +179,6 @@ SERVERS = (
     Server("mlserver", "MLServer", "mlserver", _mlserver, path="/v2/models/bench/infer", form="tensor"),
 )
 QUICK = ("perennial", "fastapi", "fastapi-tuned", "litserve")
-BULK = ("perennial", "fastapi", "fastapi-tuned")
-"""Servers that are also asked many rows at once."""
 
 
 def named(name: str) -> Server:

@@ -1,33 +1,28 @@
 """The service without its prediction log, to see what the log costs: `python -m benchmarks.serve.silent --spec <file>`.
 
-There is no setting for it, on purpose: nobody should run it. Takes the place of `python -m service` in every process.
+There is no setting for it, on purpose. Takes the place of `python -m service` in every process.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from perennial.settings import load_settings
 from service import server
-from service.api import PerennialAPI
+from service.plan import ServicePlan
 
-PARTS = ("_batch_of_rows", "_batch_of_table")
-"""What `service.inference` does for the log alone, before it hands a batch over."""
+if TYPE_CHECKING:
+    from service.worker import Worker
 
 
-class SilentAPI(PerennialAPI):
-    """Makes no batches of predictions and hands none over."""
+def start_silent(plan: ServicePlan) -> "Worker":
+    """In a worker's process, before it starts: no batch is made and none handed over."""
+    from service import worker
+    from service.inference.predictor import Predictor
 
-    def setup(self, device: str) -> None:
-        """In the worker, before it starts."""
-        from service import inference  # polars and the learner's library are for workers only
-        from service.prediction_log import log
-
-        for name in PARTS:
-            getattr(inference, name)  # an error here says that the service has changed and this file has not
-            setattr(inference, name, _nothing)
-        log.PredictionLog.append = _nothing  # type: ignore[method-assign, assignment]
-        super().setup(device)
+    Predictor._record = _nothing  # type: ignore[method-assign, assignment]
+    return worker.start_worker(plan)
 
 
 def _nothing(*_: object) -> None:
@@ -36,7 +31,7 @@ def _nothing(*_: object) -> None:
 
 def main() -> int:
     """Serve until a signal."""
-    server.PerennialAPI = SilentAPI  # type: ignore[attr-defined]
+    server.start_worker = start_silent  # type: ignore[attr-defined]
     return server.serve(load_settings(os.environ), Path(sys.argv[sys.argv.index("--spec") + 1]))
 
 

@@ -157,12 +157,12 @@ def _watching(host: Hosted, store: redis.Redis) -> Iterator[_Watch]:
 
 
 def _role(process: psutil.Process, top: int) -> str:
-    """What a process is; workers have LightGBM in their memory, HTTP processes have not."""
+    """What a process is."""
     if process.pid == top:
         return "main"
     if "resource_tracker" in " ".join(process.cmdline()):
         return "resource tracker"
-    return "worker" if any("lightgbm" in one.path for one in process.memory_maps()) else "http"
+    return "worker"
 
 
 def _trend(looks: Sequence[_Look]) -> Trend:

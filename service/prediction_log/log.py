@@ -16,13 +16,13 @@ from typing import Literal
 from perennial.error_reporting import report
 from perennial.errors import PredictionsLost, StoreUnreachable
 from perennial.record import PredictionBatch, encode_prediction_batch
+from service.errors import unavailable
 from service.prediction_log.buffer import Backlog, Entry
 from service.prediction_log.disk_queue import Spool
 from service.prediction_log.progress_file import open_ledger
 from service.prediction_log.publisher import Ferry
 from service.prediction_log.recovery import Estate, find_estates
 from service.prediction_log.redis_client import connect
-from service.refusal import unavailable
 
 CAPACITY = 64 * 1024 * 1024
 """Bytes that wait in memory: seconds of the largest requests, while the disk is slow or full."""
@@ -120,8 +120,13 @@ class PredictionLog:
         self._writer.start()
         self._keeper.start()
 
-    def append(self, batch: PredictionBatch) -> None:
-        """Hand over a batch; waits at most PATIENCE for room. Raises Refused (503) when there is none and the policy is fail."""
+    @property
+    def has_room(self) -> bool:
+        """Whether `append` would return at once."""
+        return self._backlog.size()[1] < CAPACITY // 2
+
+    def append(self, batch: PredictionBatch, _size: int = 0) -> None:
+        """Hand over a batch; waits at most PATIENCE for room. Raises ServiceError (503) when there is none."""
         if self._closing.is_set():
             raise unavailable("ending", "the service is ending; ask another one, or try again")
         rows = len(batch.ids)

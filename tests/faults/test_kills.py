@@ -12,13 +12,13 @@ from tests.faults.victims import kill, long_after, wait_for_another
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
 
-VICTIMS = ("monitor", "store", "prefect", "worker", "service-small", "HTTP process")
+VICTIMS = ("monitor", "store", "prefect", "worker", "service-small")
 """Each has a week of its own to die in."""
 
-ANSWERING = ("service-small", "HTTP process")
-"""Without these a request fails and the client asks again; without the others every request is answered."""
+ANSWERING = ("service-small",)
+"""Without it a request fails and the client asks again; without the others every request is answered."""
 
-WORKER = "inference worker"
+WORKER = "service worker"
 TURN = OPENING + (len(VICTIMS) + 1) * WEEK
 
 
@@ -49,7 +49,7 @@ def test_the_monitor_came_back_by_the_automation_and_not_by_the_schedule(loop: S
     assert second.automated
 
 
-def test_an_inference_worker_killed_between_two_requests_is_replaced(loop: Stage, life: Replay) -> None:
+def test_a_service_worker_killed_between_two_requests_is_replaced(loop: Stage, life: Replay) -> None:
     """Between two, because what it has answered and not yet told the store dies with it: see `service/log.py`."""
     loop.archived()
     died = kill(loop, WORKER)

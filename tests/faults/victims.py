@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 PARTS = ("store", "prefect", "worker", "service-small")
 """What the supervisor starts again."""
 
-CHILDREN = {"inference worker": r"worker (\d+) answers", "HTTP process": r"Started server process \[(\d+)\]"}
+CHILDREN = {"service worker": r"worker (\d+) answers"}
 """What the service's main process starts again, by the line in which each says its number."""
 
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"

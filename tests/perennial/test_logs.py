@@ -25,7 +25,7 @@ def ours(root: logging.Logger) -> list[logging.Handler]:
 
 def test_a_line_says_when_how_bad_which_part_and_where(capsys: pytest.CaptureFixture[str]):
     configure_logging(Settings(), "service")
-    logging.getLogger("service.champion").warning("version %d is live", 3)
+    logging.getLogger("service.inference.model_watcher").warning("version %d is live", 3)
     line = capsys.readouterr().err
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ WARNING service service\.champion: version 3 is live\n", line)
 

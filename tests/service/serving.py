@@ -49,7 +49,7 @@ class Serving:
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def versions(self) -> list[float]:
-        """The version each inference worker answers with."""
+        """The version each worker answers with."""
         families = text_string_to_metric_families(self.client.get("/metrics").text)
         return [sample.value for family in families for sample in family.samples if sample.name == "perennial_model_version"]
 
@@ -65,16 +65,9 @@ class Serving:
         return [decode_label_batch(from_entry(fields)) for _, fields in entries]
 
     def worker(self) -> psutil.Process:
-        """The first inference worker, by what it says in the log."""
-        return self._first(r"worker (\d+) answers")
-
-    def http(self) -> psutil.Process:
-        """The first HTTP process, by what it says in the log."""
-        return self._first(r"Started server process \[(\d+)\]")
-
-    def _first(self, pattern: str) -> psutil.Process:
-        found = re.search(pattern, self.log.read_text())
-        assert found, f"no line of the log matches {pattern}"
+        """The first worker, by what it says in the log."""
+        found = re.search(r"worker (\d+) answers", self.log.read_text())
+        assert found, "no worker has said that it answers"
         return psutil.Process(int(found[1]))
 
     def processes(self) -> list[psutil.Process]:

@@ -1,8 +1,10 @@
 """Metrics are right across processes: what clients count themselves is what is shown, to the last request."""
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.bodies import ARROW
-from tests.service.conftest import TRANSPORTS
 from tests.service.serving import Serving, registry_of, rows, serving
-from tests.service.test_malformed import TABLE
 from tests.support import models
 from tests.support.waiting import wait_until
 
@@ -21,13 +20,12 @@ CLIENTS, ROUNDS = 4, 12
 UNKNOWN, NULL = {"amount": 1.0, "shop": "mars"}, {"amount": None, "shop": None}
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
-    """Two workers and two HTTP processes that nobody else asks anything."""
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
+    """Two workers that no other test asks anything."""
     home = tmp_path_factory.mktemp("metrics")
     models.publish_small(registry_of(home), models.small_model())
-    processes = {"perennial_workers": 2, "perennial_api_servers": 2, "perennial_transport": request.param}
-    with serving(home, store_url, **processes, perennial_max_body_mb=0.1) as running:
+    with serving(home, store_url, perennial_workers=2, perennial_max_body_mb=0.1) as running:
         wait_until(lambda: running.versions() == [1, 1], 30, "both workers to answer")
         yield running
 
@@ -67,7 +65,6 @@ class Client:
         self._predict([UNKNOWN], unknown=1)
         self._predict([NULL] * 100, amount=100, shop=100)
         self._predict(rows(1, start))
-        self._count("/predict", self._http.post("/predict", content=TABLE, headers={"content-type": ARROW}), rows=2)
         self._count("/predict", self._http.post("/predict", json={"instances": [{"amount": "x"}]}))
         self._count("/predict", self._http.post("/predict", content=b"x" * 150_000))
         self._count("/explain", self._http.post("/explain", json={"instances": rows(2)}))
@@ -113,26 +110,28 @@ def test_what_clients_count_is_what_is_shown(service: Serving) -> None:
     assert Counted(service)("perennial_log_written_total") == counted["rows"]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_what_is_in_work_is_shown_and_bounded(tmp_path: Path, store_url: str, transport: str) -> None:
-    """With the worker held, what comes beyond the bound is refused at once instead of waiting."""
+def test_what_is_in_flight_is_shown_and_bounded(tmp_path: Path, store_url: str) -> None:
+    """While requests wait for the rest of their bodies, what comes beyond the bound is refused at once."""
     models.publish_small(registry_of(tmp_path), models.small_model())
-    with (
-        serving(tmp_path, store_url, perennial_max_in_flight=4, perennial_transport=transport) as service,
-        ThreadPoolExecutor(10) as pool,
-    ):
-        worker = service.worker()
-        worker.suspend()
-        try:
-            asked = [pool.submit(_status, service.url) for _ in range(10)]
-            wait_until(lambda: sum(one.done() for one in asked) == 6, 20, "those beyond the bound to be refused")
-            assert service.metric("perennial_in_flight") == 4 + 1
-            assert service.client.get("/health").status_code == 200
-            assert {one.result() for one in asked if one.done()} == {(503, "1")}
-        finally:
-            worker.resume()
-        assert sorted(one.result() for one in asked) == [(200, "")] * 4 + [(503, "1")] * 6
+    with serving(tmp_path, store_url, perennial_max_in_flight=4) as service, ExitStack() as held:
+        slow = [held.enter_context(unfinished(service.url)) for _ in range(4)]
+        wait_until(lambda: service.metric("perennial_in_flight") == 4 + 1, 20, "four requests to be in flight")
+        assert {_status(service.url) for _ in range(6)} == {(503, "1")}
+        assert service.client.get("/health").status_code == 200
+        for client in slow:
+            client.sendall(b"}")
+        assert [client.recv(4096).split(b" ")[1] for client in slow] == [b"422"] * 4
+        assert _status(service.url) == (200, "")
         assert service.metric("perennial_requests_total", route="/predict", code="503") == 6
+
+
+@contextmanager
+def unfinished(url: str) -> Iterator[socket.socket]:
+    """A request whose body lacks its last byte."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{")
+        yield client
 
 
 def _status(url: str) -> tuple[int, str]:

@@ -11,10 +11,11 @@ import pytest
 
 from perennial.errors import SettingsError
 from perennial.settings import Settings, load_settings
-from service.guard import Rules
 from service.server import _warn_when_open
+from service.web.admission import AccessPolicy
+from service.web.in_flight import InFlight
 from tests.service.serving import Serving, registry_of, rows, serving
-from tests.service.test_contract import error_of
+from tests.service.test_http_contract import error_of
 from tests.service.test_lifecycle import run
 from tests.support import models
 from tests.support.waiting import wait_until
@@ -51,7 +52,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterato
     keys.write_text(f"{OLD}  # of the test\n")
     access = {"perennial_metrics_access": "open", "perennial_docs_access": "closed"}
     given = {"perennial_api_keys": f"{GIVEN},another-key-of-the-test", "perennial_api_keys_file": keys}
-    with serving(home, store_url, perennial_api_servers=2, perennial_timeout=TIMEOUT, **access, **given) as service:
+    with serving(home, store_url, perennial_timeout=TIMEOUT, **access, **given) as service:
         yield Guarded(service, keys)
 
 
@@ -159,11 +160,11 @@ def test_what_is_no_http_is_refused(guarded: Guarded) -> None:
 
 @pytest.mark.parametrize(("access", "status"), [("closed", 404), ("key", 401), ("open", None)])
 def test_a_page_is_for_everybody_for_keys_or_for_nobody(access: str, status: int | None) -> None:
-    rules = Rules(load_settings({"PERENNIAL_API_KEYS": GIVEN, "PERENNIAL_METRICS_ACCESS": access}))
+    policy = AccessPolicy(load_settings({"PERENNIAL_API_KEYS": GIVEN, "PERENNIAL_METRICS_ACCESS": access}))
     scope = {"path": "/metrics", "method": "GET", "headers": []}
-    refused = rules.refusal(scope, 0)
+    refused = policy.refusal(scope, InFlight(1))
     assert (refused and refused.status) == (401 if access == "closed" else status), "without a key nobody learns what is closed"
-    refused = rules.refusal({**scope, "headers": [(b"x-api-key", GIVEN.encode())]}, 0)
+    refused = policy.refusal({**scope, "headers": [(b"x-api-key", GIVEN.encode())]}, InFlight(1))
     assert (refused and refused.status) == (404 if access == "closed" else None)
 
 
@@ -185,7 +186,7 @@ def test_being_exposed_without_a_key_is_warned_of(environ: dict[str, str], warns
 def test_a_default_service_is_on_loopback() -> None:
     assert Settings().host == "127.0.0.1"
     with pytest.raises(SettingsError, match="unusable"):
-        Rules(load_settings({"PERENNIAL_API_KEYS": "short"}))
+        AccessPolicy(load_settings({"PERENNIAL_API_KEYS": "short"}))
 
 
 def test_a_start_with_an_unusable_key_is_one_line_without_the_key(tmp_path: Path, store_url: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tests.service.serving import Serving, registry_of, rows, serving
-from tests.service.test_contract import frame_of
+from tests.service.test_http_contract import frame_of
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
 from tests.support.waiting import wait_until
@@ -63,7 +63,7 @@ def _ask_once(client: httpx.Client, sent: list[dict[str, Any]], got: Traffic) ->
 def test_swaps_under_load_lose_no_request_and_mix_no_versions(tmp_path: Path, store_url: str) -> None:
     registry, sent = registry_of(tmp_path), [{key: row[key] for key in ("amount", "shop")} for row in rows(3)]
     models.publish_small(registry, models.small_model(seed=1))
-    with serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2, perennial_watch_interval=0.05) as service:
+    with serving(tmp_path, store_url, perennial_workers=2, perennial_watch_interval=0.05) as service:
         with traffic(service, sent) as got:
             wait_until(lambda: got.answers, 30, "an answer of version 1")
             for seed in range(2, SWAPS + 2):

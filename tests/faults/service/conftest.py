@@ -42,9 +42,9 @@ def own_store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def service(tmp_path: Path, own_store: Store) -> Iterator[Serving]:
-    """A service with two workers and two HTTP processes, which may be killed."""
+    """A service with two workers, which may be killed."""
     home = tmp_path / "home"
     models.publish_small(registry_of(home), models.small_model())
-    with serving(home, own_store.url, perennial_workers=2, perennial_api_servers=2, perennial_timeout=TIMEOUT) as running:
+    with serving(home, own_store.url, perennial_workers=2, perennial_timeout=TIMEOUT) as running:
         wait_until(lambda: running.versions() == [1, 1], 30, "both workers to answer")
         yield running

@@ -10,7 +10,7 @@ from perennial.model import Model
 from perennial.registry import CHAMPION, Registry
 from tests.faults.service.load import Answer, Load, asking, median
 from tests.service.serving import registry_of, rows, serving
-from tests.service.test_contract import frame_of
+from tests.service.test_http_contract import frame_of
 from tests.support import models
 from tests.support.waiting import wait_until
 
@@ -26,7 +26,7 @@ def test_a_hundred_swaps_under_load(tmp_path: Path, store_url: str, say: Callabl
     for seed in range(VERSIONS):
         models.publish_small(registry, models.small_model(seed=seed), promote=seed == 0)
     with (
-        serving(tmp_path, store_url, perennial_workers=2, perennial_api_servers=2) as service,
+        serving(tmp_path, store_url, perennial_workers=2) as service,
         asking(service.url, pool, PATIENCE, connections=8) as load,
     ):
         before = load.flow(3)

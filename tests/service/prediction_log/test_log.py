@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from perennial.record import PredictionBatch, decode_prediction_batch
+from service.errors import ServiceError, error_status
 from service.prediction_log.log import PredictionLog
 from service.prediction_log.streams import from_entry, predictions_stream
-from service.refusal import Refused, status_of
 from tests.support.processes import free_port
 from tests.support.store import valkey
 from tests.support.waiting import wait_until
@@ -179,9 +179,9 @@ def test_without_store_and_disk_the_policy_decides(tmp_path: Path) -> None:
                 wait_until(lambda log=log: log.state().keeper == "memory", 10, "the disk to be missed")
                 log.append(batch(1))
                 if policy == "fail":
-                    with pytest.raises(Refused, match="store and disk take nothing") as caught:
+                    with pytest.raises(ServiceError, match="store and disk take nothing") as caught:
                         log.append(batch(2))
-                    assert status_of(caught.value) == 503
+                    assert error_status(caught.value) == 503
                 else:
                     log.append(batch(2))
                 assert log.state().dropped == (1 if policy == "count" else 0)
@@ -198,5 +198,5 @@ def test_the_state_is_observed(store_url: str, store: redis.Redis, tmp_path: Pat
 def test_a_closed_log_takes_nothing(store_url: str, store: redis.Redis, tmp_path: Path) -> None:
     with writing(store_url, tmp_path) as log:
         log.close(3)
-        with pytest.raises(Refused, match="ending"):
+        with pytest.raises(ServiceError, match="ending"):
             log.append(batch(0))

@@ -1,0 +1,104 @@
+"""LitServe's API of this service. Every request passes `decode_request`, `predict` and `encode_response`, in this process.
+
+`handle_batch` is what the HTTP loop calls: all requests that wait go through the three steps together, and one that is
+wrong spoils none of the others. LitServe's own loops would call the same steps.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from litserve import LitAPI
+
+from perennial.error_reporting import report
+from perennial.errors import PerennialError
+from service.decoding.responses import explanation_body, prediction_body
+from service.errors import error_body, error_status, internal_error_body, is_internal
+
+if TYPE_CHECKING:
+    from service.inference.predictor import DecodedRequest, InferenceRequest, Prediction, Predictor
+
+logger = logging.getLogger(__name__)
+
+
+class InferenceResponse(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP status and a JSON body."""
+
+    status: int
+    body: bytes
+
+
+class HasPredictor(Protocol):
+    """What a worker process is to this API."""
+
+    @property
+    def predictor(self) -> "Predictor":
+        """Answers requests."""
+
+
+class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
+    """Travels to each worker process by pickle, so it holds nothing but `start` until LitServe calls `setup` there."""
+
+    def __init__(self, start: Callable[[], HasPredictor]) -> None:
+        super().__init__(max_batch_size=2)  # more than one: LitServe hands batches to `predict`
+        self._start = start
+        self.worker: HasPredictor | None = None
+
+    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe passes the device
+        """Start this process's worker; it comes up without a champion too."""
+        self.worker = self._start()
+
+    def decode_request(self, request: "InferenceRequest") -> "DecodedRequest":
+        """A body to checked rows, with the version that will answer them; raises RequestError or ServiceError."""
+        return self._predictor.decode(request, datetime.now(UTC))
+
+    def predict(self, x: "Sequence[DecodedRequest]") -> "Sequence[Prediction]":
+        """Checked rows to scores, logged."""
+        explained = {place: self._predictor.explain(one) for place, one in enumerate(x) if one.operation == "explain"}
+        asked = [one for one in x if one.operation == "predict"]
+        predicted = iter(self._predictor.predict(asked, datetime.now(UTC)) if asked else ())
+        return [explained[place] if place in explained else next(predicted) for place in range(len(x))]
+
+    def encode_response(self, output: "Prediction") -> bytes:
+        """Scores to the body of a response."""
+        model, ids = output.request.model.model, output.request.rows.ids
+        if output.contributions is None:
+            return prediction_body(model, ids, output.scores)
+        return explanation_body(model, ids, output.scores, output.contributions)
+
+    def handle_batch(self, requests: "Sequence[InferenceRequest]") -> Sequence[InferenceResponse]:
+        """Responses in the order of the requests; never raises."""
+        responses: list[Any] = [None] * len(requests)
+        decoded: list[tuple[int, DecodedRequest]] = []
+        for place, request in enumerate(requests):
+            try:
+                decoded.append((place, self.decode_request(request)))
+            except Exception as error:  # noqa: BLE001 - the outermost place that knows which request failed
+                responses[place] = _error_response(error)
+        for place, response in zip((place for place, _ in decoded), self._answer([one for _, one in decoded]), strict=True):
+            responses[place] = response
+        return responses
+
+    def _answer(self, decoded: "Sequence[DecodedRequest]") -> list[InferenceResponse]:
+        try:
+            return [InferenceResponse(200, self.encode_response(one)) for one in self.predict(decoded)] if decoded else []
+        except Exception as error:  # noqa: BLE001
+            return [_error_response(error)] * len(decoded)
+
+    @property
+    def _predictor(self) -> "Predictor":
+        assert self.worker is not None, "LitServe calls setup first"
+        return self.worker.predictor
+
+
+def _error_response(error: Exception) -> InferenceResponse:
+    """What a client is told of an error; one of the service's own is logged and reported here, where it is known."""
+    if isinstance(error, PerennialError) and not is_internal(error):
+        return InferenceResponse(error_status(error), error_body(error))
+    logger.error("a request failed in the worker", exc_info=error)
+    report(error, group=("service", "worker"))
+    if isinstance(error, PerennialError):
+        return InferenceResponse(error_status(error), error_body(error))
+    return InferenceResponse(500, internal_error_body())

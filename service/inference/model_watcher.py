@@ -1,0 +1,170 @@
+"""The model watcher: a thread of every worker reads the registry's aliases, loads the version they name and swaps it in.
+
+Loading, checking, compiling and warming up happen in that thread; the swap is one assignment. A version that cannot be
+served is refused, reported and tried again later, and the one before it answers on. The version before stays in memory,
+and so does the challenger where that is wanted: a swap to either needs no loading.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from perennial.error_reporting import report, tag
+from perennial.model_loading import load_model
+from perennial.registry import CHALLENGER, CHAMPION, Registry
+from service.inference.compiled_model import CompiledModel
+
+FIRST_RETRY = timedelta(seconds=1)
+LAST_RETRY = timedelta(seconds=60)
+"""Wait before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt."""
+
+STOP_TIMEOUT = timedelta(seconds=5)
+"""How long the thread is waited for when the worker ends."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A version in memory, and since when."""
+
+    compiled: CompiledModel
+    since: datetime
+
+    @property
+    def version(self) -> int:
+        """The version in the registry."""
+        return self.compiled.card.version
+
+
+@dataclass(frozen=True, slots=True)
+class _RefusedVersion:
+    version: int
+    pause: timedelta
+    again: float
+    """Monotonic time of the next try."""
+
+
+class ModelWatcher:
+    """Keeps `live` at the registry's champion; `live` is read by the request path, and only `check` assigns it.
+
+    With `with_challenger`, `challenger` follows the alias of that name in the same way; it answers no request.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        name: str,
+        base: Path,
+        *,
+        on_swap: Callable[[LoadedModel], None],
+        on_refuse: Callable[[], None],
+        with_challenger: bool = False,
+    ) -> None:
+        self._registry = registry
+        self._name = name
+        self._base = base
+        self._on_swap = on_swap
+        self._on_refuse = on_refuse
+        self._with_challenger = with_challenger
+        self._refused: dict[str, _RefusedVersion] = {}
+        self._away = False
+        self._previous: LoadedModel | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.live: LoadedModel | None = None
+        self.challenger: LoadedModel | None = None
+
+    def start(self, interval: float) -> None:
+        """Look once, so that the first request finds a model, then every `interval` seconds."""
+        self.check()
+        self._thread = threading.Thread(target=self._run, args=(interval,), name="champion-watcher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking; the live model stays."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(STOP_TIMEOUT.total_seconds())
+
+    def check(self) -> None:
+        """One look at the aliases; never raises."""
+        try:
+            aliases = self._registry.aliases(self._name)
+            self._away = False
+        except Exception as error:  # noqa: BLE001 - any storage backend, any failure: the live model answers on
+            self._lost_sight(error)
+            return
+        self._follow_champion(aliases.champion)
+        if self._with_challenger:
+            self._follow_challenger(aliases.challenger)
+
+    def _run(self, interval: float) -> None:
+        while not self._stop.wait(interval):
+            self.check()
+
+    def _follow_champion(self, wanted: int | None) -> None:
+        if wanted is None or wanted == _version(self.live) or (live := self._get(CHAMPION, wanted)) is None:
+            return
+        if self.live is not None:
+            self._previous = self.live
+        self.live = live
+        tag(version=wanted)
+        logger.info("version %d of %s answers now", wanted, self._name)
+        self._on_swap(live)
+
+    def _follow_challenger(self, wanted: int | None) -> None:
+        if wanted == _version(self.challenger):
+            return
+        # The one before is let go first: three models in memory are enough.
+        self.challenger = None
+        if wanted is not None and (challenger := self._get(CHALLENGER, wanted)) is not None:
+            self.challenger = challenger
+            logger.info("version %d of %s is loaded as challenger", wanted, self._name)
+
+    def _get(self, alias: str, version: int) -> LoadedModel | None:
+        """The version, from memory or loaded; None when it is refused."""
+        if not self._may_try(alias, version):
+            return None
+        try:
+            compiled = self._in_memory(version) or CompiledModel(load_model(self._registry, self._name, version, self._base))
+        except Exception as error:  # noqa: BLE001 - a version is refused whatever is wrong with it
+            self._refuse(alias, version, error)
+            return None
+        self._refused.pop(alias, None)
+        return LoadedModel(compiled, datetime.now(UTC))
+
+    def _refuse(self, alias: str, version: int, error: Exception) -> None:
+        before = self._refused.get(alias)
+        again = before is not None and before.version == version
+        pause = min(2 * before.pause, LAST_RETRY) if before and again else FIRST_RETRY
+        self._refused[alias] = _RefusedVersion(version, pause, time.monotonic() + pause.total_seconds())
+        if not again:
+            logger.error("version %d of %s is refused as %s, %s: %s", version, self._name, alias, self._remains(), error)
+            report(error, group=("service", "version-refused", self._name), refused_version=version)
+            self._on_refuse()
+
+    def _may_try(self, alias: str, version: int) -> bool:
+        refused = self._refused.get(alias)
+        return refused is None or refused.version != version or time.monotonic() >= refused.again
+
+    def _in_memory(self, version: int) -> CompiledModel | None:
+        held = (self.live, self._previous, self.challenger)
+        return next((loaded.compiled for loaded in held if loaded is not None and loaded.version == version), None)
+
+    def _remains(self) -> str:
+        return f"version {self.live.version} answers on" if self.live else "there is no other"
+
+    def _lost_sight(self, error: Exception) -> None:
+        if not self._away:  # once per absence, not once per look
+            logger.warning("the registry at %s cannot be read, %s: %s", self._registry.url, self._remains(), error)
+            report(error, group=("service", "registry-unreachable", self._name))
+        self._away = True
+
+
+def _version(live: LoadedModel | None) -> int | None:
+    return None if live is None else live.version

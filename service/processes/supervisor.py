@@ -1,0 +1,102 @@
+"""The supervisor: the main process starts the workers, starts a dead one again, and ends all of them in order.
+
+A worker beats: its event loop writes the time into shared memory. One that has not beaten for `patience` is killed and
+started again, so that a process that hangs or is stopped holds its clients no longer than that.
+"""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+CHECK_INTERVAL = timedelta(seconds=0.2)
+"""Between two looks at the workers."""
+
+RESTART_PAUSE = timedelta(seconds=1)
+"""Before a worker is started again: one that dies at once must not take the machine."""
+
+BEAT_INTERVAL = timedelta(seconds=0.5)
+"""Between two beats of a worker's event loop."""
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """A monotonic time in memory that a worker shares with its supervisor; the clock is one for all processes of a machine."""
+
+    def __init__(self) -> None:
+        self._last: Any = get_context("spawn").RawValue("d", 0.0)
+
+    def beat(self) -> None:
+        """The worker's event loop runs."""
+        self._last.value = time.monotonic()
+
+    def silent_for(self) -> timedelta:
+        """Since the last beat; zero before the first."""
+        return timedelta(seconds=time.monotonic() - self._last.value) if self._last.value else timedelta()
+
+
+@dataclass(frozen=True)
+class WorkerHandle:
+    """What a worker process is given: the socket it accepts connections from, and its heartbeat."""
+
+    listener: socket.socket
+    heartbeat: Heartbeat
+
+
+class SupervisedProcess:
+    """A worker that is started again when it dies or hangs."""
+
+    def __init__(self, name: str, start: Callable[[Heartbeat], BaseProcess], patience: timedelta) -> None:
+        self.name = name
+        self._start = start
+        self._patience = patience
+        self._begin()
+
+    def check(self) -> None:
+        """Kill it when it hangs; start it again when it is dead."""
+        if self.process.is_alive():
+            if (silent := self._heartbeat.silent_for()) > self._patience:
+                logger.error("%s (pid %s) has hung for %.1f s; killing it", self.name, self.process.pid, silent.total_seconds())
+                self.process.kill()
+            return
+        if time.monotonic() < self._started + RESTART_PAUSE.total_seconds():
+            return
+        logger.error("%s (pid %s) ended with code %s; starting it again", self.name, self.process.pid, self.process.exitcode)
+        self._begin()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.process.terminate()
+
+    def join(self, deadline: float) -> None:
+        """Wait for its end until `deadline`, a monotonic time; then kill it."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            logger.error("%s (pid %s) does not end; killing it", self.name, self.process.pid)
+            self.process.kill()
+            self.process.join(1)
+
+    def _begin(self) -> None:
+        self._started, self._heartbeat = time.monotonic(), Heartbeat()
+        self.process = self._start(self._heartbeat)
+
+
+def supervise(processes: Sequence[SupervisedProcess], stop: threading.Event, grace: timedelta) -> None:
+    """Keep the processes alive until `stop`, then end them; those that have not ended after `grace` are killed."""
+    try:
+        while not stop.wait(CHECK_INTERVAL.total_seconds()):
+            for process in processes:
+                process.check()
+    finally:
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + grace.total_seconds()
+        for process in processes:
+            process.join(deadline)

@@ -1,0 +1,91 @@
+"""What /model says: the champion's card, cut to what a person asks, read without polars or a learner's library."""
+
+import threading
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import ConfigDict, Field
+
+from perennial.base import FrozenModel
+from perennial.registry import Registry
+from perennial.settings import Settings
+from service.errors import unavailable
+
+
+class _Excerpt(FrozenModel):
+    """A part of the card; what the card has beyond it is not ours to show."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TrainingData(_Excerpt):
+    """The rows the version was trained on."""
+
+    fingerprint: str
+    rows: int
+    since: datetime
+    until: datetime
+
+
+class TrainingCause(_Excerpt):
+    """Why it was trained."""
+
+    kind: str
+    event_id: str | None = None
+    detail: str = ""
+
+
+class TestMetrics(_Excerpt):
+    """How it did on the newest rows, which it was not trained on."""
+
+    rows: int
+    values: dict[str, float]
+
+
+class ModelInfo(_Excerpt):
+    """The champion: what it is and where it comes from."""
+
+    model: str
+    version: int
+    task: str
+    target: str
+    inputs: dict[str, str] = Field(description="columns a row needs, with their types")
+    classes: tuple[str, ...]
+    trained_at: datetime
+    promoted_at: datetime | None
+    data: TrainingData
+    metrics: TestMetrics
+    cause: TrainingCause
+    parent: int | None
+
+
+class ChampionInfo:
+    """The champion as the registry has it; versions never change, so each is read once per process."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._registry = Registry(settings.registry_url)
+        self._name = name
+        self._cards: dict[int, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def version(self) -> int | None:
+        """The champion's version, None before the first promotion."""
+        return self._registry.aliases(self._name).champion
+
+    def info(self) -> ModelInfo:
+        """The champion's description; raises ServiceError (503) before the first promotion."""
+        aliases = self._registry.aliases(self._name)
+        if aliases.champion is None:
+            raise unavailable("no_model", f"no version of {self._name!r} has been promoted yet")
+        card = self._card(aliases.champion)
+        inputs = {column["name"]: column["dtype"] for column in card["schema"]["columns"]}
+        own = {"model": card["name"], "target": card["schema"]["target"], "inputs": inputs, "promoted_at": aliases.moved_at}
+        return ModelInfo.model_validate({**card, **own})
+
+    def _card(self, version: int) -> dict[str, Any]:
+        with self._lock:
+            if version not in self._cards:
+                card: dict[str, Any] = orjson.loads(self._registry.read(self._name, version)["model.json"])
+                self._cards = {version: card}
+            return self._cards[version]

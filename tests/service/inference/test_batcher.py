@@ -1,0 +1,90 @@
+"""The batcher: what one turn of the loop has read is answered together; what is large leaves the loop alone."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from service.inference.batcher import MOST, SMALL, RequestBatcher
+from service.inference.litapi import InferenceResponse
+from service.inference.predictor import InferenceRequest
+
+LARGE = b"x" * (SMALL + 1)
+
+
+class Echo:
+    """Answers with the body, and remembers in which thread and with which others each was answered."""
+
+    def __init__(self) -> None:
+        self.turns: list[tuple[str, list[bytes]]] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def __call__(self, requests: Sequence[InferenceRequest]) -> Sequence[InferenceResponse]:
+        self.turns.append((threading.current_thread().name, [request.body for request in requests]))
+        if len(requests[0].body) > SMALL:
+            assert self.go.wait(20)
+        return [InferenceResponse(200, request.body) for request in requests]
+
+
+def asked(*bodies: bytes) -> list[InferenceRequest]:
+    return [InferenceRequest("predict", body) for body in bodies]
+
+
+async def answers(batcher: RequestBatcher, requests: Sequence[InferenceRequest]) -> list[bytes]:
+    return [response.body for response in await asyncio.gather(*map(batcher.submit, requests))]
+
+
+def test_small_requests_of_one_turn_are_answered_together_in_the_loop() -> None:
+    echo, bodies = Echo(), [str(number).encode() for number in range(MOST + 3)]
+
+    async def run() -> list[bytes]:
+        return await answers(RequestBatcher(echo, lambda: False), asked(*bodies))
+
+    assert asyncio.run(run()) == bodies
+    assert echo.turns == [("MainThread", bodies[:MOST]), ("MainThread", bodies[MOST:])]
+
+
+def test_a_large_request_does_not_keep_a_small_one_waiting() -> None:
+    echo = Echo()
+    echo.go.clear()
+
+    async def run() -> None:
+        batcher = RequestBatcher(echo, lambda: False)
+        large = asyncio.create_task(batcher.submit(asked(LARGE)[0]))
+        assert (await batcher.submit(asked(b"small")[0])).body == b"small"
+        assert not large.done()
+        echo.go.set()
+        assert (await large).body == LARGE
+        batcher.close()
+
+    asyncio.run(run())
+    assert {name.partition("_")[0] for name, bodies in echo.turns if bodies == [LARGE]} == {"large-requests"}
+
+
+def test_explanations_and_whatever_might_wait_for_the_log_leave_the_loop_alone() -> None:
+    echo = Echo()
+
+    async def run() -> None:
+        await RequestBatcher(echo, lambda: False).submit(InferenceRequest("explain", b"one"))
+        await RequestBatcher(echo, lambda: True).submit(InferenceRequest("predict", b"two"))
+
+    asyncio.run(run())
+    assert "MainThread" not in {name for name, _ in echo.turns}
+
+
+def test_a_request_that_is_given_up_while_it_waits_for_the_thread_is_not_answered() -> None:
+    echo = Echo()
+    echo.go.clear()
+
+    async def run() -> None:
+        batcher = RequestBatcher(echo, lambda: False)
+        first, second = (asyncio.create_task(batcher.submit(request)) for request in asked(LARGE, LARGE + b"y"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        echo.go.set()
+        await first
+        batcher.close()
+
+    asyncio.run(run())
+    assert [bodies for _, bodies in echo.turns] == [[LARGE]]
