@@ -4,20 +4,20 @@
     models/{name}/moves/{g}.json    the g-th move of an alias; creating it is the compare-and-set
     models/{name}/aliases.json      where the aliases stand after the newest move
 
-Nothing here is ever overwritten but `aliases.json`, which only repeats what the moves say.
+Files are not overwritten, but for `aliases.json`, which repeats what the moves say. A version's number is not given again
+when its folder is deleted, for services and the prediction log know versions by number: moves remember the highest one.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
-import orjson
 from pydantic import AwareDatetime, Field, ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
-from perennial.base import FrozenModel
+from perennial.base import StoredModel, read_stored
 from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound
 
 MANIFEST = "manifest.json"
@@ -27,8 +27,14 @@ _ATTEMPTS = 64
 """Publishers that may race for a version number before one gives up."""
 
 
-class Move(FrozenModel):
-    """One move of an alias; `version` None means the alias was taken away."""
+class Manifest(StoredModel):
+    """The files of a version, each with the SHA-256 of its content."""
+
+    files: dict[str, str]
+
+
+class Move(StoredModel):
+    """One move of an alias, and `positions` and `highest` after it; `version` None means the alias was taken away."""
 
     generation: int
     alias: str
@@ -37,14 +43,16 @@ class Move(FrozenModel):
     at: AwareDatetime
     reason: str
     positions: dict[str, int]
+    highest: int
 
 
-class Aliases(FrozenModel):
-    """Where the aliases stand; generation 0 is an empty registry."""
+class Aliases(StoredModel):
+    """Where the aliases stand after `generation` moves, and the highest version that any of them has named."""
 
     generation: int = 0
     positions: dict[str, int] = Field(default_factory=dict)
     moved_at: AwareDatetime | None = None
+    highest: int = 0
 
     @property
     def champion(self) -> int | None:
@@ -55,6 +63,9 @@ class Aliases(FrozenModel):
     def challenger(self) -> int | None:
         """The version that asks to serve."""
         return self.positions.get(CHALLENGER)
+
+
+Stored = TypeVar("Stored", bound=StoredModel)
 
 
 class Registry:
@@ -81,7 +92,7 @@ class Registry:
     def read(self, name: str, version: int) -> dict[str, bytes]:
         """The files of a version; raises VersionNotFound, or CorruptVersion when a digest does not match."""
         folder = self._version(name, version)
-        digests = self._manifest(name, version)
+        digests = self._manifest(name, version).files
         files = {file: self._bytes(f"{folder}/{file}", name, version) for file in digests}
         for file, content in files.items():
             if (found := _digest(content)) != digests[file]:
@@ -121,6 +132,7 @@ class Registry:
             at=now,
             reason=reason,
             positions={**current.positions, alias: version},
+            highest=max(current.highest, version),
         )
         return self._commit(name, move)
 
@@ -134,23 +146,20 @@ class Registry:
         if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
             raise AliasConflict(f"{move.alias} of {name!r} was moved by another promoter just now; read it, decide again")
         aliases = _after(move)
-        replace(self._fs, f"{self._model(name)}/aliases.json", _pointer_json(aliases))
+        replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
         return aliases
 
     def _pointer(self, name: str) -> Aliases:
         path = f"{self._model(name)}/aliases.json"
         try:
-            raw = orjson.loads(self._fs.cat_file(path))
-            generation, moved_at = raw.pop("generation"), raw.pop("moved_at")
-            return Aliases(generation=generation, positions=raw, moved_at=moved_at)
+            return _parse(Aliases, self._fs.cat_file(path), path, "delete it, it is rebuilt from the moves beside it")
         except FileNotFoundError:
             return Aliases()
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValidationError) as error:
-            raise RegistryError(f"{path} cannot be read ({error}); delete it, it is rebuilt from the moves beside it") from error
 
     def _move(self, name: str, generation: int) -> Move | None:
+        path = f"{self._model(name)}/moves/{generation:08d}.json"
         try:
-            return Move.model_validate_json(self._fs.cat_file(f"{self._model(name)}/moves/{generation:08d}.json"))
+            return _parse(Move, self._fs.cat_file(path), path, "restore it; the moves before it say where the aliases stood")
         except FileNotFoundError:
             return None
 
@@ -161,19 +170,17 @@ class Registry:
         folder = self._version(name, number)
         for file, content in files.items():
             self._fs.pipe_file(f"{folder}/{file}", content)
-        manifest = orjson.dumps({file: _digest(content) for file, content in files.items()}, option=orjson.OPT_SORT_KEYS)
-        if not create_exclusively(self._fs, f"{folder}/{MANIFEST}", manifest):
+        manifest = Manifest(files={file: _digest(content) for file, content in sorted(files.items())})
+        if not create_exclusively(self._fs, f"{folder}/{MANIFEST}", manifest.model_dump_json(indent=1).encode()):
             raise RegistryError(f"{folder} is complete already; a version never changes")
 
-    def _manifest(self, name: str, version: int) -> dict[str, str]:
+    def _manifest(self, name: str, version: int) -> Manifest:
         path = f"{self._version(name, version)}/{MANIFEST}"
+        fix = f"restore it or promote another version of {name!r}"
         try:
-            digests: dict[str, str] = orjson.loads(self._fs.cat_file(path))
+            return _parse(Manifest, self._fs.cat_file(path), path, fix, CorruptVersion)
         except FileNotFoundError:
             raise self._no_such(name, version) from None
-        except orjson.JSONDecodeError as error:
-            raise CorruptVersion(f"{path} is not JSON ({error}): promote another version of {name!r}") from error
-        return digests
 
     def _bytes(self, path: str, name: str, version: int) -> bytes:
         try:
@@ -187,7 +194,7 @@ class Registry:
         return VersionNotFound(f"{name!r} has no version {version} in {self.url}; it has {known}")
 
     def _next(self, name: str) -> int:
-        return max(self._numbers(name), default=0) + 1
+        return max(self.aliases(name).highest, *self._numbers(name), 0) + 1
 
     def _numbers(self, name: str) -> list[int]:
         folder = f"{self._model(name)}/versions"
@@ -214,9 +221,14 @@ def _digest(content: bytes) -> str:
 
 
 def _after(move: Move) -> Aliases:
-    return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at)
+    return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at, highest=move.highest)
 
 
-def _pointer_json(aliases: Aliases) -> bytes:
-    moved_at = aliases.moved_at.isoformat() if aliases.moved_at else None
-    return orjson.dumps({**aliases.positions, "generation": aliases.generation, "moved_at": moved_at})
+def _parse(kind: type[Stored], content: bytes, path: str, fix: str, error: type[RegistryError] = RegistryError) -> Stored:
+    """A stored value; raises `error` naming the file, what is wrong with it, and the fix."""
+    try:
+        return read_stored(kind, content, path)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise error(f"{path} cannot be read ({where}: {first['msg']}): {fix}") from invalid

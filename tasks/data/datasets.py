@@ -12,16 +12,17 @@ from pathlib import Path
 
 import fsspec
 import polars as pl
+from pydantic import ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
-from perennial.base import FrozenModel
+from perennial.base import StoredModel, read_stored
 from perennial.errors import DataError
 
 SHORT = 16
 """Characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart."""
 
 
-class Manifest(FrozenModel):
+class Manifest(StoredModel):
     """What a dataset holds; kept beside it as manifest.json."""
 
     fingerprint: str
@@ -109,4 +110,8 @@ def _write(directory: Path, frame: pl.DataFrame, manifest: Manifest) -> None:
 
 
 def _manifest(directory: Path) -> Manifest:
-    return Manifest.model_validate_json((directory / "manifest.json").read_text())
+    path = directory / "manifest.json"
+    try:
+        return read_stored(Manifest, path.read_bytes(), str(path))
+    except ValidationError as error:
+        raise DataError(f"{path} is no manifest of a dataset ({error.errors()[0]['msg']}): restore it from a backup") from error

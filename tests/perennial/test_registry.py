@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound
+from perennial.errors import AliasConflict, CorruptVersion, NewerFormat, RegistryError, VersionNotFound
 from perennial.registry import Aliases, Registry
 
 NOW = datetime(2013, 3, 1, tzinfo=UTC)
@@ -96,11 +97,38 @@ def test_promotions_are_remembered_in_order(registry: Registry) -> None:
     ]
 
 
-def test_the_aliases_file_names_the_champion_at_its_top(registry: Registry) -> None:
+def test_the_files_that_stay_carry_their_format(registry: Registry) -> None:
     registry.publish("flights", files)
     promote(registry, 1, expect=None)
-    aliases = json.loads(Path(registry.url, "models/flights/aliases.json").read_text())
-    assert aliases == {"champion": 1, "generation": 1, "moved_at": NOW.isoformat()}
+    model = Path(registry.url, "models/flights")
+    aliases = json.loads((model / "aliases.json").read_text())
+    assert aliases == {
+        "format": 1,
+        "generation": 1,
+        "positions": {"champion": 1},
+        "moved_at": "2013-03-01T00:00:00Z",
+        "highest": 1,
+    }
+    for name in ("moves/00000001.json", "versions/1/manifest.json"):
+        assert json.loads((model / name).read_text())["format"] == 1
+
+
+@pytest.mark.parametrize("name", ["moves/00000001.json", "versions/1/manifest.json", "aliases.json"])
+def test_a_file_of_a_newer_release_is_named(registry: Registry, name: str) -> None:
+    registry.publish("flights", files)
+    promote(registry, 1, expect=None)
+    Path(registry.url, "models/flights", name).write_text('{"format": 2}')
+    with pytest.raises(NewerFormat, match=f"{name} was written by a newer release"):
+        (registry.history("flights"), registry.read("flights", 1))
+
+
+def test_the_number_of_a_deleted_version_is_not_given_again(registry: Registry) -> None:
+    for version, expect in ((1, None), (2, 1)):
+        registry.publish("flights", files)
+        promote(registry, version, expect)
+    promote(registry, 1, expect=2)
+    shutil.rmtree(Path(registry.url, "models/flights/versions/2"))
+    assert registry.publish("flights", files) == 3
 
 
 def test_a_stale_promoter_is_refused(registry: Registry) -> None:
@@ -161,8 +189,28 @@ def test_a_spoilt_pointer_is_named(registry: Registry) -> None:
     registry.publish("flights", files)
     promote(registry, 1, expect=None)
     Path(registry.url, "models/flights/aliases.json").write_text("{")
-    with pytest.raises(RegistryError, match=r"aliases\.json cannot be read"):
+    with pytest.raises(RegistryError, match=r"aliases\.json cannot be read .* delete it, it is rebuilt from the moves"):
         registry.aliases("flights")
+
+
+GARBAGE = ["", "{", "null", "[]", "5", '{"model.json": 5}', '{"generation": "first"}', "\x00"]
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_a_spoilt_move_is_named(registry: Registry, content: str) -> None:
+    registry.publish("flights", files)
+    promote(registry, 1, expect=None)
+    Path(registry.url, "models/flights/moves/00000001.json").write_text(content)
+    with pytest.raises(RegistryError, match=r"moves/00000001\.json cannot be read .* restore it; the moves before it"):
+        registry.history("flights")
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_a_spoilt_manifest_is_named(registry: Registry, content: str) -> None:
+    registry.publish("flights", files)
+    Path(registry.url, "models/flights/versions/1/manifest.json").write_text(content)
+    with pytest.raises(CorruptVersion, match=r"versions/1/manifest\.json cannot be read .* promote another version of 'flights'"):
+        registry.read("flights", 1)
 
 
 def test_an_object_store_keeps_the_same_rules() -> None:

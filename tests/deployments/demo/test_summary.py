@@ -58,7 +58,14 @@ def a_move(generation: int, version: int, previous: int | None) -> Move:
     at = NOW + timedelta(minutes=generation)
     positions = {"champion": version}
     return Move(
-        generation=generation, alias="champion", version=version, previous=previous, at=at, reason="", positions=positions
+        generation=generation,
+        alias="champion",
+        version=version,
+        previous=previous,
+        at=at,
+        reason="",
+        positions=positions,
+        highest=version,
     )
 
 
