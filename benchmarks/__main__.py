@@ -12,8 +12,7 @@ from pathlib import Path
 from benchmarks.measure import Comparison, compare, machine
 from benchmarks.rows import Flights, flights
 from monitoring.archive import Archive
-from monitoring.intake import take
-from monitoring.reader import Reader
+from monitoring.consumer import StreamConsumer
 from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
 from perennial.row_encoder import RowEncoder
 from service.prediction_log.redis_client import connect
@@ -84,10 +83,10 @@ def _intake(data: Flights, url: str, home: Path, rows: int, size: int) -> None:
         append_all(
             store, predictions_stream(data.spec.name), [encode_prediction_batch(batch) for batch in data.batches(rows, size)]
         )
-        reader, archive = Reader(store, data.spec.name), Archive(home, data.spec.task, data.schema)
-        reader.open()
-        while (batch := reader.read()).entries:
-            take(batch, reader, archive)
+        consumer, archive = StreamConsumer(store, data.spec.name), Archive(home, data.spec.task, data.schema)
+        consumer.ensure_groups()
+        while (batch := consumer.read()).entries:
+            consumer.ingest(batch, archive)
         if archive.counts().predictions != rows:
             raise RuntimeError(f"{archive.counts().predictions} of {rows} rows were archived")
 

@@ -44,6 +44,5 @@ def _feature(name: str, feature: FeatureSpec) -> str:
 
 
 def _signals(spec: ModelSpec) -> str:
-    signals = spec.signals
-    named = [name for name in ("drift", "loss", "auc") if getattr(signals, name) and (name != "auc" or spec.task == "binary")]
-    return ", ".join([*named, *([f"age over {format_duration(signals.max_age)}"] if signals.max_age else [])]) or "none"
+    named, max_age = [signal.name for signal in spec.enabled_signals], spec.signals.max_age
+    return ", ".join([*named, *([f"age over {format_duration(max_age)}"] if max_age else [])]) or "none"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deployments.prefect_client.client import PrefectApi
+from monitoring.events import resource_id
 from perennial.errors import PrefectUnreachable, StackError
 from perennial.spec import ModelSpec
 
@@ -34,7 +35,7 @@ def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
     infrastructure = {"working_dir": "."} | ({"command": command} if command else {})
     text = _define(text, "model", spec.name)
     text = _define(text, "spec", path)
-    text = _define(text, "resource", f"perennial.model.{spec.name}")
+    text = _define(text, "resource", resource_id(spec.name))
     text = _define(text, "revival", f"perennial.revival.{spec.name}")
     return _define(text, "infrastructure", infrastructure)
 

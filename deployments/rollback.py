@@ -23,11 +23,11 @@ class RolledBack(FrozenModel):
 
 def announce(move: RolledBack) -> None:
     """Tell the configured Prefect API; raises PrefectUnreachable. The move itself stands either way."""
-    from monitoring.events import MODEL_ROLLED_BACK, Happening, event_key, send
+    from monitoring.events import MODEL_ROLLED_BACK, ModelEvent, deterministic_id, send
 
-    key = event_key(MODEL_ROLLED_BACK, move.model, move.version, move.at.isoformat())
+    id_ = deterministic_id(MODEL_ROLLED_BACK, move.model, move.version, move.at.isoformat())
     payload: dict[str, JsonValue] = {"version": move.version, "previous": move.previous, "cause": "manual"}
-    send(Happening(event=MODEL_ROLLED_BACK, model=move.model, id=key, occurred=move.at, payload=payload))
+    send(ModelEvent(event=MODEL_ROLLED_BACK, model=move.model, id=id_, occurred=move.at, payload=payload))
 
 
 def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> RolledBack:

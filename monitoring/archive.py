@@ -1,10 +1,10 @@
-"""The prediction log: every prediction once, every label as told, joined by id.
+"""The prediction log: every prediction once, every label as it was sent, joined by id.
 
     {home}/predictions/date=YYYY-MM-DD/   by event time: _id, _event_time, _served_at, _version, _score, raw inputs
     {home}/labels/date=YYYY-MM-DD/        by receipt: _id, _label, _received_at, _event_time
 
-A prediction told twice (a client's retry, a replayed spool, a crash between write and
-acknowledgement) is one row: the first. A label told twice counts once per telling, the latest wins.
+A prediction that comes twice (a client's retry, a replayed disk queue, a crash between write and
+acknowledgement) is one row: the first. A label that is sent twice is two rows, of which the latest counts.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ from perennial.spec import Task
 
 TIME = POLARS["datetime"]
 
-FUTURE = timedelta(days=1)
+MAX_CLOCK_SKEW = timedelta(days=1)
 """How far ahead of the clock an event may lie; a stray time beyond it must not close every window."""
 
 _DAY = timedelta(days=1)
@@ -102,17 +102,17 @@ class Archive:
         return rows if until is None else rows.filter(pl.col(EVENT_TIME) < until)
 
     def with_labels(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
-        """`scan` with `_label`: the latest one told for the id, null where none was."""
+        """`scan` with `_label`: the latest one sent for the id, null where there is none."""
         rows = self.scan(since, until)
-        told = self._labels_after(rows).sort(RECEIVED_AT, maintain_order=True).unique(ID, keep="last", maintain_order=True)
-        return rows.join(told.select(ID, LABEL), on=ID, how="left")
+        latest = self._labels_after(rows).sort(RECEIVED_AT, maintain_order=True).unique(ID, keep="last", maintain_order=True)
+        return rows.join(latest.select(ID, LABEL), on=ID, how="left")
 
     def labelled(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """`with_labels` without the rows that have none (yet)."""
         return self.with_labels(since, until).filter(pl.col(LABEL).is_not_null())
 
     def labels(self) -> pl.LazyFrame:
-        """Every label as told: _id, _label, _received_at, _event_time."""
+        """Every label as it was sent: _id, _label, _received_at, _event_time."""
         return self._labels.scan()
 
     def counts(self) -> Counts:
@@ -132,8 +132,8 @@ class Archive:
 
     def newest(self, now: datetime) -> datetime | None:
         """The watermark: the last event time that does not lie in the future."""
-        days = self._predictions.days(until=(now + FUTURE).date())
-        credible = pl.col(EVENT_TIME).filter(pl.col(EVENT_TIME) <= now + FUTURE)
+        days = self._predictions.days(until=(now + MAX_CLOCK_SKEW).date())
+        credible = pl.col(EVENT_TIME).filter(pl.col(EVENT_TIME) <= now + MAX_CLOCK_SKEW)
         return next((edge for day in reversed(days) if (edge := self._edge(day, credible.max())) is not None), None)
 
     def _edge(self, day: date, edge: pl.Expr) -> datetime | None:

@@ -1,18 +1,20 @@
-"""Events: what happened to a model, told to Prefect and confirmed. The only file that sends Prefect events.
+"""Events: what happened to a model, sent to Prefect and confirmed by it. The only file that sends Prefect events.
 
-`emit_event` returns normally when no server listens; `send` does not.
+`emit_event` of Prefect returns normally when no server listens; `send` here raises. It runs the client in a thread of its
+own, so the caller may be inside an event loop, and takes about 20 ms against a healthy server.
 """
 
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import AwareDatetime, Field, JsonValue
 
+from monitoring.retrain_requests import Cause, RetrainRequest
 from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
@@ -29,35 +31,19 @@ MODEL_HELD = "perennial.model.held"
 MODEL_REJECTED = "perennial.model.rejected"
 MODEL_ROLLED_BACK = "perennial.model.rolled-back"
 
-Cause = Literal["drift", "performance", "age", "data"]
-
-NAMES: Mapping[Cause, str] = {
+EVENT_NAMES: Mapping[Cause, str] = {
     "drift": DRIFT_DETECTED,
     "performance": PERFORMANCE_DEGRADED,
     "age": MODEL_AGED,
     "data": DATA_BROKEN,
 }
 
-PATIENCE = 15.0
-"""Seconds in which an event must be confirmed; a healthy server takes about 20 ms, a frozen one for ever."""
+CONFIRMATION_TIMEOUT = timedelta(seconds=15)
+"""In which an event must be confirmed; a healthy server takes about 20 ms, a frozen one for ever."""
 
 
-class RetrainRequest(FrozenModel):
-    """The payload of an event about a window: which champion it is about, why, and what was measured."""
-
-    model: str
-    version: int
-    window_start: AwareDatetime
-    window_end: AwareDatetime
-    cause: Cause
-    reason: str
-    evidence: dict[str, float | str] = Field(default_factory=dict)
-    report: str | None = None
-    event_id: str
-
-
-class Happening(FrozenModel):
-    """Something that happened to a model. The same id told twice is one event."""
+class ModelEvent(FrozenModel):
+    """Something that happened to a model, as it is sent and as it is read back. The same id sent twice is one event."""
 
     event: str
     model: str
@@ -77,66 +63,62 @@ def resource_id(model: str) -> str:
     return f"perennial.model.{model}"
 
 
-def event_id(model: str, version: int, trained_at: datetime, window: Window, cause: Cause) -> UUID:
+def window_event_id(model: str, version: int, trained_at: datetime, window: Window, cause: Cause) -> UUID:
     """The id of the event about this champion, window and cause: the same after a crash, on any machine.
 
     `trained_at` tells the champion from one of the same number in an earlier life: a home may be wiped while the
     Prefect server remembers, and an id it has seen starts nothing.
     """
-    return event_key(NAMES[cause], model, version, trained_at.isoformat(), window.start.isoformat())
+    return deterministic_id(EVENT_NAMES[cause], model, version, trained_at.isoformat(), window.start.isoformat())
 
 
-def event_key(*parts: str | int) -> UUID:
-    """A deterministic id from what the event is about."""
+def deterministic_id(*parts: str | int) -> UUID:
+    """An id made from what the event is about."""
     return uuid5(NAMESPACE_URL, "perennial:" + "/".join(map(str, parts)))
 
 
-def requested(request: RetrainRequest, occurred: datetime) -> Happening:
+def request_event(request: RetrainRequest, occurred: datetime) -> ModelEvent:
     """The event that carries a request (or, for broken data, an alert)."""
-    payload = request.model_dump(mode="json")
-    return Happening(
-        event=NAMES[request.cause], model=request.model, id=UUID(request.event_id), occurred=occurred, payload=payload
+    return ModelEvent(
+        event=EVENT_NAMES[request.cause],
+        model=request.model,
+        id=UUID(request.event_id),
+        occurred=occurred,
+        payload=request.model_dump(mode="json"),
     )
 
 
-def send(happening: Happening, patience: float = PATIENCE) -> None:
-    """Tell Prefect and wait until it has confirmed; raises PrefectUnreachable after `patience` seconds at the latest."""
-    # A thread of its own: the caller may be inside an event loop. The context carries Prefect's settings there.
+def send(event: ModelEvent, timeout: timedelta = CONFIRMATION_TIMEOUT) -> None:
+    """Send to Prefect and wait for its confirmation; raises PrefectUnreachable after `timeout` at the latest."""
+    # The context carries Prefect's settings into the thread.
     with ThreadPoolExecutor(1, thread_name_prefix="event") as pool:
-        pool.submit(copy_context().run, _send, happening, patience).result()
+        pool.submit(copy_context().run, _send, event, timeout).result()
 
 
-def _send(happening: Happening, patience: float) -> None:
+def _send(event: ModelEvent, timeout: timedelta) -> None:
     try:
-        asyncio.run(asyncio.wait_for(_emit(happening), patience))
+        asyncio.run(asyncio.wait_for(_emit(event), timeout.total_seconds()))
     # Prefect's client raises what its transport raises, a bare Exception included.
     except Exception as error:
         raise PrefectUnreachable(
-            f"event {happening.event} about {happening.resource_id} was not confirmed by {_address()} "
+            f"event {event.event} about {event.resource_id} was not confirmed by {_address()} "
             f"({type(error).__name__}: {error}): is the Prefect server up, and PREFECT_API_URL right?"
         ) from error
 
 
-async def _emit(happening: Happening) -> None:
+async def _emit(event: ModelEvent) -> None:
     from prefect.events.clients import get_events_client
 
     # One attempt, and a checkpoint after every event: what is not confirmed now is the caller's to repeat.
     async with get_events_client(reconnection_attempts=0, checkpoint_every=1) as client:
-        await client.emit(_to_prefect(happening))
+        await client.emit(_to_prefect(event))
 
 
-def _to_prefect(happening: Happening) -> Any:
+def _to_prefect(event: ModelEvent) -> Any:
     from prefect.events import Event, Resource
 
-    name = f"{happening.model} (model)"
-    return Event(
-        id=happening.id,
-        event=happening.event,
-        occurred=happening.occurred,
-        resource=Resource({"prefect.resource.id": happening.resource_id, "prefect.resource.name": name}),
-        payload=happening.payload,
-        follows=happening.follows,
-    )
+    resource = Resource({"prefect.resource.id": event.resource_id, "prefect.resource.name": f"{event.model} (model)"})
+    return Event(resource=resource, **event.model_dump(exclude={"model"}))
 
 
 def _address() -> str:

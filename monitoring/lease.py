@@ -1,7 +1,7 @@
 """The lease: of all monitors of a model one is active, the others stand by and take over when it ends or dies.
 
-One key in the store with a holder and a time to live, renewed while held. It bounds waste and
-double work; what must never happen twice is guarded by ids, not by the lease.
+It is redis-py's lock on one key of the store, with a time to live and a thread that renews it while it is held. It bounds
+waste and double work; what must never happen twice is guarded by ids, not by the lease.
 """
 
 import logging
@@ -12,22 +12,14 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import redis
+from redis.exceptions import LockNotOwnedError
+from redis.lock import Lock
 
-LIFE = timedelta(seconds=15)
+TIME_TO_LIVE = timedelta(seconds=15)
 """How long a dead holder keeps others waiting: longer than any pause of a busy process, short enough to go unnoticed."""
 
 RENEWALS = 5
-"""Renewals per life: four may fail before the lease is lost."""
-
-_TAKE = """
-local holder = redis.call('get', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-"""Takes it when it is free, and renews it when it is ours; one script, so that nobody comes between."""
-
-_RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+"""Renewals per time to live: four may fail before the lease is lost."""
 
 log = logging.getLogger(__name__)
 
@@ -38,46 +30,50 @@ def lease_key(model: str) -> str:
 
 
 class Lease:
-    """A claim on one key of the store. `held` turns false when it was lost to somebody else."""
+    """A claim on one key of the store. `held` turns false when another holder took it over."""
 
-    def __init__(self, store: redis.Redis, key: str, life: timedelta = LIFE) -> None:
-        self._store, self._key, self._life = store, key, life
-        self._holder = secrets.token_hex(8)
+    def __init__(self, store: redis.Redis, key: str, time_to_live: timedelta = TIME_TO_LIVE) -> None:
+        seconds = time_to_live.total_seconds()
+        # Not thread-local: the thread that renews is not the one that acquired.
+        self._lock = Lock(store, key, timeout=seconds, blocking=False, thread_local=False)
+        self._token, self._pause = secrets.token_hex(8), seconds / RENEWALS
         self._over = threading.Event()
         self.held = False
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Try once to become the holder, or to stay it; raises redis.RedisError when the store does not answer.
 
-        A key that vanished with a store's data is taken again: nobody else holds it.
+        A key that vanished with a store's data is acquired again, unless another holder was first.
         """
-        life = int(self._life.total_seconds() * 1000)
-        self.held = bool(self._store.eval(_TAKE, 1, self._key, self._holder, life))
+        self.held = self._renewed() or bool(self._lock.acquire(token=self._token))
         return self.held
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Renew the lease in the background while the block runs, and give it up at its end."""
+    def renewing(self) -> Iterator[None]:
+        """Renew the lease in a thread while the block runs, and release it at its end."""
         self._over.clear()
-        keeper = threading.Thread(target=self._keep, name="monitor-lease", daemon=True)
-        keeper.start()
+        thread = threading.Thread(target=self._renew, name="monitor-lease", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             self._over.set()
-            keeper.join()
+            thread.join()
             with suppress(redis.RedisError):
-                self._store.eval(_RELEASE, 1, self._key, self._holder)
+                self._lock.release()
             self.held = False
 
-    def _keep(self) -> None:
-        pause = self._life.total_seconds() / RENEWALS
-        while self.held and not self._over.wait(pause):
-            self._renew()
-
     def _renew(self) -> None:
+        while self.held and not self._over.wait(self._pause):
+            try:
+                self.acquire()
+            except redis.RedisError as error:
+                # Not lost yet: the store may come back with the key still this holder's. If not, the next renewal says so.
+                log.warning("lease %s could not be renewed: %s", self._lock.name, error)
+
+    def _renewed(self) -> bool:
+        self._lock.local.token = self._token.encode()
         try:
-            self.take()
-        except redis.RedisError as error:
-            # Not lost yet: the store may come back with the key still ours. Taken by another, the next renewal says so.
-            log.warning("lease %s could not be renewed: %s", self._key, error)
+            return self._lock.reacquire()
+        except LockNotOwnedError:
+            return False

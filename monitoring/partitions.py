@@ -7,6 +7,7 @@ all. The newest file of a date is replaced by itself plus the new rows until it 
 few files, however small the writes, and a reader sees the old file or the new one, never both.
 """
 
+import errno
 from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import date
@@ -16,14 +17,14 @@ from pathlib import Path
 import fsspec
 import polars as pl
 
-from perennial.atomic_files import replace
+from perennial.atomic_files import create_exclusively, replace
 from perennial.errors import ArchiveError
 
 PART_ROWS = 20_000
 """Rows from which a file is left alone; rewriting fewer takes about 20 ms."""
 
-DAYS_KEPT = 64
-"""Dates whose keys stay in memory: a stream runs along the calendar, so old dates are asked for seldom."""
+CACHED_DAYS = 64
+"""Dates whose keys stay in memory: a stream runs along the calendar, so old dates are read seldom."""
 
 _DAY = "_day"
 
@@ -68,7 +69,7 @@ class Partitions:
         if day not in self._keys:
             kept = pl.Schema({name: self.schema[name] for name in self._key})
             self._keys[day] = collect(self._read(self._parts(day), kept), self.folder)
-            if len(self._keys) > DAYS_KEPT:
+            if len(self._keys) > CACHED_DAYS:
                 self._keys.popitem(last=False)
         self._keys.move_to_end(day)
         return self._keys[day]
@@ -77,7 +78,7 @@ class Partitions:
         known = self._keys_of(day)
         path, whole = self._grown(day, rows)
         try:
-            replace(self._files, str(path), _parquet(whole))
+            self._put(path, _parquet(whole))
         except OSError as error:
             raise ArchiveError(
                 f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
@@ -85,15 +86,23 @@ class Partitions:
             ) from error
         self._keys[day] = pl.concat([known, rows.select(self._key)])
 
+    def _put(self, path: Path, content: bytes) -> None:
+        if path.exists():
+            replace(self._files, str(path), content)
+        elif not create_exclusively(self._files, str(path), content):
+            raise FileExistsError(errno.EEXIST, "another writer has just created it")
+
     def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
         """The file to write and its whole content: the newest one if it is small, else a new one."""
         parts = self._parts(day)
         if parts and (tail := collect(self._read(parts[-1:], self.schema), parts[-1])).height < PART_ROWS:
             return parts[-1], pl.concat([tail, rows.select(tail.columns)])
-        return self.folder / f"date={day.isoformat()}" / f"part-{len(parts):05d}.parquet", rows
+        # After the last number, not the count of parts: a part may have been deleted, and its successor is not written over.
+        number = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
+        return self.folder / f"date={day.isoformat()}" / f"part-{number:05d}.parquet", rows
 
     def _parts(self, day: date) -> list[Path]:
-        return sorted((self.folder / f"date={day.isoformat()}").glob("part-*.parquet"))
+        return sorted((self.folder / f"date={day.isoformat()}").glob("part-[0-9]*.parquet"))
 
     def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
         if not paths:

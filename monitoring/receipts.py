@@ -5,7 +5,7 @@ written shows that the request came through. The retrain flow writes them, the m
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -13,45 +13,47 @@ from uuid import UUID
 import fsspec
 from pydantic import AwareDatetime, ValidationError
 
-from monitoring.state import write_value, writing
+from monitoring.retrain_requests import RetrainRequestState
+from monitoring.state import named_write_errors, write_stored
 from perennial.atomic_files import create_exclusively
-from perennial.base import FrozenModel
+from perennial.base import StoredModel, read_stored
+from perennial.errors import NewerFormat
 
 Outcome = Literal["promoted", "held", "rejected", "declined", "failed"]
 
 log = logging.getLogger(__name__)
 
 
-class Receipt(FrozenModel):
-    """Where a request stands: `taken` when its retraining has begun, `settled` once there is an outcome."""
+class Receipt(StoredModel):
+    """Where a request stands: `acknowledged` when its retraining has begun, `settled` once there is an outcome."""
 
     event_id: str
-    state: Literal["taken", "settled"]
+    state: Literal["acknowledged", "settled"]
     at: AwareDatetime
     flow_run: str | None = None
     outcome: Outcome | None = None
 
 
-def take(home: Path, event_id: str, now: datetime, flow_run: str | None = None) -> None:
+def acknowledge(home: Path, event_id: str, now: datetime, flow_run: str | None = None) -> None:
     """Write that a retraining has begun, unless there is a receipt already; raises ArchiveError, ValueError (no UUID)."""
     path = receipt_path(home, event_id)
-    receipt = Receipt(event_id=event_id, state="taken", at=now, flow_run=flow_run)
-    with writing(path):
+    receipt = Receipt(event_id=event_id, state="acknowledged", at=now, flow_run=flow_run)
+    with named_write_errors(path):
         create_exclusively(fsspec.filesystem("file"), str(path), receipt.model_dump_json(indent=1).encode())
 
 
-def settle(home: Path, event_id: str, outcome: Outcome, now: datetime, flow_run: str | None = None) -> None:
-    """Write the outcome. The first one stands, for a request told again is declined; but a failure may be made good.
+def record_outcome(home: Path, event_id: str, outcome: Outcome, now: datetime, flow_run: str | None = None) -> None:
+    """Write the outcome. The first one stands, for a request sent again is declined; but a failure may be made good.
 
     Raises ArchiveError, ValueError (no UUID).
     """
     standing = read_receipt(home, event_id)
     if standing is None or standing.outcome in (None, "failed"):
         receipt = Receipt(event_id=event_id, state="settled", at=now, flow_run=flow_run, outcome=outcome)
-        write_value(receipt_path(home, event_id), receipt)
+        write_stored(receipt_path(home, event_id), receipt)
 
 
-def is_taken(home: Path, event_id: str) -> bool:
+def is_acknowledged(home: Path, event_id: str) -> bool:
     """Whether a retraining has begun for this request, whatever became of it."""
     return receipt_path(home, event_id).exists()
 
@@ -62,14 +64,19 @@ def is_settled(home: Path, event_id: str) -> bool:
     return receipt is not None and receipt.state == "settled"
 
 
+def without_outcome(home: Path, last: RetrainRequestState | None, now: datetime) -> timedelta:
+    """How long the last request has been without an outcome, in wall time; zero when it has one or there was none."""
+    return timedelta() if last is None or is_settled(home, last.request.event_id) else now - last.sent_at
+
+
 def read_receipt(home: Path, event_id: str) -> Receipt | None:
     """The receipt of a request; None where there is none, or none that can be read: no receipt may hold the monitor up."""
     path = receipt_path(home, event_id)
     try:
-        return Receipt.model_validate_json(path.read_bytes())
+        return read_stored(Receipt, path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValidationError, NewerFormat) as error:
         log.warning("%s cannot be read and counts as not settled: %s", path, error)
         return None
 

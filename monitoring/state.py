@@ -11,53 +11,33 @@ from pathlib import Path
 import fsspec
 from pydantic import AwareDatetime, ValidationError
 
-from monitoring.events import RetrainRequest
-from monitoring.policy import Asked, Decision
+from monitoring.policy import Decision, Findings
+from monitoring.retrain_requests import RetrainRequestState
 from monitoring.window import Window
 from perennial.atomic_files import replace
-from perennial.base import FrozenModel
+from perennial.base import StoredModel, read_stored
 from perennial.errors import ArchiveError
 from perennial.metrics import Metrics
-from perennial.model_card import Bounds
 
 
-class Told(FrozenModel):
-    """The last request to retrain, as Prefect confirmed it; times are wall time. When `over`, no reminder is needed."""
-
-    request: RetrainRequest
-    at: AwareDatetime
-    last: AwareDatetime
-    over: bool = False
-
-
-class MonitorState(FrozenModel):
-    """Where the monitor stands: windows that end by `closed_until` are settled."""
+class MonitorState(StoredModel):
+    """Where the monitor stands: windows that end by `closed_until` are closed; `last_request` is the last one sent."""
 
     closed_until: AwareDatetime | None = None
-    asked: Asked | None = None
-    told: Told | None = None
+    last_request: RetrainRequestState | None = None
 
 
-class WindowResult(FrozenModel):
-    """What became of one window. Distances, metrics and bounds are those of `version`, the champion at its close."""
+class WindowResult(StoredModel):
+    """What became of one window. Findings, distances and metrics are about `version`, the champion at its close."""
 
     model: str
     version: int
-    start: AwareDatetime
-    end: AwareDatetime
-    rows: int
-    labelled: int
-    served: dict[int, int]
-    cover: float
-    seen: float
-    drift: float | None
+    findings: Findings
     distances: dict[str, float]
     metrics: Metrics | None
     served_metrics: Metrics | None
-    bounds: Bounds
-    null_increases: dict[str, float]
-    unknown: dict[str, int]
-    unreadable: float
+    rows_by_version: dict[int, int]
+    unknown_categories: dict[str, int]
     decision: Decision
     report: str | None
     closed_at: AwareDatetime
@@ -65,14 +45,14 @@ class WindowResult(FrozenModel):
     @property
     def window(self) -> Window:
         """The window it is about."""
-        return Window(start=self.start, end=self.end)
+        return self.findings.window
 
 
 def load_state(home: Path) -> MonitorState:
-    """The state under `home`, a fresh one where there is none; raises ArchiveError when the file is not ours."""
+    """The state under `home`, a fresh one where there is none; raises ArchiveError, NewerFormat."""
     path = _state_path(home)
     try:
-        return MonitorState.model_validate_json(path.read_bytes())
+        return read_stored(MonitorState, path.read_bytes(), str(path))
     except FileNotFoundError:
         return MonitorState()
     except (OSError, ValidationError) as error:
@@ -81,30 +61,35 @@ def load_state(home: Path) -> MonitorState:
 
 def save_state(home: Path, state: MonitorState) -> None:
     """Replace the state; raises ArchiveError when it cannot be written."""
-    write_value(_state_path(home), state)
+    write_stored(_state_path(home), state)
 
 
-def save_result(home: Path, result: WindowResult) -> Path:
+def save_result(home: Path, result: WindowResult) -> None:
     """Write or replace the result of a window; raises ArchiveError when it cannot be written."""
-    path = home / "windows" / f"{result.window.key}.json"
-    write_value(path, result)
-    return path
+    write_stored(home / "windows" / f"{result.window.key}.json", result)
 
 
 def load_results(home: Path) -> tuple[WindowResult, ...]:
-    """The results of all closed windows, oldest first."""
-    return tuple(WindowResult.model_validate_json(path.read_bytes()) for path in sorted((home / "windows").glob("*.json")))
+    """The results of all closed windows, oldest first; raises ArchiveError, NewerFormat."""
+    return tuple(_read_result(path) for path in sorted((home / "windows").glob("*.json")))
 
 
-def write_value(path: Path, value: FrozenModel) -> None:
+def _read_result(path: Path) -> WindowResult:
+    try:
+        return read_stored(WindowResult, path.read_bytes(), str(path))
+    except (OSError, ValidationError) as error:
+        raise ArchiveError(f"{path} cannot be read ({error}); restore it, or delete it to do without this window") from error
+
+
+def write_stored(path: Path, value: StoredModel) -> None:
     """Replace a file by a value in JSON; raises ArchiveError."""
-    with writing(path):
+    with named_write_errors(path):
         replace(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with the disk is an ArchiveError that names the file."""
+def named_write_errors(path: Path) -> Iterator[None]:
+    """An OSError in the block becomes an ArchiveError that names the file."""
     try:
         yield
     except OSError as error:

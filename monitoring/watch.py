@@ -2,31 +2,30 @@
 
     watch(spec, spec_base, settings, until=deadline, on_window=show)
 
-What is read is acknowledged when it is archived; a window is closed when its event is confirmed. So
-a run may die anywhere, and the next one begins where this one was safe. A confirmed event may die with
-its server: until a retraining has written its receipt, a request to retrain is told again.
+One thread does all of it; another renews the lease. A run acquires the lease or stands by, waits for a champion, ingests what
+dead runs left pending, and then repeats a turn: read, archive, acknowledge, close the windows that are due, remind.
+What is read is acknowledged when it is archived; a window is closed when its event is confirmed. So a run may die anywhere,
+and the next one begins where this one was safe (tests/monitoring/test_watch.py crashes it between the steps). A confirmed
+event may die with its server: until a retraining has written its receipt, a request to retrain is sent again.
 """
 
 import logging
-import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import redis
 
-from monitoring.archive import FUTURE, Archive
-from monitoring.closing import Closed, close_window
-from monitoring.events import requested, send
-from monitoring.intake import Taken, take
+from monitoring.closing import close_window
+from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
+from monitoring.events import request_event, send
 from monitoring.lease import Lease, lease_key
-from monitoring.policy import after
-from monitoring.reader import COUNT, Batch, Reader
-from monitoring.receipts import is_taken
-from monitoring.reminder import due
+from monitoring.receipts import is_acknowledged
 from monitoring.report import prepare
-from monitoring.state import MonitorState, Told, WindowResult, load_state, save_state
-from monitoring.window import ORIGIN, Window, due_windows, window_at
+from monitoring.session import MonitorSession
+from monitoring.state import WindowResult
+from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.error_reporting import report, tag
 from perennial.errors import PrefectUnreachable, SettingsError, StoreUnreachable
@@ -41,28 +40,28 @@ from service.prediction_log.streams import labels_stream
 BLOCK = timedelta(seconds=1)
 """Longest wait for an entry: below the client's timeout, so that a frozen store is an error and not a hang."""
 
-LINGER = 0.1
-"""Seconds that entries may gather after the first one came: a write costs 10 ms, however little is in it."""
+LINGER = timedelta(milliseconds=100)
+"""In which entries may gather after the first one came: a write costs 10 ms, however little is in it."""
 
-TURN_ROWS = 100_000
+ROWS_PER_TURN = 100_000
 """Rows aimed at per turn: a few hundred MB while they are decoded, and a second of work."""
 
-PAUSE = 0.5
-"""Seconds between tries for the lease, for the first champion, for a store that is away."""
+POLL = timedelta(milliseconds=500)
+"""Between tries for the lease, for the first champion, for a store that is away."""
 
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=30)
-"""Waits before an unconfirmed event is told again, doubling; archiving goes on meanwhile."""
+"""Waits before an unconfirmed event is sent again, doubling; archiving goes on meanwhile."""
 
 Clock = Callable[[], datetime]
 
 log = logging.getLogger(__name__)
 
 
-class Summary(FrozenModel):
+class MonitorSummary(FrozenModel):
     """What one run did. `active` is false when another monitor held the lease all the time."""
 
     active: bool = False
-    taken: Taken = Taken()
+    ingested: IngestResult = IngestResult()
     windows: int = 0
     requests: int = 0
     reminders: int = 0
@@ -82,16 +81,15 @@ def watch(
     until: datetime,
     on_window: Callable[[WindowResult], None] = lambda _: None,
     clock: Clock = utc_now,
-) -> Summary:
-    """Take in everything there is, then follow both streams until `until`; stands by while another monitor is active.
+) -> MonitorSummary:
+    """Ingest everything there is, then follow both streams until `until`; stands by while another monitor is active.
 
-    `spec_base` is the spec's directory; `on_window` sees each window once it is settled. Raises
+    `spec_base` is the spec's directory; `on_window` is called with each window once it is closed. Raises
     StoreUnreachable when the store is still away at the deadline, ArchiveError, RegistryError.
     """
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: give the address of the store that the service writes to")
-    registry = Registry(settings.registry_url)
-    monitor = Monitor(spec, spec_base, settings.model_home(spec.name), registry, settings.redis_url, on_window, clock)
+    monitor = Monitor(spec, spec_base, settings, settings.redis_url, on_window, clock)
     try:
         return monitor.run(until)
     finally:
@@ -105,32 +103,31 @@ class Monitor:
         self,
         spec: ModelSpec,
         spec_base: Path,
-        home: Path,
-        registry: Registry,
+        settings: Settings,
         store_url: str,
         on_window: Callable[[WindowResult], None],
         clock: Clock,
     ) -> None:
-        self._spec, self._base, self._home, self._registry, self._url = spec, spec_base, home, registry, store_url
+        self._spec, self._base, self._url = spec, spec_base, store_url
+        self._home, self._registry = settings.model_home(spec.name), Registry(settings.registry_url)
         self._on_window, self._clock = on_window, clock
         self._store: redis.Redis = connect(store_url)
-        self._reader = Reader(self._store, spec.name)
+        self._consumer = StreamConsumer(self._store, spec.name)
         self._lease = Lease(self._store, lease_key(spec.name))
-        self._count = COUNT // 8
-        self._since_close = Taken()
+        self._count = READ_COUNT // 8
+        self._since_close = IngestResult()
         self._retry_wait, self._retry_at = FIRST_RETRY, clock()
-        self._quiet = threading.Event()
-        self._away = False
-        self.summary = Summary()
+        self._store_away = False
+        self.summary = MonitorSummary()
 
-    def run(self, until: datetime) -> Summary:
+    def run(self, until: datetime) -> MonitorSummary:
         """Stand by, then follow; again, should the store or the lease be lost before the deadline."""
         done = False
         while not done:
             try:
                 done = self._once(until)
             except redis.RedisError as error:
-                self._lost_store(_unreachable(self._url, error), until)
+                self._wait_for_store(_unreachable(self._url, error), until)
         return self.summary
 
     def close(self) -> None:
@@ -138,102 +135,102 @@ class Monitor:
         self._store.close()
 
     def _once(self, until: datetime) -> bool:
-        if not self._take_lease(until):
+        if not self._acquire_lease(until):
             return True
-        with self._lease.kept():
-            self._away = False
+        with self._lease.renewing():
+            self._store_away = False
             self._note(active=True)
             prepare()
             model = self._first_champion(until)
-            return model is None or self._follow(model, until)
+            return model is None or self._follow(MonitorSession(self._spec, self._home, model, self._clock()), until)
 
-    def _follow(self, model: Model, until: datetime) -> bool:
+    def _follow(self, session: MonitorSession, until: datetime) -> bool:
         """Turns until the deadline and the streams' end; false when the lease was lost on the way."""
-        desk = Desk(self._spec, self._home, model, load_state(self._home), self._clock())
-        self._reader.open()
-        while self._lease.held and (left := self._reader.recover(self._count)).entries:
-            self._take(desk, left)
+        self._consumer.ensure_groups()
+        while self._lease.held and (pending := self._consumer.read_pending(self._count)).entries:
+            self._ingest(session, pending)
         while self._lease.held:
             late = self._clock() >= until
             batch = self._read(late)
-            self._take(desk, batch)
-            # Labels told before the newest predictions were asked must be in before a window is judged.
+            self._ingest(session, batch)
+            # Labels sent before the newest predictions were asked must be in before a window is judged.
             if labels_stream(self._spec.name) not in batch.more:
-                self._close_due(desk)
-            self._remind(desk)
+                self._close_due(session)
+            self._remind(session)
             if late and not batch.more:
                 return True
         return False
 
-    def _take(self, desk: "Desk", batch: Batch) -> None:
-        if not batch.entries:
-            return
-        if any(entry.record.version != desk.model.card.version for entry in batch.predictions):
-            self._update(desk)
-        taken = take(batch, self._reader, desk.archive)
-        desk.saw(batch, self._clock())
-        self._since_close += taken
-        self._note(taken=self.summary.taken + taken)
-        self._count = max(1, min(COUNT, TURN_ROWS * batch.entries // max(batch.rows, 1)))
-
     def _read(self, late: bool) -> Batch:
-        batch = self._reader.read(self._count, None if late else BLOCK)
+        batch = self._consumer.read(self._count, None if late else BLOCK)
         if not batch.entries or batch.more or late:
             return batch
-        self._quiet.wait(LINGER)
-        return batch + self._reader.read(self._count)
+        time.sleep(LINGER.total_seconds())
+        return batch + self._consumer.read(self._count)
 
-    def _close_due(self, desk: "Desk") -> None:
-        for window in desk.due():
+    def _ingest(self, session: MonitorSession, batch: Batch) -> None:
+        if not batch.entries:
+            return
+        if any(entry.record.version != session.model.card.version for entry in batch.predictions):
+            self._update(session)
+        ingested = self._consumer.ingest(batch, session.archive)
+        session.advance(batch, self._clock())
+        self._since_close += ingested
+        self._note(ingested=self.summary.ingested + ingested)
+        self._count = max(1, min(READ_COUNT, ROWS_PER_TURN * batch.entries // max(batch.rows, 1)))
+
+    def _close_due(self, session: MonitorSession) -> None:
+        for window in session.due():
             if self._clock() < self._retry_at:
                 return
-            self._update(desk)
+            self._update(session)
             try:
-                self._close(desk, window)
+                self._close(session, window)
             except PrefectUnreachable as error:
                 self._postpone(error)
                 return
 
-    def _close(self, desk: "Desk", window: Window) -> None:
-        seen = self._since_close
-        share = seen.unreadable / seen.entries if seen.entries else 0.0
-        closed = close_window(window, desk.model, self._spec, desk.archive, desk.state, share, self._clock())
-        desk.settle(closed)
-        result = closed.result
-        self._since_close, self._retry_wait = Taken(), FIRST_RETRY
-        self._note(windows=self.summary.windows + 1, requests=self.summary.requests + result.decision.asks, waiting=False)
-        log.info("window %s: %s (%s)", window, result.decision.kind, result.decision.reason)
+    def _close(self, session: MonitorSession, window: Window) -> None:
+        unreadable = self._since_close.unreadable_share
+        closed = close_window(window, session.model, self._spec, session.archive, session.state, unreadable, self._clock())
+        session.record(closed)
+        result, decision = closed.result, closed.result.decision
+        self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY
+        requests = self.summary.requests + decision.requests_retraining
+        self._note(windows=self.summary.windows + 1, requests=requests, waiting=False)
+        log.info("window %s: %s (%s)", window, decision.kind, decision.reason)
         self._show(result)
 
-    def _remind(self, desk: "Desk") -> None:
-        """Tell the last request again where nothing shows that it came through; the same id is one event to a living server."""
-        told, now = desk.state.told, self._clock()
-        if told is None or not due(told, now):
+    def _remind(self, session: MonitorSession) -> None:
+        """Send the last request again where nothing shows that it came through; the same id is one event to a living server."""
+        last, now = session.state.last_request, self._clock()
+        if last is None or not last.reminder_due(now):
             return
-        self._update(desk)
-        if is_taken(self._home, told.request.event_id) or told.request.version != desk.model.card.version:
-            desk.remember(told.model_copy(update={"over": True}))
+        self._update(session)
+        request = last.request
+        if is_acknowledged(self._home, request.event_id) or request.version != session.model.card.version:
+            session.remember(last.model_copy(update={"closed": True}))
             return
-        log.warning("no retraining has begun for event %s since %s: it is told again", told.request.event_id, told.at)
+        log.warning("no retraining has begun for event %s since %s: it is sent again", request.event_id, last.sent_at)
         try:
             # It occurs now: an event older than a trigger's last one would start nothing.
-            send(requested(told.request, now))
+            send(request_event(request, now))
             self._note(reminders=self.summary.reminders + 1)
         except PrefectUnreachable as error:
             log.warning("%s", error)
-        desk.remember(told.model_copy(update={"last": now}))
+        session.remember(last.model_copy(update={"last_sent_at": now}))
 
     def _show(self, result: WindowResult) -> None:
         try:
             self._on_window(result)
-        except Exception as error:  # the window is settled; how it is shown may fail as it likes
+        except Exception as error:  # the window is closed; how it is shown may fail in any way
             log.exception("window %s could not be shown", result.window)
             report(error, group=("monitoring", "show-window"), model=self._spec.name)
 
-    def _update(self, desk: "Desk") -> None:
-        model = self._champion(desk.model)
-        if model is not None and model is not desk.model:
-            desk.adopt(model)
+    def _update(self, session: MonitorSession) -> None:
+        model = self._champion(session.model)
+        if model is not None and model is not session.model:
+            session.use(model)
 
     def _champion(self, known: Model | None = None) -> Model | None:
         """The champion now; read again when the alias moved. Raises RegistryError when it cannot be loaded."""
@@ -242,83 +239,40 @@ class Monitor:
             tag(model=self._spec.name, version=model.card.version)
         return model
 
+    def _first_champion(self, until: datetime) -> Model | None:
+        """Without a champion there is no schema, and nothing was predicted."""
+        while (model := self._champion()) is None and self._clock() < until and self._lease.held:
+            time.sleep(POLL.total_seconds())
+        return model
+
     def _postpone(self, error: PrefectUnreachable) -> None:
         if not self.summary.waiting:  # once per absence, not once per try
             report(error, group=("monitoring", "event-unconfirmed"), model=self._spec.name)
-        log.warning("%s; told again in %s, the window stays open", error, self._retry_wait)
+        log.warning("%s; sent again in %s, the window stays open", error, self._retry_wait)
         self._note(waiting=True)
         self._retry_at = self._clock() + self._retry_wait
         self._retry_wait = min(2 * self._retry_wait, LAST_RETRY)
 
-    def _lost_store(self, error: StoreUnreachable, until: datetime) -> None:
+    def _wait_for_store(self, error: StoreUnreachable, until: datetime) -> None:
         if self._clock() >= until:
             raise error
-        if not self._away:
+        if not self._store_away:
             log.warning("%s; the monitor waits for it", error)
             report(error, group=("monitoring", "store-unreachable"), model=self._spec.name)
-        self._away = True
-        self._quiet.wait(PAUSE)
+        self._store_away = True
+        time.sleep(POLL.total_seconds())
 
-    def _take_lease(self, until: datetime) -> bool:
-        """Stand by until the lease is ours; what takes long to import is imported meanwhile."""
-        while not self._lease.take():
+    def _acquire_lease(self, until: datetime) -> bool:
+        """Stand by until this run holds the lease; what takes long to import is imported meanwhile."""
+        while not self._lease.acquire():
             prepare()
             if self._clock() >= until:
                 return False
-            self._quiet.wait(PAUSE)
+            time.sleep(POLL.total_seconds())
         return True
-
-    def _first_champion(self, until: datetime) -> Model | None:
-        """Without a champion there is no schema, and nothing was predicted."""
-        while (model := self._champion()) is None and self._clock() < until and self._lease.held:
-            self._quiet.wait(PAUSE)
-        return model
 
     def _note(self, **changes: object) -> None:
         self.summary = self.summary.model_copy(update=changes)
-
-
-class Desk:
-    """What the active monitor works with: the log, the champion, the state, and how far event time has come."""
-
-    def __init__(self, spec: ModelSpec, home: Path, model: Model, state: MonitorState, now: datetime) -> None:
-        self._spec, self._home = spec, home
-        self.state = state
-        self.adopt(model)
-        self._newest, self._oldest = self.archive.newest(now), self.archive.oldest()
-
-    def adopt(self, model: Model) -> None:
-        """Judge by this champion from now on, and type the log by its schema."""
-        self.model = model
-        self.archive = Archive(self._home, self._spec.task, model.card.schema_)
-
-    def saw(self, batch: Batch, now: datetime) -> None:
-        """Let event time advance to the newest archived prediction; a time in the future is no news."""
-        times = [time for entry in batch.predictions for time in entry.record.event_times if ORIGIN <= time <= now + FUTURE]
-        if times:
-            self._newest, self._oldest = max(times + _known(self._newest)), min(times + _known(self._oldest))
-
-    def due(self) -> list[Window]:
-        """Windows to close now, oldest first."""
-        since, spec = self.state.closed_until or self._oldest, self._spec.window
-        if since is None or self._newest is None or window_at(since, spec.length).end + spec.lateness > self._newest:
-            return []
-        return list(due_windows(spec, since, self._newest, self.archive.dates()))
-
-    def settle(self, closed: Closed) -> None:
-        """The window is closed: remember it, and what was asked."""
-        result, request = closed.result, closed.request
-        asked = after(self.state.asked, result.window, result.decision, result.version)
-        told = Told(request=request, at=result.closed_at, last=result.closed_at) if request else self.state.told
-        self._keep(MonitorState(closed_until=result.end, asked=asked, told=told))
-
-    def remember(self, told: Told) -> None:
-        """What has become of telling the last request."""
-        self._keep(self.state.model_copy(update={"told": told}))
-
-    def _keep(self, state: MonitorState) -> None:
-        save_state(self._home, state)
-        self.state = state
 
 
 def _unreachable(url: str, error: redis.RedisError) -> StoreUnreachable:
@@ -327,7 +281,3 @@ def _unreachable(url: str, error: redis.RedisError) -> StoreUnreachable:
             raise error
     except StoreUnreachable as away:
         return away
-
-
-def _known(time: datetime | None) -> list[datetime]:
-    return [] if time is None else [time]

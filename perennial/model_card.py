@@ -10,15 +10,8 @@ from perennial.features import FeatureSet
 from perennial.learners.declarations import Params
 from perennial.metrics import Metrics
 from perennial.schema import Schema
+from perennial.signals import Bounds
 from perennial.spec import ModelSpec, Task
-
-
-class Bounds(FrozenModel):
-    """From where on a window's signal asks for retraining: drift and loss above, AUC below; None where not judged."""
-
-    drift: float | None = None
-    loss: float | None = None
-    auc: float | None = None
 
 
 class DataRef(FrozenModel):
@@ -62,7 +55,7 @@ class ModelCard(StoredModel):
     rounds: int = Field(ge=1, description="boosting rounds of the estimator; 1 for a learner without rounds")
     metrics: Metrics
     slices: tuple[Slice, ...] = ()
-    bounds: Bounds = Bounds()
+    bounds: Bounds = Field(default_factory=dict)
     data: DataRef
     trained_at: datetime
     git_commit: str | None = None

@@ -7,15 +7,16 @@ import tomllib
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from perennial.base import FrozenModel
 from perennial.durations import Duration
 from perennial.errors import SpecError
 from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
+from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["numeric", "categorical"]
@@ -147,20 +148,26 @@ class WindowSpec(FrozenModel):
     label_share: Fraction = Field(0.5, description="least labelled share to judge performance")
 
 
-class SignalsSpec(FrozenModel):
+if TYPE_CHECKING:
+    _SignalKeys = FrozenModel
+else:
+    _SignalKeys = create_model("_SignalKeys", __base__=FrozenModel, **spec_fields())
+
+
+class SignalsSpec(_SignalKeys):
     """Which signals may ask for a retraining, and their bounds; a bound left out is calibrated."""
 
-    drift: bool = Field(True, description="importance-weighted distance of the features from their training")
-    loss: bool = Field(True, description="the labelled loss: log loss, or RMSE")
-    auc: bool = Field(True, description="the labelled AUC; binary models only")
-    drift_bound: float | None = Field(None, gt=0, description="largest drift taken as ordinary")
-    loss_bound: float | None = Field(None, description="largest loss taken as ordinary")
-    auc_bound: Fraction | None = Field(None, description="least AUC taken as ordinary")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided calibrated bounds")
     blocks: int = Field(8, ge=3, description="newest training windows used for calibration")
     max_null_increase: Fraction = Field(0.3, description="rise of a column's null share that counts as broken data")
     cooldown: Duration | None = Field(None, description="quiet time after a request to retrain (default: one window)")
     max_age: Duration | None = Field(None, description="retrain when the champion's newest training row is older")
+
+    @property
+    def named_bounds(self) -> Bounds:
+        """The bounds that the spec itself names."""
+        named = {signal.name: getattr(self, signal.bound_key) for signal in SIGNALS}
+        return {name: bound for name, bound in named.items() if bound is not None}
 
 
 class RetrainSpec(FrozenModel):
@@ -230,6 +237,11 @@ class ModelSpec(FrozenModel):
     def search_space(self) -> dict[str, Range]:
         """What a search tries: the spec's ranges, or those that the learner declares."""
         return self.search.space or declaration(self.learner).space
+
+    @property
+    def enabled_signals(self) -> tuple[Signal, ...]:
+        """The signals that exist for the task and are switched on."""
+        return tuple(signal for signal in signals_of(self.task) if getattr(self.signals, signal.name))
 
     @property
     def cooldown(self) -> timedelta:

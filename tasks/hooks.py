@@ -35,7 +35,7 @@ def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
 def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's signature
     """Write down and tell Prefect that a retraining failed."""
     from monitoring import events
-    from monitoring.events import RetrainRequest
+    from monitoring.retrain_requests import RetrainRequest
     from tasks.job import load_job
     from tasks.promotion.retrain_request import write_outcome
     from tasks.reporting.outcome import retrain_event, send_or_warn

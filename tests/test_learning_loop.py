@@ -14,7 +14,8 @@ import pytest
 
 from deployments.prefect_client.history import Seen
 from deployments.stack import supervisord
-from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED, RetrainRequest
+from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED
+from monitoring.retrain_requests import RetrainRequest
 from perennial.log_columns import ID, SCORE, VERSION
 from tests.support.models import START, instances, small_frame, write_small
 from tests.support.stack import FLOW_TIMEOUT, LOOP_TIMEOUT, Replay, Stage, given_store, perennial, stage
@@ -73,7 +74,7 @@ def test_2_every_prediction_and_every_label_is_kept(loop: Stage, life: Replay) -
 def test_3_an_ordinary_week_closes_once_later_rows_have_come_and_asks_for_nothing(loop: Stage, life: Replay) -> None:
     life.until(TURN + 2 * DAY)
     result = loop.window(OPENING)
-    assert (result.rows, result.version) == (24 * 7, 1)
+    assert (result.findings.rows, result.version) == (24 * 7, 1)
     assert result.decision.kind == "none", result.decision.reason
 
 

@@ -3,7 +3,7 @@
 It draws what it is handed and knows no part of the stack.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from perennial.signals import SIGNALS, Bounds, Signal, SignalValues
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Snapshot:
     failed: int = 0
     rows: int = 0
     rows_per_second: float = 0.0
-    drift: float | None = None
-    drift_bound: float | None = None
+    values: SignalValues = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=dict)
     windows: int = 0
     events: int = 0
     retrainings: int = 0
@@ -115,14 +117,22 @@ def _cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
     failed = f" ({snapshot.failed} failed)" if snapshot.failed else ""
     return [
         ("requests", f"{snapshot.requests:,}{failed}", "rows", f"{snapshot.rows:,} at {snapshot.rows_per_second:,.0f}/s"),
-        ("drift", _against(snapshot.drift, snapshot.drift_bound), "windows", f"{snapshot.windows}"),
+        *_signal_cells(snapshot),
         ("events", f"{snapshot.events}", "retrainings", f"{snapshot.retrainings}"),
         ("serving", f"version {snapshot.version or '-'}", snapshot.quality, _loop_and_static(snapshot)),
     ]
 
 
-def _against(value: float | None, bound: float | None) -> str:
-    return f"{number(value)} of at most {number(bound)}"
+def _signal_cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
+    """A row for each signal that needs no labels; what labels say is the quality beside."""
+    shown = [signal for signal in SIGNALS if not signal.needs_labels]
+    beside = [("windows", f"{snapshot.windows}"), *[("", "")] * len(shown)]
+    return [(signal.label, _against(signal, snapshot), *cells) for signal, cells in zip(shown, beside, strict=False)]
+
+
+def _against(signal: Signal, snapshot: Snapshot) -> str:
+    limit = "most" if signal.alarms_when == "above" else "least"
+    return f"{number(snapshot.values.get(signal.name))} of at {limit} {number(snapshot.bounds.get(signal.name))}"
 
 
 def _loop_and_static(snapshot: Snapshot) -> str:

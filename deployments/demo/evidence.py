@@ -156,10 +156,10 @@ def _week(window: Window, result: WindowResult | None, compared: Compared | None
         start=window.start,
         end=window.end,
         version=result.version if result else None,
-        rows=result.rows if result else compared.loop.rows if compared else 0,
+        rows=result.findings.rows if result else compared.loop.rows if compared else 0,
         labelled=compared.loop.rows if compared else 0,
-        drift=result.drift if result else None,
-        bound=result.bounds.drift if result else None,
+        drift=result.findings.values.get("drift") if result else None,
+        bound=result.findings.bounds.get("drift") if result else None,
         decision=result.decision.kind if result else "still open",
         loop=compared.loop.values if compared else {},
         static=compared.static.values if compared else {},
@@ -168,7 +168,7 @@ def _week(window: Window, result: WindowResult | None, compared: Compared | None
 
 def marks_of(evidence: Evidence, spec: ModelSpec) -> list[Mark]:
     """Everything that happened, at the event time of its cause: the watermark at which the window closed."""
-    decided = {result.decision.event_id: result.end + spec.window.lateness for result in evidence.windows}
+    decided = {result.decision.event_id: result.window.end + spec.window.lateness for result in evidence.windows}
     closed = {event_id: at for event_id, at in decided.items() if event_id is not None}
     asked = [(closed[event.id], event) for event in evidence.events if event.id in closed]
     runs = [(closed[run.event_id], run) for run in evidence.retrains if run.event_id is not None and run.event_id in closed]

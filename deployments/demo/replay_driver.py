@@ -17,6 +17,7 @@ from deployments.prefect_client.history import Run
 from monitoring.state import WindowResult
 from monitoring.window import Window
 from perennial.log_columns import EVENT_TIME
+from perennial.signals import SIGNALS
 from perennial.spec import ModelSpec
 from tasks.serving.replay import Client, Sent, Tick, ticks
 
@@ -78,7 +79,7 @@ class Driver:
             self._weeks.append(compared)
         self._judged(result)
         self._display.say(line(result, compared, self.metric))
-        if result.decision.asks and result.decision.event_id is not None:
+        if result.decision.requests_retraining and result.decision.event_id is not None:
             self._now = replace(self._now, events=self._now.events + 1)
             run = self.hold.for_retraining(result.decision.event_id)
             self._retrained(run)
@@ -92,8 +93,8 @@ class Driver:
         weeks = list(self._weeks)
         self._now = replace(
             self._now,
-            drift=result.drift,
-            drift_bound=result.bounds.drift,
+            values=result.findings.values,
+            bounds=result.findings.bounds,
             windows=self._now.windows + 1,
             quality=NAMES[self.metric],
             loop=mean_of(weeks, "loop", self.metric),
@@ -138,11 +139,16 @@ def take_due(pending: deque[Window], watermark: datetime | None, lateness: timed
 
 def line(result: WindowResult, compared: Compared | None, metric: str) -> str:
     """One window in one line."""
-    when = f"{result.start:%d %b} to {result.end:%d %b}"
-    drift = f"drift {number(result.drift)} (bound {number(result.bounds.drift)})"
+    findings = result.findings
+    when = f"{findings.window.start:%d %b} to {findings.window.end:%d %b}"
+    signals = "  ".join(
+        f"{one.label} {number(findings.values.get(one.name))} (bound {number(findings.bounds.get(one.name))})"
+        for one in SIGNALS
+        if not one.needs_labels
+    )
     quality = f"{NAMES[metric]} {_of(compared, 'loop', metric)} (frozen {_of(compared, 'static', metric)})"
     kind = "" if result.decision.kind == "none" else f"{result.decision.kind.upper()}: "
-    return f"{when}  {result.rows:>6,} rows  v{result.version}  {drift}  {quality}  {kind}{result.decision.reason}"
+    return f"{when}  {findings.rows:>6,} rows  v{result.version}  {signals}  {quality}  {kind}{result.decision.reason}"
 
 
 def became(before: int | None, after: int | None, newest: int, message: str) -> str:

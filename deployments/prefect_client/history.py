@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from deployments.prefect_client.automation_failures import failed_actions
 from deployments.prefect_client.client import PAGE, PrefectApi
+from monitoring.events import resource_id
 from perennial.base import FrozenModel
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -60,7 +61,7 @@ class Witness:
 
     def events(self, prefix: str = "perennial.") -> list[Seen]:
         """Events on the model's resource that occurred since the moment, oldest first."""
-        resource = {"id": [f"perennial.model.{self._model}"]}
+        resource = {"id": [resource_id(self._model)]}
         query = {"event": {"prefix": [prefix]}, "resource": resource, "occurred": {"since": self._since.isoformat()}}
         page = self._api.ask("POST", "/events/filter", {"filter": query, "limit": 50})
         raw = list(page["events"])

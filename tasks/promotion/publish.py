@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from perennial.errors import AliasConflict, TrainingError
 from perennial.model import Model, to_files
-from perennial.model_card import Bounds
 from perennial.model_loading import load_champion, load_model
 from perennial.registry import CHALLENGER, CHAMPION
+from perennial.signals import Bounds
 from tasks.job import Job
 from tasks.promotion.gate import Verdict
 from tasks.task_defaults import local_task

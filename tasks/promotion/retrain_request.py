@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitoring import receipts
-from monitoring.events import RetrainRequest
 from monitoring.receipts import Outcome
+from monitoring.retrain_requests import RetrainRequest
 from perennial.errors import TrainingError
 from perennial.model import CARD_FILE, Model
 from perennial.model_card import Cause
@@ -66,7 +66,7 @@ def cause_of(request: RetrainRequest | None) -> Cause:
 def acknowledge_request(job: Job, request: RetrainRequest | None) -> None:
     """Write that a retraining has begun: from here on the monitor need not send the request again."""
     if request is not None:
-        receipts.take(job.home, request.event_id, datetime.now(UTC), job.run_id)
+        receipts.acknowledge(job.home, request.event_id, datetime.now(UTC), job.run_id)
 
 
 @local_task("record outcome")
@@ -78,7 +78,7 @@ def record_outcome(job: Job, request: RetrainRequest | None, verdict: Verdict | 
 def write_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, now: datetime) -> None:
     """Write the outcome of a request; raises ArchiveError when that cannot be written."""
     if request is not None:
-        receipts.settle(job.home, request.event_id, outcome, now, job.run_id)
+        receipts.record_outcome(job.home, request.event_id, outcome, now, job.run_id)
 
 
 def _event_of(job: Job, version: int) -> str | None:

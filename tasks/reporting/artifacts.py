@@ -5,9 +5,10 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from monitoring.calibration import Calibration, silence
+from monitoring.calibration import Calibration, missing_bounds_warning
 from perennial.metrics import Metrics
 from perennial.model import Model
+from perennial.signals import SIGNALS
 from tasks.data.validate import Checks
 from tasks.job import Job
 from tasks.promotion.challenger import Challenger
@@ -20,8 +21,8 @@ from tasks.training.tune import Tuned
 def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calibration) -> str:
     """What a version was trained on and how good it is, as a page."""
     card = model.card
-    bounds = {name: bound for name, bound in calibration.bounds.model_dump().items() if bound is not None}
-    warning = silence(card.spec, calibration)
+    bounds = [(signal.label, calibration.bounds[signal.name]) for signal in SIGNALS if signal.name in calibration.bounds]
+    warning = missing_bounds_warning(card.spec, calibration)
     return "\n\n".join(
         [
             f"# {card.name} version {card.version}",
@@ -35,7 +36,7 @@ def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calib
             ),
             *_slices(evaluation),
             "## Bounds of the monitor's signals",
-            markdown_table(("signal", "bound"), list(bounds.items())) if bounds else "None could be calibrated.",
+            markdown_table(("signal", "bound"), bounds) if bounds else "None could be calibrated.",
             *([f"**Warning**: {warning}."] if warning else []),
             "## Parameters",
             markdown_table(("parameter", "value"), list(card.params.items())),

@@ -10,7 +10,8 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from monitoring import events
-from monitoring.events import Happening, RetrainRequest, event_key, send
+from monitoring.events import ModelEvent, deterministic_id, send
+from monitoring.retrain_requests import RetrainRequest
 from perennial.errors import PrefectUnreachable
 from perennial.model import Model
 from tasks.job import Job
@@ -28,23 +29,23 @@ logger = logging.getLogger(__name__)
 
 def retrain_event(
     event: str, model: str, run_id: str | None, request: RetrainRequest | None, now: datetime, **payload: JsonValue
-) -> Happening:
+) -> ModelEvent:
     """Something that happened to a retraining, following the event that asked for it."""
     asked = {"version": request.version, "cause": request.cause, "request": request.event_id} if request else {"cause": "manual"}
     follows = UUID(request.event_id) if request else None
-    key = event_key(event, model, run_id or now.isoformat())
-    return Happening(
+    key = deterministic_id(event, model, run_id or now.isoformat())
+    return ModelEvent(
         event=event, model=model, id=key, occurred=now, payload={**asked, "flow_run": run_id, **payload}, follows=follows
     )
 
 
-def gate_event(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> Happening:
+def gate_event(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> ModelEvent:
     """What the gate decided about a version; the same version is decided about once."""
     card, event = challenger.card, OUTCOMES[verdict.decision]
-    return Happening(
+    return ModelEvent(
         event=event,
         model=card.name,
-        id=event_key(event, card.name, card.version, card.trained_at.isoformat()),
+        id=deterministic_id(event, card.name, card.version, card.trained_at.isoformat()),
         occurred=now,
         payload={
             "version": card.version,
@@ -59,10 +60,10 @@ def gate_event(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> 
     )
 
 
-def send_or_warn(happening: Happening) -> bool:
+def send_or_warn(event: ModelEvent) -> bool:
     """Send, or warn; returns whether it was confirmed."""
     try:
-        send(happening)
+        send(event)
     except PrefectUnreachable as error:
         logger.warning("%s", error)
         return False

@@ -14,12 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 from prefect import get_run_logger
 
-from monitoring.calibration import LEAST_BLOCKS, BlockValues, Calibration, block_values, blocks, silence
+from monitoring.calibration import MIN_BLOCKS, Calibration, block_values, blocks, missing_bounds_warning
 from monitoring.calibration import calibrate as bounds_of
 from monitoring.window import Window
 from perennial.model import Model
-from perennial.model_card import Bounds
 from perennial.profile import fit_profile
+from perennial.signals import SignalValues
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted, has_contrast
@@ -39,8 +39,8 @@ Mask = NDArray[np.bool_]
 def calibrate_bounds(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
     """Bounds of a draft; none where the training rows fill fewer than three judgeable windows."""
     inside = list(_judgeable(job, data))
-    if len(inside) < LEAST_BLOCKS:
-        return Calibration(bounds=Bounds(), blocks=len(inside))
+    if len(inside) < MIN_BLOCKS:
+        return Calibration(bounds={}, blocks=len(inside))
     folds = _folds(int(np.sum(inside)) / len(data.table), len(inside))
     values = [value for fold in range(folds) for value in _fold_values(draft, data, fitted, inside[fold::folds])]
     return Calibration(bounds=bounds_of(job.spec, values), blocks=len(inside))
@@ -67,7 +67,7 @@ def _within(data: TrainingData, window: Window) -> Mask:
     return inside
 
 
-def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[BlockValues]:
+def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[SignalValues]:
     """What the signals say about blocks of rows, by a model fitted in the same way to all other rows."""
     kept = ~np.logical_or.reduce(left_out)
     if not has_contrast(data.table.labels[kept]):
@@ -84,6 +84,6 @@ def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Seq
 def calibrate(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
     """Calibrate, and warn where the monitor would be silent for ever."""
     found = calibrate_bounds(job, draft, data, fitted)
-    if (warning := silence(job.spec, found)) is not None:
+    if (warning := missing_bounds_warning(job.spec, found)) is not None:
         get_run_logger().warning(warning)
     return found

@@ -6,7 +6,7 @@ from functools import partial
 import polars as pl
 import pytest
 
-from monitoring.receipts import is_settled, is_taken
+from monitoring.receipts import is_acknowledged, is_settled
 from tests.faults.conftest import LATE, OPENING, WEEK, assert_nothing_lost, unanswered, world
 from tests.faults.victims import kill, long_after, wait_for_another
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
@@ -39,7 +39,7 @@ def test_a_killed_process_comes_back_and_nothing_is_lost(loop: Stage, life: Repl
     wait_for_another(loop, victim, than=died)
     assert victim in ANSWERING or not unanswered(life)[before:]
     assert_nothing_lost(loop, life)
-    assert loop.window(week).rows == 7 * 24
+    assert loop.window(week).findings.rows == 7 * 24
     wait_until(loop.api.healthy, LOOP_TIMEOUT, "the Prefect server to answer")
 
 
@@ -56,7 +56,7 @@ def test_a_service_worker_killed_between_two_requests_is_replaced(loop: Stage, l
     life.until(TURN + LATE, insist=True)
     wait_for_another(loop, WORKER, than=died)
     assert_nothing_lost(loop, life)
-    assert loop.window(TURN - WEEK).rows == 7 * 24
+    assert loop.window(TURN - WEEK).findings.rows == 7 * 24
 
 
 def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(loop: Stage, life: Replay) -> None:
@@ -64,11 +64,11 @@ def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(
     life.until(TURN + WEEK + LATE, insist=True)
     first = loop.window(TURN).decision
     assert first.event_id is not None, first.reason
-    wait_until(partial(is_taken, loop.loop.home, first.event_id), LOOP_TIMEOUT, "the retraining to take the request")
+    wait_until(partial(is_acknowledged, loop.loop.home, first.event_id), LOOP_TIMEOUT, "the retraining to take the request")
     kill(loop, "retrain")
     assert loop.retraining(first.event_id).state == "CRASHED"
     assert loop.champion == loop.serving == 1
-    assert is_taken(loop.loop.home, first.event_id)
+    assert is_acknowledged(loop.loop.home, first.event_id)
     assert not is_settled(loop.loop.home, first.event_id)
     long_after(loop)
     life.until(TURN + 2 * WEEK + LATE, insist=True)

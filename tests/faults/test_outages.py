@@ -39,7 +39,7 @@ def test_a_full_disk_ends_the_monitor_with_a_clear_message_and_loses_nothing(loo
     assert backlog(loop.loop) > 0
     wait_for_another(loop, "monitor", than=monitor.pid)
     assert_nothing_lost(loop, life)
-    assert loop.window(OPENING).rows == 7 * 24
+    assert loop.window(OPENING).findings.rows == 7 * 24
 
 
 def test_a_champion_whose_files_were_damaged_is_named_and_answers_on(loop: Stage) -> None:
@@ -92,4 +92,4 @@ def failed_run(loop: Stage, flow: str) -> Run | None:
 def tries(loop: Stage) -> int:
     """How often the monitor has told the event in vain; it waits twice as long after each: 1, 2, 4, 8 seconds."""
     log = supervisord.log_file(loop.stack.state_dir, "worker").read_text(errors="replace")
-    return log.count("told again in")
+    return log.count("sent again in")

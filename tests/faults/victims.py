@@ -55,9 +55,10 @@ def long_after(loop: Stage) -> None:
     """Let the last request have been told longer ago than a training may take; the next monitor finds it so in the state."""
     died = kill(loop, "monitor")
     state = load_state(loop.loop.home)
-    assert state.told is not None
-    then = state.told.at - LONGEST_TRAINING - timedelta(minutes=1)
-    save_state(loop.loop.home, state.model_copy(update={"told": state.told.model_copy(update={"at": then})}))
+    last = state.last_request
+    assert last is not None
+    then = last.sent_at - LONGEST_TRAINING - timedelta(minutes=1)
+    save_state(loop.loop.home, state.model_copy(update={"last_request": last.model_copy(update={"sent_at": then})}))
     loop.witness.start("monitor", {})  # the automation's brake may still be on from the monitor that was killed first
     wait_for_another(loop, "monitor", than=died)
 

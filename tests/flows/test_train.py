@@ -30,7 +30,7 @@ def test_the_first_training_serves_at_once(home: Path, task: Task) -> None:
     model = load_model(registry(home), "small", 1, home)
     assert model.card.cause.kind == "initial"
     assert model.card.data.rows == small_frame(task).height - 7 * 24
-    assert model.card.bounds.drift is not None
+    assert "drift" in model.card.bounds
 
 
 def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:

@@ -1,4 +1,4 @@
-"""Events: confirmed by a real server, or an error in bounded time; the same id told twice is one event."""
+"""Events: confirmed by a real server, or an error in bounded time; the same id sent twice is one event."""
 
 import asyncio
 import socket
@@ -8,27 +8,14 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from monitoring.events import DRIFT_DETECTED, NAMES, Happening, RetrainRequest, event_id, event_key, requested, send
+from monitoring.events import DRIFT_DETECTED, EVENT_NAMES, ModelEvent, deterministic_id, request_event, send, window_event_id
+from monitoring.retrain_requests import RetrainRequest
 from monitoring.window import window_at
 from perennial.errors import PrefectUnreachable
+from tests.monitoring.requests import WINDOW, request_for
 from tests.support.models import START
 from tests.support.prefect_server import pointed_at
 from tests.support.waiting import wait_until
-
-WINDOW = window_at(START, timedelta(days=7))
-
-
-def request_for(model: str) -> RetrainRequest:
-    return RetrainRequest(
-        model=model,
-        version=3,
-        window_start=WINDOW.start,
-        window_end=WINDOW.end,
-        cause="drift",
-        reason="drift 0.2 is over its bound 0.1",
-        evidence={"drift": 0.2, "top_features": "amount 0.2"},
-        event_id=str(event_id(model, 3, START, WINDOW, "drift")),
-    )
 
 
 def events_of(api: str, model: str) -> list[dict[str, object]]:
@@ -37,19 +24,19 @@ def events_of(api: str, model: str) -> list[dict[str, object]]:
 
 
 def test_an_event_arrives_with_its_payload_and_only_once(prefect_api: str) -> None:
-    happening = requested(request_for("told"), datetime.now(UTC))
-    send(happening)
-    send(happening)
-    send(Happening(event="perennial.model.promoted", model="told", id=event_key("after"), occurred=datetime.now(UTC)))
-    found = wait_until(lambda: two if len(two := events_of(prefect_api, "told")) > 1 else [], 20, "both events")
+    sent = request_event(request_for("sent"), datetime.now(UTC))
+    send(sent)
+    send(sent)
+    send(ModelEvent(event="perennial.model.promoted", model="sent", id=deterministic_id("after"), occurred=datetime.now(UTC)))
+    found = wait_until(lambda: two if len(two := events_of(prefect_api, "sent")) > 1 else [], 20, "both events")
     (event,) = (one for one in found if one["event"] == DRIFT_DETECTED)
-    assert event["id"] == str(happening.id)
-    assert RetrainRequest.model_validate(event["payload"]) == request_for("told")
+    assert event["id"] == str(sent.id)
+    assert RetrainRequest.model_validate(event["payload"]) == request_for("sent")
 
 
 def test_it_can_be_sent_from_inside_an_event_loop(prefect_api: str) -> None:
     async def inside() -> None:
-        send(requested(request_for("inside"), datetime.now(UTC)))
+        send(request_event(request_for("inside"), datetime.now(UTC)))
 
     asyncio.run(inside())
     wait_until(lambda: events_of(prefect_api, "inside"), 20, "the event")
@@ -57,7 +44,7 @@ def test_it_can_be_sent_from_inside_an_event_loop(prefect_api: str) -> None:
 
 def test_no_server_is_an_error_that_names_it() -> None:
     with pointed_at("http://127.0.0.1:9/api"), pytest.raises(PrefectUnreachable, match=r"drift.detected .*127\.0\.0\.1:9"):
-        send(requested(request_for("nobody"), datetime.now(UTC)))
+        send(request_event(request_for("nobody"), datetime.now(UTC)))
 
 
 @pytest.fixture
@@ -69,18 +56,18 @@ def frozen_server() -> Iterator[str]:
 
 def test_a_server_that_is_frozen_is_given_up(frozen_server: str) -> None:
     with pointed_at(frozen_server), pytest.raises(PrefectUnreachable, match="was not confirmed"):
-        send(requested(request_for("frozen"), datetime.now(UTC)), patience=0.3)
+        send(request_event(request_for("frozen"), datetime.now(UTC)), timeout=timedelta(seconds=0.3))
 
 
 def test_ids_tell_windows_versions_lives_and_causes_apart() -> None:
     later = window_at(WINDOW.end, timedelta(days=7))
     ids = {
-        event_id(model, version, trained_at, window, cause)
+        window_event_id(model, version, trained_at, window, cause)
         for model in ("a", "b")
         for version in (1, 2)
         for trained_at in (START, WINDOW.end)
         for window in (WINDOW, later)
-        for cause in NAMES
+        for cause in EVENT_NAMES
     }
     assert len(ids) == 64
-    assert event_id("a", 1, START, WINDOW, "drift") == event_id("a", 1, START, WINDOW, "drift")
+    assert window_event_id("a", 1, START, WINDOW, "drift") == window_event_id("a", 1, START, WINDOW, "drift")

@@ -13,31 +13,31 @@ SHORT = timedelta(milliseconds=200)
 
 def test_only_one_holds_it(store: redis.Redis) -> None:
     first, second = Lease(store, KEY), Lease(store, KEY)
-    assert first.take()
-    assert not second.take()
-    with first.kept():
+    assert first.acquire()
+    assert not second.acquire()
+    with first.renewing():
         assert first.held
-    assert second.take()
+    assert second.acquire()
 
 
 def test_a_holder_that_dies_is_succeeded(store: redis.Redis) -> None:
-    assert Lease(store, KEY, SHORT).take()
-    wait_until(Lease(store, KEY, SHORT).take, 5, "the lease of a dead holder to expire")
+    assert Lease(store, KEY, SHORT).acquire()
+    wait_until(Lease(store, KEY, SHORT).acquire, 5, "the lease of a dead holder to expire")
 
 
 def test_it_is_renewed_while_held(store: redis.Redis) -> None:
     lease = Lease(store, KEY, SHORT)
-    lease.take()
+    lease.acquire()
     store.pexpire(KEY, 10_000)
-    with lease.kept():
+    with lease.renewing():
         wait_until(lambda: store.pttl(KEY) <= 200, 5, "a renewal")
         assert lease.held
 
 
 def test_a_holder_notices_that_another_took_over(store: redis.Redis) -> None:
     lease = Lease(store, KEY, SHORT)
-    lease.take()
-    with lease.kept():
+    lease.acquire()
+    with lease.renewing():
         store.set(KEY, "another")
         wait_until(lambda: not lease.held, 5, "the loss to be noticed")
     assert store.get(KEY) == b"another"
@@ -45,20 +45,20 @@ def test_a_holder_notices_that_another_took_over(store: redis.Redis) -> None:
 
 def test_a_store_that_lost_its_data_gives_it_back(store: redis.Redis) -> None:
     lease = Lease(store, KEY, SHORT)
-    lease.take()
-    with lease.kept():
+    lease.acquire()
+    with lease.renewing():
         store.flushdb()
         wait_until(lambda: store.exists(KEY), 5, "the lease to be taken again")
         assert lease.held
 
 
-def test_it_can_be_taken_up_again_by_its_own_holder(store: redis.Redis) -> None:
+def test_it_can_be_acquired_again_by_its_own_holder(store: redis.Redis) -> None:
     """A store that was away comes back with the key of the run that still goes on."""
     lease = Lease(store, KEY, SHORT)
-    assert lease.take()
-    assert lease.take()
+    assert lease.acquire()
+    assert lease.acquire()
     for _ in range(2):
-        with lease.kept():
+        with lease.renewing():
             store.pexpire(KEY, 10_000)
             wait_until(lambda: store.pttl(KEY) <= 200, 5, "a renewal")
-        assert lease.take()
+        assert lease.acquire()

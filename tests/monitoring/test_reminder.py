@@ -1,4 +1,4 @@
-"""A request that Prefect confirmed and lost is told again under the same id, until a retraining has answered it."""
+"""A request that Prefect confirmed and lost is sent again under the same id, until a retraining has acknowledged it."""
 
 import os
 import signal
@@ -11,14 +11,16 @@ import pytest
 import redis
 
 from deployments.stack.prefect_server import api_url, server_command, server_environment
-from monitoring import receipts, reminder
+from monitoring import receipts, retrain_requests
 from monitoring.archive import Archive
-from monitoring.reminder import FIRST_REMINDER, due, unsettled
-from monitoring.state import Told, load_results, load_state, save_state
+from monitoring.receipts import without_outcome
+from monitoring.retrain_requests import FIRST_REMINDER, RetrainRequestState
+from monitoring.state import load_results, load_state, save_state
 from perennial.registry import Registry
 from perennial.settings import Settings
+from tests.monitoring.requests import sent
 from tests.monitoring.streams import serve
-from tests.monitoring.test_events import events_of, request_for
+from tests.monitoring.test_events import events_of
 from tests.monitoring.test_watch import LATER, MODEL, NOWHERE, WEEK, following, home, prefect_events, run, told, weeks
 from tests.support.models import START, publish_small, small_frame, small_model
 from tests.support.prefect_server import healthy, pointed_at
@@ -39,26 +41,26 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, reminders are due after a moment and not after minutes."""
 
     def wait_less() -> None:
-        monkeypatch.setattr(reminder, "FIRST_REMINDER", timedelta(milliseconds=200))
-        monkeypatch.setattr(reminder, "LAST_REMINDER", timedelta(milliseconds=200))
+        monkeypatch.setattr(retrain_requests, "FIRST_REMINDER", timedelta(milliseconds=200))
+        monkeypatch.setattr(retrain_requests, "LAST_REMINDER", timedelta(milliseconds=200))
 
     return wait_less
 
 
-def standing(settings: Settings) -> Told:
-    found = load_state(home(settings)).told
+def standing(settings: Settings) -> RetrainRequestState:
+    found = load_state(home(settings)).last_request
     assert found is not None
     return found
 
 
 def times() -> Iterator[float]:
     """Minutes after an event at which it is told again."""
-    one = Told(request=request_for("small"), at=START, last=START)
+    one = sent("small", START)
     for second in range(3 * 3600):
         now = START + timedelta(seconds=second)
-        if due(one, now):
+        if one.reminder_due(now):
             yield (now - START) / MINUTE
-            one = one.model_copy(update={"last": now})
+            one = one.model_copy(update={"last_sent_at": now})
 
 
 def test_waits_double_from_one_minute_to_ten() -> None:
@@ -68,16 +70,16 @@ def test_waits_double_from_one_minute_to_ten() -> None:
 
 
 def test_what_is_answered_is_not_told_again() -> None:
-    assert not due(Told(request=request_for("small"), at=START, last=START, over=True), START + timedelta(days=1))
+    assert not sent("small", START).model_copy(update={"closed": True}).reminder_due(START + timedelta(days=1))
 
 
 def test_a_request_is_unsettled_until_it_has_an_outcome(tmp_path: Path) -> None:
-    one, now = Told(request=request_for("small"), at=START, last=START + MINUTE), START + 90 * MINUTE
-    assert unsettled(tmp_path, None, now) == timedelta()
-    receipts.take(tmp_path, one.request.event_id, START)
-    assert unsettled(tmp_path, one, now) == 90 * MINUTE
-    receipts.settle(tmp_path, one.request.event_id, "held", now)
-    assert unsettled(tmp_path, one, now) == timedelta()
+    one, now = sent("small", START), START + 90 * MINUTE
+    assert without_outcome(tmp_path, None, now) == timedelta()
+    receipts.acknowledge(tmp_path, one.request.event_id, START)
+    assert without_outcome(tmp_path, one, now) == 90 * MINUTE
+    receipts.record_outcome(tmp_path, one.request.event_id, "held", now)
+    assert without_outcome(tmp_path, one, now) == timedelta()
 
 
 def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
@@ -104,8 +106,8 @@ def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
         with running(server_command(), log := servers[1] / "log", server_environment(servers[1], port)) as process:
             wait_ready(process, lambda: healthy(url), log, 120, "the second server")
             wait(lambda: [event["id"] for event in events_of(url, "small")] == [result.decision.event_id])
-            receipts.take(home(settings), str(result.decision.event_id), datetime.now(UTC))
-            wait(lambda: standing(settings).over)
+            receipts.acknowledge(home(settings), str(result.decision.event_id), datetime.now(UTC))
+            wait(lambda: standing(settings).closed)
 
 
 def test_the_next_run_reminds_and_a_living_server_sees_one_event(
@@ -116,7 +118,7 @@ def test_the_next_run_reminds_and_a_living_server_sees_one_event(
     id_ = standing(settings).request.event_id
     impatient()
     with following(settings) as wait:
-        wait(lambda: standing(settings).last > standing(settings).at)
+        wait(lambda: standing(settings).last_sent_at > standing(settings).sent_at)
     assert len(told(prefect_api, id_)) == 1
     assert [event["id"] for event in prefect_events(prefect_api)].count(id_) == 1
 
@@ -129,7 +131,7 @@ def test_without_prefect_a_reminder_disturbs_nothing(
     first = standing(settings)
     impatient()
     with following(settings, pointed=NOWHERE) as wait:
-        wait(lambda: standing(settings).last > first.at)
+        wait(lambda: standing(settings).last_sent_at > first.sent_at)
         serve(store, MODEL, small_frame(rows=WEEK, seed=6, start=LATER + timedelta(weeks=52, days=2)))
         wait(lambda: len(load_results(home(settings))) == 2)
     assert standing(settings).request == first.request
@@ -142,13 +144,13 @@ def test_a_receipt_or_another_champion_ends_the_reminders(
     serve(store, MODEL, weeks(1, shift=1.5, after=52 + answered))
     run(settings)
     first = standing(settings)
-    save_state(home(settings), load_state(home(settings)).model_copy(update={"told": aged(first, MINUTE)}))
+    save_state(home(settings), load_state(home(settings)).model_copy(update={"last_request": aged(first, MINUTE)}))
     if answered:
-        receipts.take(home(settings), first.request.event_id, datetime.now(UTC))
+        receipts.acknowledge(home(settings), first.request.event_id, datetime.now(UTC))
     else:
         publish_small(Registry(settings.registry_url), small_model(rows=24 * 28, version=2, seed=3))
     assert run(settings).reminders == 0
-    assert standing(settings).over
+    assert standing(settings).closed
 
 
 def test_broken_data_is_told_once_and_awaits_nothing(store: redis.Redis, settings: Settings, prefect_api: str) -> None:
@@ -156,7 +158,7 @@ def test_broken_data_is_told_once_and_awaits_nothing(store: redis.Redis, setting
     run(settings)
     (result,) = load_results(home(settings))
     assert result.decision.kind == "data"
-    assert load_state(home(settings)).told is None
+    assert load_state(home(settings)).last_request is None
 
 
 @pytest.mark.parametrize(("hours", "outcome", "kind"), [(0.9, None, "none"), (1.1, None, "drift"), (1.1, "failed", "none")])
@@ -173,19 +175,19 @@ def test_a_retraining_that_was_killed_keeps_nobody_quiet_for_longer_than_an_hour
     serve(store, MODEL, frame.head(WEEK + 48))
     run(settings)
     first = standing(settings)
-    receipts.take(home(settings), first.request.event_id, datetime.now(UTC))
+    receipts.acknowledge(home(settings), first.request.event_id, datetime.now(UTC))
     if outcome:
-        receipts.settle(home(settings), first.request.event_id, outcome, datetime.now(UTC))
-    told_then = aged(first, timedelta(hours=hours))
-    save_state(home(settings), load_state(home(settings)).model_copy(update={"told": told_then}))
+        receipts.record_outcome(home(settings), first.request.event_id, outcome, datetime.now(UTC))
+    sent_then = aged(first, timedelta(hours=hours))
+    save_state(home(settings), load_state(home(settings)).model_copy(update={"last_request": sent_then}))
     serve(store, MODEL, frame.slice(WEEK + 48))
     run(settings)
     _, second = load_results(home(settings))
-    assert (second.decision.kind, second.decision.cooling) == (kind, kind == "none")
+    assert (second.decision.kind, second.decision.in_cooldown) == (kind, kind == "none")
     asked = standing(settings).request.event_id
     assert (asked == first.request.event_id) == (kind == "none")
 
 
-def aged(one: Told, by: timedelta) -> Told:
+def aged(one: RetrainRequestState, by: timedelta) -> RetrainRequestState:
     """The same, told so much earlier."""
-    return one.model_copy(update={"at": one.at - by, "last": one.last - by})
+    return one.model_copy(update={"sent_at": one.sent_at - by, "last_sent_at": one.last_sent_at - by})

@@ -13,9 +13,9 @@ import redis
 
 from monitoring import watch as watch_module
 from monitoring.archive import Archive
-from monitoring.events import event_id
+from monitoring.events import window_event_id
 from monitoring.state import WindowResult, load_results, load_state
-from monitoring.watch import Summary, watch
+from monitoring.watch import MonitorSummary, watch
 from perennial.errors import ArchiveError, PerennialError, SettingsError, StoreUnreachable
 from perennial.log_columns import ID
 from perennial.record import encode_label_batch
@@ -39,10 +39,10 @@ MODEL = small_model(rows=24 * 28)
 LATER = START + timedelta(days=28)
 WEEK = 24 * 7
 STEPS = (
-    "monitoring.reader.Reader.settle",
+    "monitoring.consumer.StreamConsumer.acknowledge",
     "monitoring.closing.write_report",
     "monitoring.closing.save_result",
-    "monitoring.watch.save_state",
+    "monitoring.session.save_state",
 )
 FAR = datetime(2900, 1, 1, tzinfo=UTC)
 NOWHERE = "http://127.0.0.1:9/api"
@@ -63,7 +63,7 @@ def weeks(count: int, shift: float = 0.0, after: int = 0) -> pl.DataFrame:
     return small_frame(rows=count * WEEK + 48, seed=5, start=LATER + timedelta(weeks=after), shift=shift)
 
 
-def run(settings: Settings, spec: ModelSpec | None = None, **options: Any) -> Summary:
+def run(settings: Settings, spec: ModelSpec | None = None, **options: Any) -> MonitorSummary:
     """One run that works through what is there and ends."""
     options = {"until": datetime.now(UTC), **options}
     return watch(spec or small_spec(), Path(), settings, **options)
@@ -94,14 +94,15 @@ def test_ordinary_weeks_are_archived_judged_and_written_down(store: redis.Redis,
     with pointed_at(NOWHERE):  # nothing happened, so nothing is told
         summary = run(settings, on_window=seen.append)
     assert (summary.active, summary.windows, summary.requests, summary.waiting) == (True, 2, 0, False)
-    assert summary.taken.model_dump() == {"entries": 32, "unreadable": 0, "predictions": 384, "labels": 384}
+    assert summary.ingested.model_dump() == {"entries": 32, "unreadable": 0, "predictions": 384, "labels": 384}
     assert archive(settings).counts().model_dump() == {"predictions": 384, "labels": 384, "joined": 384}
     assert list(load_results(home(settings))) == seen
     first = seen[0]
-    assert (first.start, first.rows, first.labelled, first.served, first.version) == (LATER, WEEK, WEEK, {1: WEEK}, 1)
-    assert (first.decision.kind, first.bounds.drift) == ("none", 0.1)
+    assert (first.window.start, first.findings.rows, first.findings.labelled) == (LATER, WEEK, WEEK)
+    assert (first.rows_by_version, first.version) == ({1: WEEK}, 1)
+    assert (first.decision.kind, first.findings.bounds["drift"]) == ("none", 0.1)
     assert first.metrics == first.served_metrics
-    assert first.drift is not None
+    assert list(first.findings.values) == ["drift", "loss", "auc"]
     assert sorted(first.distances) == ["amount", "shop"]
     assert first.report is not None
     assert {path.suffix for path in home(settings).glob("reports/*")} == {".html", ".json"}
@@ -114,8 +115,9 @@ def test_drift_asks_for_a_retraining_once_and_cools_down(store: redis.Redis, set
     serve(store, MODEL, weeks(3, shift=1.5))
     assert run(settings).requests == 2
     results = load_results(home(settings))
-    ids = [str(event_id("small", 1, MODEL.card.trained_at, one.window, "drift")) for one in results]
-    assert [(one.decision.kind, one.decision.cooling) for one in results] == [("drift", False), ("none", True), ("drift", False)]
+    ids = [str(window_event_id("small", 1, MODEL.card.trained_at, one.window, "drift")) for one in results]
+    decided = [(one.decision.kind, one.decision.in_cooldown) for one in results]
+    assert decided == [("drift", False), ("none", True), ("drift", False)]
     assert [one.decision.event_id for one in results] == [ids[0], None, ids[2]]
     (event,) = told(prefect_api, ids[0])
     assert told(prefect_api, ids[2])
@@ -245,7 +247,7 @@ def test_a_full_disk_acknowledges_nothing(store: redis.Redis, settings: Settings
     with no_room(), pytest.raises(ArchiveError, match="free space"):
         run(settings)
     assert store.xlen(predictions_stream("small")) == 9
-    assert run(settings).taken.predictions == WEEK + 48
+    assert run(settings).ingested.predictions == WEEK + 48
 
 
 def test_a_promotion_while_the_window_is_open_judges_by_the_new_champion(store: redis.Redis, settings: Settings) -> None:
@@ -255,7 +257,7 @@ def test_a_promotion_while_the_window_is_open_judges_by_the_new_champion(store: 
     publish_small(Registry(settings.registry_url), small_model(rows=24 * 28 + WEEK))
     run(settings)
     (result,) = load_results(home(settings))
-    assert (result.version, result.served, result.seen) == (2, {1: WEEK}, 1.0)
+    assert (result.version, result.rows_by_version, result.findings.trained_on_share) == (2, {1: WEEK}, 1.0)
     assert (result.decision.kind, result.decision.reason) == ("none", "the champion was trained on 100% of this window")
     assert result.served_metrics != result.metrics
 
@@ -266,7 +268,7 @@ def test_the_first_window_is_not_judged_when_the_log_begins_in_it(store: redis.R
         run(settings)
     first, *_ = load_results(home(settings)) or [None]
     assert first is not None
-    assert first.cover == pytest.approx(4 / 7)
+    assert first.findings.coverage == pytest.approx(4 / 7)
     assert "covers only 57%" in first.decision.reason
 
 
@@ -275,7 +277,7 @@ def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: red
     serve(store, MODEL, frame, labels=False)
     run(settings)
     (result,) = load_results(home(settings))
-    assert (result.labelled, result.metrics) == (0, None)
+    assert (result.findings.labelled, result.metrics) == (0, None)
     append(store, labels_stream("small"), encode_label_batch(streams.told(MODEL, frame)))
     run(settings)
     assert archive(settings).counts().joined == frame.height
@@ -283,7 +285,7 @@ def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: red
 
 def test_before_the_first_promotion_it_waits(store: redis.Redis, tmp_path: Path, store_url: str) -> None:
     settings = Settings(home=tmp_path, redis_url=store_url)
-    assert run(settings).taken.entries == 0
+    assert run(settings).ingested.entries == 0
     with following(settings) as wait:
         publish_small(Registry(settings.registry_url), MODEL)
         serve(store, MODEL, weeks(1))

@@ -18,7 +18,7 @@ from perennial.learner import Objective, TrainingTable, load_learner
 from perennial.learners.declarations import Params
 from perennial.metrics import score
 from perennial.model import Model, build_model, sample_reference, to_files
-from perennial.model_card import Bounds, Cause, DataRef, ModelCard
+from perennial.model_card import Cause, DataRef, ModelCard
 from perennial.profile import fit_profile
 from perennial.registry import CHAMPION, Registry
 from perennial.schema import infer_schema
@@ -120,7 +120,7 @@ def train_small(
         params=params,
         rounds=rounds,
         metrics=score(task, table.labels, predictions),
-        bounds=Bounds(drift=0.1),
+        bounds={"drift": 0.1},
         data=_data(frame),
         trained_at=frame["asked_at"].max() + timedelta(hours=1),
         cause=Cause(kind="initial"),

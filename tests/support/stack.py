@@ -104,7 +104,7 @@ class Stage:
 
     def closed(self, start: datetime) -> WindowResult | None:
         """The result of the window that starts then; None while it is open."""
-        return next((result for result in load_results(self.loop.home) if result.start == start), None)
+        return next((result for result in load_results(self.loop.home) if result.window.start == start), None)
 
     def retraining(self, event_id: str) -> Run:
         """The one run that an event has started, once it has ended."""

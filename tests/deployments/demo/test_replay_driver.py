@@ -7,11 +7,10 @@ import pytest
 
 from deployments.demo.replay_driver import became, line, take_due
 from deployments.demo.waits import patiently
-from monitoring.policy import Decision
+from monitoring.policy import Decision, Findings
 from monitoring.state import WindowResult
 from monitoring.window import due_windows, window_at
 from perennial.errors import PrefectUnreachable, StackError
-from perennial.model_card import Bounds
 from perennial.spec import WindowSpec
 from tests.deployments.demo.test_summary import compared
 
@@ -24,21 +23,14 @@ def a_result(kind: str = "none", reason: str = "within bounds", event_id: str | 
     return WindowResult(
         model="flights",
         version=3,
-        start=MONDAY,
-        end=MONDAY + WEEK,
-        rows=6_546,
-        labelled=6_500,
-        served={3: 6_546},
-        cover=1.0,
-        seen=0.0,
-        drift=0.125,
+        findings=Findings(
+            window=window_at(MONDAY, WEEK), rows=6_546, labelled=6_500, values={"drift": 0.125}, bounds={"drift": 0.25}
+        ),
+        rows_by_version={3: 6_546},
         distances={},
         metrics=None,
         served_metrics=None,
-        bounds=Bounds(drift=0.25),
-        null_increases={},
-        unknown={},
-        unreadable=0.0,
+        unknown_categories={},
         decision=Decision(kind=kind, reason=reason, event_id=event_id),  # type: ignore[arg-type]
         report=None,
         closed_at=MONDAY,

@@ -10,7 +10,7 @@ import pytest
 
 from deployments.prefect_client.client import PrefectApi
 from deployments.prefect_client.history import Witness
-from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, Happening, send
+from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, ModelEvent, send
 from perennial.errors import PrefectUnreachable
 from tests.support.waiting import wait_until
 
@@ -66,11 +66,11 @@ def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: 
 def test_events_on_the_models_resource_are_read_back_in_order(prefect_api: str, model: str) -> None:
     now = datetime.now(UTC)
     told = [
-        Happening(event=name, model=model, id=uuid4(), occurred=now - timedelta(seconds=10 - order), payload={"version": order})
+        ModelEvent(event=name, model=model, id=uuid4(), occurred=now - timedelta(seconds=10 - order), payload={"version": order})
         for order, name in enumerate((DRIFT_DETECTED, MODEL_PROMOTED))
     ]
-    for happening in (*reversed(told), Happening(event=DRIFT_DETECTED, model=model + "x", id=uuid4(), occurred=now)):
-        send(happening)
+    for event in (*reversed(told), ModelEvent(event=DRIFT_DETECTED, model=model + "x", id=uuid4(), occurred=now)):
+        send(event)
     with a_witness(prefect_api, model, now - BEFORE) as witness:
         seen = wait_until(lambda: found if len(found := witness.events()) == len(told) else None, 30, "the events to be stored")
     assert [(one.id, one.name, one.payload) for one in seen] == [(str(one.id), one.event, one.payload) for one in told]

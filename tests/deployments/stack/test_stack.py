@@ -20,7 +20,8 @@ from deployments.stack import stack as stacks
 from deployments.stack.crashed_runs import STARTED
 from deployments.stack.state import Stack, remembered, state_dir
 from deployments.stack.status import look
-from monitoring.events import DRIFT_DETECTED, Happening, RetrainRequest, event_key, requested, send
+from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
+from monitoring.retrain_requests import RetrainRequest
 from perennial.errors import PrefectUnreachable, SpecError, StackError, StoreUnreachable
 from perennial.settings import Settings
 from tests.deployments.conftest import FLIGHTS
@@ -60,7 +61,7 @@ def request(week: int, text: str = "") -> RetrainRequest:
         cause="drift",
         reason=text or "drift 0.3 above its bound 0.2",
         evidence={"drift": 0.3, "bound": 0.2},
-        event_id=str(event_key("test", week)),
+        event_id=str(deterministic_id("test", week)),
     )
 
 
@@ -76,13 +77,13 @@ def ask(stack: Stack, asked: RetrainRequest) -> None:
     """
     with PrefectApi(stack.prefect.url, {}) as api, pointed_at(stack.prefect.url):
         wait_until(lambda: not api.events(DRIFT_DETECTED, now() - COOLDOWN), 30, "the automation's cooldown to pass")
-        happening = requested(asked, now())
-        send(happening)
-        wait_until(lambda: _told(api, happening), 30, "the event to be kept")
+        sent = request_event(asked, now())
+        send(sent)
+        wait_until(lambda: _stored(api, sent), 30, "the event to be kept")
 
 
-def _told(api: PrefectApi, happening: Happening) -> bool:
-    return any(one.id == str(happening.id) for one in api.events(happening.event, happening.occurred))
+def _stored(api: PrefectApi, sent: ModelEvent) -> bool:
+    return any(one.id == str(sent.id) for one in api.events(sent.event, sent.occurred))
 
 
 def wait_well(stack: Stack) -> None:

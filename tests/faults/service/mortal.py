@@ -12,7 +12,7 @@ import psutil
 import redis
 
 from monitoring.archive import Archive
-from monitoring.reader import Reader
+from monitoring.consumer import StreamConsumer
 from perennial.log_columns import ID
 from perennial.record import decode_prediction_batch
 from service.prediction_log.streams import from_entry, predictions_stream
@@ -63,9 +63,9 @@ class Store:
         """The ids in the archive, after the monitor's reader has read the whole stream into it."""
         archive = Archive(home, "binary", models.small_model().card.schema_)
         with redis.Redis.from_url(self.url) as client:
-            reader = Reader(client, NAME)
-            reader.open()
-            while (batch := reader.read()).entries:
+            consumer = StreamConsumer(client, NAME)
+            consumer.ensure_groups()
+            while (batch := consumer.read()).entries:
                 archive.add_predictions([entry.record for entry in batch.predictions])
         return archive.scan().collect()[ID].to_list()
 

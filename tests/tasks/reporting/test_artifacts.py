@@ -1,13 +1,13 @@
 """What the Prefect UI is shown reads as a story."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from monitoring.calibration import Calibration
-from monitoring.policy import Decision
+from monitoring.policy import Decision, Findings
 from monitoring.state import WindowResult
+from monitoring.window import window_at
 from perennial.log_columns import SCORE
 from perennial.metrics import Metrics
-from perennial.model_card import Bounds
 from tasks.data.validate import Checks, Problem
 from tasks.promotion.gate import Verdict
 from tasks.reporting.artifacts import checks_markdown, evaluation_markdown, markdown_table, verdict_markdown
@@ -27,7 +27,7 @@ def test_an_evaluation_says_what_was_trained_and_how_good_it_is() -> None:
     evaluation = Evaluation(
         Metrics(rows=9, values={"auc": 0.75}), (CalibrationRow(predicted=0.2, observed=0.25, rows=9),), (), NONE, NONE
     )
-    page = evaluation_markdown(small_model(version=3), evaluation, Calibration(bounds=Bounds(drift=0.1), blocks=3))
+    page = evaluation_markdown(small_model(version=3), evaluation, Calibration(bounds={"drift": 0.1}, blocks=3))
     assert "# small version 3" in page
     assert "Trained on 1,000 rows from 2024-01-01 to 2024-02-11 15:00, 20 rounds, because: initial." in page
     assert "| auc | 0.75 |" in page
@@ -57,30 +57,29 @@ def test_a_window_shows_its_signals_against_their_bounds() -> None:
     result = WindowResult(
         model="small",
         version=3,
-        start=datetime(2024, 1, 1, tzinfo=UTC),
-        end=datetime(2024, 1, 8, tzinfo=UTC),
-        rows=168,
-        labelled=160,
-        served={3: 168},
-        cover=1.0,
-        seen=0.0,
-        drift=0.5,
+        findings=Findings(
+            window=window_at(datetime(2024, 1, 1, tzinfo=UTC), timedelta(days=7)),
+            rows=168,
+            labelled=160,
+            values={"drift": 0.5, "loss": 0.6, "auc": 0.7},
+            bounds={"drift": 0.1, "loss": 0.55, "auc": 0.65},
+            null_increases={"amount": 0.02},
+        ),
+        rows_by_version={3: 168},
         distances={"amount": 0.7, "shop": 0.1},
         metrics=Metrics(rows=160, values={"log_loss": 0.6, "auc": 0.7, "brier": 0.2}),
         served_metrics=None,
-        bounds=Bounds(drift=0.1, loss=0.55, auc=0.65),
-        null_increases={"amount": 0.02},
-        unknown={},
-        unreadable=0.0,
+        unknown_categories={},
         decision=Decision(kind="drift", reason="drift 0.5 is over its bound 0.1", event_id="abc"),
         report="/reports/1.html",
         closed_at=datetime(2024, 1, 9, tzinfo=UTC),
     )
-    page = window_markdown("log_loss", result)
+    page = window_markdown(result)
     assert "# small: 2024-01-01 00:00 to 2024-01-08 00:00" in page
     assert "**drift**: drift 0.5 is over its bound 0.1" in page
     assert "| drift | 0.5 | 0.1 |" in page
-    assert "| log_loss | 0.6 | 0.55 |" in page
-    assert "| brier | 0.2 |  |" in page
+    assert "| loss | 0.6 | 0.55 |" in page
+    assert "| AUC | 0.7 | 0.65 |" in page
+    assert "| brier | 0.2 |" in page
     assert page.index("| amount | 0.7 |") < page.index("| shop | 0.1 |")
     assert "Event `abc`." in page

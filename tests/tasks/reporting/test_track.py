@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monitoring.calibration import Calibration
-from perennial.model_card import Bounds, Cause
+from perennial.model_card import Cause
 from perennial.spec import Task
 from tasks.data.ingest import ingest
 from tasks.job import Job
@@ -37,8 +37,8 @@ def trained(job: Job) -> Challenger:
     fitted = fit.fn(job, data, tuned.params)
     evaluation = evaluate.fn(job, fitted, small_frame(job.spec.task, 200, seed=3))
     draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
-    model = publish_version(job, draft, Bounds(), NOW)
-    return Challenger(model, ingest.fn(job, None), tuned, fitted, evaluation, Calibration(bounds=Bounds(), blocks=0))
+    model = publish_version(job, draft, {}, NOW)
+    return Challenger(model, ingest.fn(job, None), tuned, fitted, evaluation, Calibration(bounds={}, blocks=0))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The reader: nothing is forgotten, nobody's entries are lost, and what cannot be read is kept apart."""
+"""The stream consumer: no entry is forgotten or lost, and what cannot be read is kept apart."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -8,10 +8,9 @@ from typing import cast
 import pytest
 import redis
 
-from monitoring import reader as reader_module
+from monitoring import consumer as consumer_module
 from monitoring.archive import Archive
-from monitoring.intake import take
-from monitoring.reader import Reader
+from monitoring.consumer import StreamConsumer
 from perennial.error_reporting import init_error_reporting
 from perennial.record import encode_label_batch, encode_prediction_batch
 from perennial.settings import Settings
@@ -26,10 +25,10 @@ PREDICTIONS, LABELS, DEAD = predictions_stream("small"), labels_stream("small"),
 
 
 @pytest.fixture
-def reader(store: redis.Redis) -> Reader:
-    reader = Reader(store, "small")
-    reader.open()
-    return reader
+def consumer(store: redis.Redis) -> StreamConsumer:
+    consumer = StreamConsumer(store, "small")
+    consumer.ensure_groups()
+    return consumer
 
 
 def pending(store: redis.Redis, stream: str = PREDICTIONS) -> int:
@@ -38,58 +37,60 @@ def pending(store: redis.Redis, stream: str = PREDICTIONS) -> int:
 
 def test_a_group_created_late_starts_at_the_oldest_entry(store: redis.Redis) -> None:
     serve(store, MODEL, FRAME)
-    reader = Reader(store, "small")
-    reader.open()
-    reader.open()
-    batch = reader.read()
+    consumer = StreamConsumer(store, "small")
+    consumer.ensure_groups()
+    consumer.ensure_groups()
+    batch = consumer.read()
     assert (len(batch.predictions), len(batch.labels), batch.rows) == (10, 10, 480)
     assert not batch.more
 
 
-def test_more_says_which_stream_has_more(store: redis.Redis, reader: Reader) -> None:
+def test_more_says_which_stream_has_more(store: redis.Redis, consumer: StreamConsumer) -> None:
     serve(store, MODEL, FRAME, labels=False)
-    assert reader.read(4).more == {PREDICTIONS}
-    assert not reader.read(100).more
+    assert consumer.read(4).more == {PREDICTIONS}
+    assert not consumer.read(100).more
 
 
-def test_reading_waits_for_the_first_entry_and_no_longer(reader: Reader) -> None:
-    assert reader.read(block=timedelta(milliseconds=20)).entries == 0
+def test_reading_waits_for_the_first_entry_and_no_longer(consumer: StreamConsumer) -> None:
+    assert consumer.read(block=timedelta(milliseconds=20)).entries == 0
 
 
-def test_settled_entries_leave_the_stream_and_others_stay(store: redis.Redis, reader: Reader) -> None:
+def test_acknowledged_entries_leave_the_stream_and_others_stay(store: redis.Redis, consumer: StreamConsumer) -> None:
     serve(store, MODEL, FRAME)
-    first, second = reader.read(4), reader.read(100)
-    reader.settle(second.predictions)
+    first, second = consumer.read(4), consumer.read(100)
+    consumer.acknowledge(second.predictions)
     assert store.xlen(PREDICTIONS) == 10
-    reader.settle(first.predictions)
+    consumer.acknowledge(first.predictions)
     assert store.xlen(PREDICTIONS) == 0
     assert store.xlen(LABELS) == 10
     assert (pending(store), pending(store, LABELS)) == (0, 10)
 
 
-def test_entries_nobody_was_given_are_never_trimmed(store: redis.Redis, reader: Reader) -> None:
+def test_undelivered_entries_are_never_trimmed(store: redis.Redis, consumer: StreamConsumer) -> None:
     serve(store, MODEL, FRAME)
-    reader.settle(reader.read(4).predictions)
+    consumer.acknowledge(consumer.read(4).predictions)
     assert store.xlen(PREDICTIONS) == 6
-    assert len(reader.read().predictions) == 6
+    assert len(consumer.read().predictions) == 6
 
 
-def test_what_was_delivered_and_not_settled_comes_again(store: redis.Redis, reader: Reader) -> None:
+def test_what_was_delivered_and_not_acknowledged_comes_again(store: redis.Redis, consumer: StreamConsumer) -> None:
     serve(store, MODEL, FRAME)
-    lost = reader.read(7)
-    successor = Reader(store, "small")
-    found = successor.recover()
+    lost = consumer.read(7)
+    successor = StreamConsumer(store, "small")
+    found = successor.read_pending()
     assert [entry.id for entry in found.predictions] == [entry.id for entry in lost.predictions]
-    successor.settle([*found.predictions, *found.labels])
-    assert successor.recover().entries == 0
+    successor.acknowledge([*found.predictions, *found.labels])
+    assert successor.read_pending().entries == 0
 
 
-def test_entries_of_a_dead_consumer_are_taken_over(store: redis.Redis, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_of_a_dead_consumer_are_ingested_over(
+    store: redis.Redis, consumer: StreamConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serve(store, MODEL, FRAME)
-    Reader(store, "small", consumer="elsewhere").read(3)
-    assert reader.recover().entries == 0
-    monkeypatch.setattr(reader_module, "ABANDONED", timedelta())
-    assert len(reader.recover().predictions) == 3
+    StreamConsumer(store, "small", consumer="elsewhere").read(3)
+    assert consumer.read_pending().entries == 0
+    monkeypatch.setattr(consumer_module, "CLAIM_AFTER", timedelta())
+    assert len(consumer.read_pending().predictions) == 3
 
 
 @pytest.mark.parametrize(
@@ -102,11 +103,11 @@ def test_entries_of_a_dead_consumer_are_taken_over(store: redis.Redis, reader: R
     ],
 )
 def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
-    store: redis.Redis, reader: Reader, fields: dict[bytes, bytes]
+    store: redis.Redis, consumer: StreamConsumer, fields: dict[bytes, bytes]
 ) -> None:
     id_ = store.xadd(PREDICTIONS, fields)  # type: ignore[arg-type]
     serve(store, MODEL, FRAME, labels=False)
-    batch = reader.read()
+    batch = consumer.read()
     assert (batch.entries, batch.unreadable, len(batch.predictions)) == (11, 1, 10)
     ((_, dead),) = cast("list[tuple[bytes, dict[bytes, bytes]]]", store.xrange(DEAD))
     assert (dead[b"stream"], dead[b"id"], dead[b"b"]) == (PREDICTIONS.encode(), id_, fields.get(b"b", b""))
@@ -114,30 +115,34 @@ def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
     assert pending(store) == 10
 
 
-def test_a_poisoned_record_is_reported_without_its_values(store: redis.Redis, reader: Reader, sentry: SentryReceiver) -> None:
+def test_a_poisoned_record_is_reported_without_its_values(
+    store: redis.Redis, consumer: StreamConsumer, sentry: SentryReceiver
+) -> None:
     init_error_reporting(Settings(sentry_dsn=sentry.dsn), "monitor")
     append(store, PREDICTIONS, b'{"c": 1, "model": "secret"}')
-    reader.read()
+    consumer.read()
     (event,) = sentry.wait_for(1)
     assert event["fingerprint"] == ["monitoring", "unreadable-entry", PREDICTIONS, "RecordError"]
     assert all("secret" not in body for body in sentry.bodies)
 
 
-def test_a_record_that_does_not_fit_is_found_among_good_ones(store: redis.Redis, reader: Reader, tmp_path: Path) -> None:
+def test_a_record_that_does_not_fit_is_found_among_good_ones(
+    store: redis.Redis, consumer: StreamConsumer, tmp_path: Path
+) -> None:
     serve(store, MODEL, FRAME.head(48))
     batch = predicted(MODEL, FRAME.slice(48, 1))
     append(store, PREDICTIONS, encode_prediction_batch(replace(batch, columns={**batch.columns, "amount": ("text",)})))
     append(store, LABELS, encode_label_batch(replace(told(MODEL, FRAME.slice(48, 1)), labels=("perhaps",))))
     serve(store, MODEL, FRAME.slice(72))
     archive = Archive(tmp_path, "binary", MODEL.card.schema_)
-    taken = take(reader.read(), reader, archive)
-    assert (taken.unreadable, taken.predictions, taken.labels) == (2, 216, 216)
+    ingested = consumer.ingest(consumer.read(), archive)
+    assert (ingested.unreadable, ingested.predictions, ingested.labels) == (2, 216, 216)
     assert store.xlen(DEAD) == 2
     assert store.xlen(PREDICTIONS) == 0
 
 
-def test_a_stream_that_was_deleted_begins_anew(store: redis.Redis, reader: Reader) -> None:
+def test_a_stream_that_was_deleted_begins_anew(store: redis.Redis, consumer: StreamConsumer) -> None:
     store.delete(PREDICTIONS, LABELS)
-    assert reader.read().entries == 0
+    assert consumer.read().entries == 0
     serve(store, MODEL, FRAME)
-    assert reader.read().entries == 20
+    assert consumer.read().entries == 20

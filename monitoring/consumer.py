@@ -1,7 +1,8 @@
-"""The reader: takes entries of both streams in the consumer group, oldest first, none forgotten.
+"""The stream consumer: reads both streams of a model in the consumer group, oldest entry first, and ingests what it read.
 
-What a dead reader left comes first, then what is new. An entry leaves the pending list only by
-`settle`, which the caller calls when its content is safe, or by `bury`, when nobody can read it.
+Entries that a dead consumer left pending come first, then new ones. `ingest` writes a batch to the archive and only then
+acknowledges it. An entry leaves the pending list by `acknowledge` or, when it cannot be read, by `dead_letter`, which moves
+it to the dead stream with the reason. Acknowledged entries are trimmed up to the oldest one that is pending or undelivered.
 """
 
 import logging
@@ -11,21 +12,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
+import polars as pl
 import redis
 
+from monitoring.archive import Archive
+from perennial.base import FrozenModel
 from perennial.error_reporting import report
-from perennial.errors import PerennialError, RecordError
+from perennial.errors import DataError, PerennialError, RecordError
 from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
 from service.prediction_log.streams import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
 
-COUNT = 500
+READ_COUNT = 500
 """Entries per read and stream: a few MB of requests, and enough to make one Parquet file worth writing."""
 
-CONSUMER = "monitor"
+CONSUMER_NAME = "monitor"
 """One name for all runs: only the lease's holder reads, and finds what its predecessor left under its own name."""
 
-ABANDONED = timedelta(seconds=60)
-"""Idle time after which another consumer's entries are taken over: no reader sits on entries that long."""
+CLAIM_AFTER = timedelta(seconds=60)
+"""Idle time after which another consumer's entries are claimed: no live consumer holds entries that long."""
 
 Record = TypeVar("Record", PredictionBatch, LabelBatch)
 
@@ -44,7 +48,7 @@ class Entry(Generic[Record]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read gave. `more`: streams that gave as much as was asked for, so probably have more."""
+    """The entries of one read. `more`: streams that gave as many as were asked for, so probably have more."""
 
     predictions: tuple[Entry[PredictionBatch], ...] = ()
     labels: tuple[Entry[LabelBatch], ...] = ()
@@ -68,15 +72,37 @@ class Batch:
         )
 
 
-class Reader:
-    """Reads one model's two streams as a consumer of the group."""
+class IngestResult(FrozenModel):
+    """What became of some entries; `predictions` and `labels` are rows that were new."""
 
-    def __init__(self, store: redis.Redis, model: str, consumer: str = CONSUMER) -> None:
+    entries: int = 0
+    unreadable: int = 0
+    predictions: int = 0
+    labels: int = 0
+
+    @property
+    def unreadable_share(self) -> float:
+        """Unreadable entries over entries."""
+        return self.unreadable / self.entries if self.entries else 0.0
+
+    def __add__(self, other: "IngestResult") -> "IngestResult":
+        return IngestResult(
+            entries=self.entries + other.entries,
+            unreadable=self.unreadable + other.unreadable,
+            predictions=self.predictions + other.predictions,
+            labels=self.labels + other.labels,
+        )
+
+
+class StreamConsumer:
+    """One model's two streams, read as a consumer of the group."""
+
+    def __init__(self, store: redis.Redis, model: str, consumer: str = CONSUMER_NAME) -> None:
         self._store, self._model, self._consumer = store, model, consumer
         self._streams = (predictions_stream(model), labels_stream(model))
-        self.dead = dead_stream(model)
+        self.dead_stream = dead_stream(model)
 
-    def open(self) -> None:
+    def ensure_groups(self) -> None:
         """Create streams and group where they are not there yet; a new group starts at the oldest entry."""
         for stream in self._streams:
             try:
@@ -85,18 +111,18 @@ class Reader:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    def recover(self, count: int = COUNT) -> Batch:
-        """Entries delivered before and never settled, this consumer's and those of dead ones; empty when none is left."""
+    def read_pending(self, count: int = READ_COUNT) -> Batch:
+        """Entries delivered before and never acknowledged, this consumer's and those of dead ones; empty when none is left."""
         for stream in self._streams:
-            self._adopt(stream, count)
+            self._claim_abandoned(stream, count)
         return self._decode(self._group_read("0", count, None), count)
 
-    def read(self, count: int = COUNT, block: timedelta | None = None) -> Batch:
+    def read(self, count: int = READ_COUNT, block: timedelta | None = None) -> Batch:
         """New entries, at most `count` of each stream; waits up to `block` for the first one."""
         return self._decode(self._group_read(">", count, block), count)
 
-    def settle(self, entries: Iterable[Entry[Any]]) -> None:
-        """Acknowledge entries whose content is safe, and trim what every reader of the group is done with."""
+    def acknowledge(self, entries: Iterable[Entry[Any]]) -> None:
+        """Acknowledge entries whose content is safe, and trim what the group is done with."""
         done: dict[str, list[bytes]] = {}
         for entry in entries:
             done.setdefault(entry.stream, []).append(entry.id)
@@ -104,18 +130,35 @@ class Reader:
             self._store.xack(stream, GROUP, *ids)
             self._trim(stream)
 
-    def bury(self, stream: str, id_: bytes, payload: bytes, error: PerennialError) -> None:
+    def ingest(self, batch: Batch, archive: Archive) -> IngestResult:
+        """Archive a batch, then acknowledge it; raises ArchiveError, with nothing acknowledged that is not archived.
+
+        An entry that decodes but does not fit the archive's columns is found by trying entries one by one, and goes to
+        the dead stream; the others are archived.
+        """
+        predictions, stored, misfits = self._fit(batch.predictions, archive.prediction_rows)
+        labels, labelled, malformed = self._fit(batch.labels, archive.label_rows)
+        result = IngestResult(
+            entries=batch.entries,
+            unreadable=batch.unreadable + misfits + malformed,
+            predictions=archive.store_predictions(predictions),
+            labels=archive.store_labels(labels),
+        )
+        self.acknowledge([*stored, *labelled])
+        return result
+
+    def dead_letter(self, stream: str, id_: bytes, payload: bytes, error: PerennialError) -> None:
         """Move an entry to the dead stream with the reason, in one step, and report it."""
         pipeline = self._store.pipeline(transaction=True)
-        pipeline.xadd(self.dead, {"stream": stream, "id": id_, "reason": str(error), "b": payload})
+        pipeline.xadd(self.dead_stream, {"stream": stream, "id": id_, "reason": str(error), "b": payload})
         pipeline.xack(stream, GROUP, id_)
         pipeline.execute()
-        log.error("entry %s of %s is unreadable: %s; it is kept in %s", id_.decode(), stream, error, self.dead)
+        log.error("entry %s of %s is unreadable: %s; it is moved to %s", id_.decode(), stream, error, self.dead_stream)
         report(error, group=("monitoring", "unreadable-entry", stream), model=self._model)
 
-    def _adopt(self, stream: str, count: int) -> None:
-        # Which consumer had them does not matter: adopted entries turn up as our own pending ones.
-        idle = int(ABANDONED.total_seconds() * 1000)
+    def _claim_abandoned(self, stream: str, count: int) -> None:
+        # Which consumer had them does not matter: claimed entries turn up among this one's pending ones.
+        idle = int(CLAIM_AFTER.total_seconds() * 1000)
         self._store.xautoclaim(stream, GROUP, self._consumer, idle, count=count, justid=True)
 
     def _group_read(self, after: str, count: int, block: timedelta | None) -> dict[str, list[tuple[bytes, Any]]]:
@@ -125,8 +168,8 @@ class Reader:
         except redis.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            # Somebody deleted a stream, or the store lost it: begin it anew.
-            self.open()
+            # The stream was deleted, or the store lost it: begin it anew.
+            self.ensure_groups()
             return {}
         pairs = reply.items() if isinstance(reply, dict) else reply or ()
         return {_text(stream): _flat(entries) for stream, entries in pairs}
@@ -149,21 +192,39 @@ class Reader:
         for id_, fields in entries:
             try:
                 payload = from_entry(fields or {})
-                found.append(Entry(stream, id_, payload, self._ours(decode(payload))))
+                found.append(Entry(stream, id_, payload, self._about_this_model(decode(payload))))
             except RecordError as error:
                 counter["unreadable"] += 1
-                self.bury(stream, id_, (fields or {}).get(b"b", b""), error)
+                self.dead_letter(stream, id_, (fields or {}).get(b"b", b""), error)
         return tuple(found)
 
-    def _ours(self, record: Record) -> Record:
+    def _about_this_model(self, record: Record) -> Record:
         if record.model != self._model:
             raise RecordError(f"the record is about model {record.model!r:.80}, not {self._model!r}")
         return record
 
+    def _fit(
+        self, entries: Sequence[Entry[Record]], to_rows: Callable[[Sequence[Record]], pl.DataFrame]
+    ) -> tuple[pl.DataFrame, list[Entry[Record]], int]:
+        """The rows of the entries that fit, those entries, and how many went to the dead stream."""
+        try:
+            return to_rows([entry.record for entry in entries]), list(entries), 0
+        except DataError:
+            good = [entry for entry in entries if self._fits(entry, to_rows)]
+            return to_rows([entry.record for entry in good]), good, len(entries) - len(good)
+
+    def _fits(self, entry: Entry[Record], to_rows: Callable[[Sequence[Record]], pl.DataFrame]) -> bool:
+        try:
+            to_rows([entry.record])
+        except DataError as error:
+            self.dead_letter(entry.stream, entry.id, entry.payload, error)
+            return False
+        return True
+
     def _trim(self, stream: str) -> None:
         """Drop the entries before the oldest one that is still pending or undelivered."""
         pending = self._store.xpending(stream, GROUP)
-        bound = pending["min"] if pending["pending"] else _after(self._delivered(stream))
+        bound = pending["min"] if pending["pending"] else _id_after(self._delivered(stream))
         self._store.xtrim(stream, minid=_text(bound), approximate=False)
 
     def _delivered(self, stream: str) -> str:
@@ -177,7 +238,7 @@ def _flat(entries: Any) -> list[tuple[bytes, Any]]:
     return list(entries[0]) if nested else list(entries)
 
 
-def _after(id_: str) -> str:
+def _id_after(id_: str) -> str:
     millis, _, number = id_.partition("-")
     return f"{millis}-{int(number) + 1}"
 

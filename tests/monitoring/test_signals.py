@@ -1,0 +1,96 @@
+"""The table of signals: one more entry is one more signal, from the spec's keys to what people see."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from perennial.signals import SIGNALS, Signal
+from perennial.spec import SignalsSpec, Task
+
+ONE_MORE = """
+import numpy as np
+from perennial import signals
+
+signals.SIGNALS = (
+    *signals.SIGNALS,
+    signals.Signal(
+        name="gap",
+        label="calibration gap",
+        measure=lambda rows: float(abs(np.nanmean(rows.labels - rows.scores))) if rows.metrics else None,
+        alarms_when="above",
+        cause="performance",
+        needs_labels=True,
+        about="how far the mean score is from the share of true labels",
+        about_bound="largest gap taken as ordinary",
+        limits={"ge": 0},
+        tasks=frozenset({"binary"}),
+    ),
+)
+
+from datetime import timedelta
+from pathlib import Path
+
+from deployments.check import _account
+from docs.generate import table
+from monitoring.archive import Archive
+from monitoring.calibration import Calibration, block_values, calibrate, missing_bounds_warning
+from monitoring.closing import close_window
+from monitoring.state import MonitorState
+from monitoring.window import window_at
+from perennial.spec import SignalsSpec
+from tasks.serving.monitor import window_markdown
+from tests.monitoring.streams import predicted, told
+from tests.support.models import START, small_frame, small_model, small_spec
+
+home = Path("HOME")
+model, spec, week = small_model(), small_spec(), timedelta(days=7)
+later = START + timedelta(days=56)
+
+assert "| `gap_bound` | number, ≥ 0 |  | largest gap taken as ordinary |" in table(SignalsSpec)
+assert "loss, auc, gap" in dict(_account(spec))["signals"]
+
+blocks = [block_values(model, small_frame(rows=168, seed=number, start=later - number * week)) for number in range(1, 4)]
+bounds = calibrate(spec, blocks)
+assert 0 < bounds["gap"] < 1, bounds
+assert "gap_bound" in missing_bounds_warning(spec, Calibration(bounds={}, blocks=0))
+
+named = spec.model_copy(update={"signals": SignalsSpec.model_validate({"gap_bound": 0.0, "loss": False, "auc": False})})
+archive, frame = Archive(home, "binary", model.card.schema_), small_frame(rows=168, seed=9, start=later)
+archive.add_predictions([predicted(model, frame)])
+archive.add_labels([told(model, frame)])
+
+import monitoring.closing
+sent = []
+monitoring.closing.send = sent.append
+closed = close_window(window_at(later, week), model, named, archive, MonitorState(), 0.0, later + week)
+(event,) = sent
+assert event.event == "perennial.performance.degraded"
+assert event.payload["evidence"]["gap"] > event.payload["evidence"]["gap_bound"] == 0.0
+assert event.payload["reason"].startswith("calibration gap ")
+assert "| calibration gap | " in window_markdown(closed.result)
+print("followed")
+"""
+
+
+def test_one_more_entry_is_a_signal_everywhere(tmp_path: Path) -> None:
+    """In a process of its own: the table is complete before anything that goes through it is imported, as after an edit."""
+    script = ONE_MORE.replace("HOME", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.splitlines()[-1:] == ["followed"], done.stderr
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
+def test_every_signal_has_its_keys_and_known_tasks(signal: Signal) -> None:
+    assert {signal.name, signal.bound_key} <= SignalsSpec.model_fields.keys()
+    assert signal.tasks <= set(get_args(Task))
+
+
+@pytest.mark.parametrize(("name", "inside", "outside"), [("drift", 0.1, 0.2), ("loss", 0.1, 0.2), ("auc", 0.1, 0.05)])
+def test_a_signal_alarms_beyond_its_bound_and_not_at_it(name: str, inside: float, outside: float) -> None:
+    signal = next(signal for signal in SIGNALS if signal.name == name)
+    assert signal.alarms(outside, inside)
+    assert not signal.alarms(inside, inside)
+    assert not signal.alarms(inside, outside)
