@@ -197,3 +197,15 @@ def test_labels_of_rows_dated_before_their_receipt(tmp_path: Path) -> None:
     archive = archive_of(tmp_path)
     archive.add_labels([LabelBatch(MODEL.card.name, START, ("a",), (True,), (None,))])
     assert archive.labels().collect().rows() == [("a", True, START, None)]
+
+
+def test_a_deleted_part_is_not_replaced_by_writing_over_its_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "PART_ROWS", 100)
+    archive, day = archive_of(tmp_path), FRAME.with_columns(asked_at=pl.lit(START))
+    for part in day.iter_slices(100):
+        archive.add_predictions([predicted(MODEL, part)])
+    first, second = sorted(tmp_path.rglob("part-*.parquet"))
+    first.unlink()
+    archive_of(tmp_path).add_predictions([predicted(MODEL, day.head(100))])
+    assert [path.name for path in sorted(tmp_path.rglob("part-*.parquet"))] == [second.name, "part-00002.parquet"]
+    assert archive_of(tmp_path).scan().collect().height == 200
