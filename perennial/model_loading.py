@@ -2,7 +2,8 @@
 
 A version that comes out of `load_model` is the one asked for, its files match their digests (the registry's check), and it
 reproduces the scores stored with its reference sample on this machine. Costs a few hundred milliseconds, of which most is
-the parsing of the trees; LightGBM and polars are imported at the first call, so a process that forks may import this module.
+the parsing of the estimator. The learner's library and polars are imported at the first call, so a process that forks may
+import this module.
 """
 
 from pathlib import Path

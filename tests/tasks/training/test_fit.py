@@ -10,6 +10,7 @@ import pytest
 
 from monitoring.calibration import Calibration
 from perennial.errors import TrainingError
+from perennial.learners.declarations import LEARNERS, Params
 from perennial.learners.lightgbm import TreeEstimator
 from perennial.model import Model
 from perennial.model_card import Cause
@@ -22,24 +23,26 @@ from tasks.training.evaluate import Evaluation, calibration_table, evaluate
 from tasks.training.fit import Fitted, fit, newest_apart
 from tasks.training.split import hold_out_test
 from tasks.training.training_data import TrainingData
-from tests.support.models import ROWS, TASKS, small_frame
+from tests.support.models import ROWS, TASKS, small_frame, small_spec
 from tests.tasks.making import NOW, make_job, make_training
 
-PARAMS: dict[str, float | int | str | bool] = {"learning_rate": 0.2, "num_leaves": 7}
+PARAMS: Params = {"learning_rate": 0.2, "num_leaves": 7}
 
 
-def trained(job: Job) -> tuple[TrainingData, Fitted, Evaluation, Model]:
+def trained(job: Job, params: Params = PARAMS) -> tuple[TrainingData, Fitted, Evaluation, Model]:
     split = hold_out_test.fn(job, small_frame(job.spec.task))
     data = make_training(job, split.train)
-    fitted = fit.fn(job, data, PARAMS)
+    fitted = fit.fn(job, data, params)
     evaluation = evaluate.fn(job, fitted, split.test)
     return data, fitted, evaluation, assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
 
 
+@pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("task", TASKS)
-def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task) -> None:
-    job = make_job(tmp_path, task)
-    data, fitted, evaluation, draft = trained(job)
+def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task, learner: str) -> None:
+    job = replace(make_job(tmp_path, task), spec=small_spec(task, learner))
+    params = PARAMS if learner == "lightgbm" else {}
+    data, fitted, evaluation, draft = trained(job, params)
     bounds = calibrate_bounds(job, draft, data, fitted).bounds
     model = publish_version(job, draft, bounds, NOW)
     frame = small_frame(task, 50, seed=3)
@@ -48,7 +51,7 @@ def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task)
     assert (card.version, card.task, card.cause.kind, card.parent) == (1, task, "initial", None)
     assert card.data.rows == ROWS - 7 * 24
     assert card.until == small_frame(task)["asked_at"][card.data.rows - 1]
-    assert card.params == PARAMS
+    assert card.params == params
     assert card.metrics == evaluation.metrics
     assert {one.value for one in card.slices} == {"north", "east", "south"}
     assert card.bounds == bounds
