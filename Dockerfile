@@ -1,4 +1,4 @@
-# One image for the service, the worker and the monitor; the command says which (see docs/structure.md).
+# One image for the service, the worker and the monitor; the command says which (see docs/architecture.md).
 #   docker build -t perennial .
 #   docker run -p 8000:8000 -e PERENNIAL_HOST=0.0.0.0 -e REDIS_URL=... perennial python -m service --spec examples/flights.toml
 #   docker run -e PREFECT_API_URL=... perennial prefect worker start --pool perennial

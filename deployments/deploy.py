@@ -18,9 +18,6 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 POOL = "perennial"
 """The one work pool, as prefect.yaml names it."""
 
-FLOWS = ("train", "retrain", "monitor", "batch-predict", "replay")
-"""The flows that prefect.yaml deploys for a model."""
-
 DEPLOY_TIMEOUT = 180.0
 """Seconds for one `prefect` command; 2 on a quiet machine, and a busy SQLite server may answer slowly."""
 

@@ -11,6 +11,7 @@ from deployments.stack.prefect_worker import POOL
 from perennial.errors import StackError
 from perennial.spec import ModelSpec, load_spec
 from tests.deployments.conftest import FLIGHTS
+from tests.support.processes import ROOT
 
 
 @pytest.fixture
@@ -26,14 +27,14 @@ def read(text: str) -> dict[str, dict[str, Any]]:
 def test_the_committed_file_is_what_the_flights_example_needs() -> None:
     committed = read(deploy.template())
     assert committed == read(deploy.render(load_spec(FLIGHTS), "examples/flights.toml"))
-    assert {name.split(".")[1].replace("_", "-") for name in committed} == set(deploy.FLOWS)
+    assert {name.split(".")[1] for name in committed} == {path.stem for path in (ROOT / "flows").glob("[!_]*.py")}
 
 
 def test_every_entrypoint_is_a_flow_of_that_name() -> None:
     from prefect.flows import Flow, load_flow_from_entrypoint
 
-    flows: list[Flow[..., Any]] = [load_flow_from_entrypoint(name) for name in read(deploy.template())]
-    assert [flow.name for flow in flows] == list(deploy.FLOWS)
+    flows: dict[str, Flow[..., Any]] = {name: load_flow_from_entrypoint(name) for name in read(deploy.template())}
+    assert [flow.name for flow in flows.values()] == [name.split(".")[2].replace("_", "-") for name in flows]
 
 
 def test_every_parameter_is_one_of_its_flow() -> None:
