@@ -3,11 +3,9 @@
 Nothing is joined, derived or checked here: a reader answers with the table as it stands, or says why it cannot.
 """
 
-import bz2
-import gzip
-import lzma
 import zipfile
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from glob import glob
 from io import BytesIO
 from pathlib import Path
@@ -19,14 +17,12 @@ from perennial.errors import FunctionError, PerennialError, SourceError
 from perennial.spec import SourceSpec
 from perennial.user_functions import load_function
 
-PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
-"""Endings of single compressed files, and what unpacks them."""
-
-PATIENCE = 60.0
-"""Seconds a web server may stay silent."""
+WEB_TIMEOUT = timedelta(seconds=60)
+"""How long a web server may stay silent."""
 
 _CSV, _PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
-_LOCAL = "file://"
+_COMPRESSED = (".zip", ".gz", ".bz2", ".xz")
+_LOCAL, _WEB = "file://", ("http://", "https://")
 
 
 def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str, str]) -> pl.DataFrame:
@@ -58,22 +54,43 @@ def _guarded(name: str, where: str, read: Callable[[], pl.DataFrame]) -> pl.Data
 def _read_files(name: str, source: SourceSpec, base: Path) -> pl.DataFrame:
     path = str(source.path).removeprefix(_LOCAL)
     if "://" in path:
-        return _read_remote(name, path, source.nulls)
+        return _read_file(name, path, source.nulls)
     found = sorted(glob(str(base / path)))  # noqa: PTH207 - a pattern may be absolute, which Path.glob refuses
     if not found:
         raise SourceError(f"source {name!r}: no file at {base / path}; correct `path` in the spec or put the file there")
-    return _stacked(name, [_read_local(name, Path(file), source.nulls) for file in found])
+    return _stacked(name, [_read_file(name, file, source.nulls) for file in found])
 
 
-def _read_local(name: str, path: Path, nulls: tuple[str, ...]) -> pl.DataFrame:
-    if path.suffix == ".zip":
-        return _read_zip(name, path, nulls)
-    if path.suffix in PACKED:
-        return _parse(name, path.stem, BytesIO(PACKED[path.suffix](path.read_bytes())), nulls)
-    return _parse(name, path.name, path, nulls)
+def _read_file(name: str, path: str, nulls: tuple[str, ...]) -> pl.DataFrame:
+    """One file by path or URL: polars reads what is not compressed on disk, S3, GCS and Azure; the rest is unpacked in memory."""
+    from fsspec.compression import compr
+    from fsspec.core import get_compression
+
+    compression = get_compression(path, "infer")
+    if compression is None and not path.startswith(_WEB):
+        return _parse(name, path, path, nulls)
+    with _open(path) as stream:
+        if compression == "zip":
+            return _read_zip(name, stream, nulls)
+        file = path if compression is None else path.rpartition(".")[0]
+        return _parse(name, file, BytesIO(compr[compression](stream, mode="rb").read()), nulls)
 
 
-def _read_zip(name: str, source: Path | IO[bytes], nulls: tuple[str, ...]) -> pl.DataFrame:
+def _open(path: str) -> IO[bytes]:
+    """The bytes of a file; the web's by httpx, for fsspec would need aiohttp for them."""
+    if path.startswith(_WEB):
+        import httpx
+
+        answer = httpx.get(path, follow_redirects=True, timeout=WEB_TIMEOUT.total_seconds())
+        return BytesIO(answer.raise_for_status().content)
+    import fsspec
+
+    stream: IO[bytes] = fsspec.open(path, "rb").open()
+    return stream
+
+
+def _read_zip(name: str, source: IO[bytes], nulls: tuple[str, ...]) -> pl.DataFrame:
+    """The tables of an archive, one above the other; fsspec would read its first file alone, whatever that is."""
     with zipfile.ZipFile(source) as archive:
         members = [one for one in sorted(archive.namelist()) if one.lower().endswith((*_CSV, *_PARQUET))]
         if not members:
@@ -81,43 +98,16 @@ def _read_zip(name: str, source: Path | IO[bytes], nulls: tuple[str, ...]) -> pl
         return _stacked(name, [_parse(name, one, BytesIO(archive.read(one)), nulls) for one in members])
 
 
-def _read_remote(name: str, url: str, nulls: tuple[str, ...]) -> pl.DataFrame:
-    """Objects of S3, GCS and Azure go through polars' own readers; the web, and packed objects, as bytes."""
-    suffix, web = Path(url).suffix, url.startswith(("http://", "https://"))
-    if suffix in _PARQUET and not web:
-        return pl.scan_parquet(url).collect()
-    if suffix in _CSV and not web:
-        return pl.scan_csv(url, **_csv_options(nulls, url)).collect()
-    content = _from_web(url) if web else _from_store(url)
-    if suffix == ".zip":
-        return _read_zip(name, BytesIO(content), nulls)
-    if suffix in PACKED:
-        return _parse(name, Path(url).stem, BytesIO(PACKED[suffix](content)), nulls)
-    return _parse(name, Path(url).name, BytesIO(content), nulls)
-
-
-def _from_web(url: str) -> bytes:
-    import httpx
-
-    return httpx.get(url, follow_redirects=True, timeout=PATIENCE).raise_for_status().content
-
-
-def _from_store(url: str) -> bytes:
-    import fsspec
-
-    with fsspec.open(url, "rb") as stream:
-        content: bytes = stream.read()
-    return content
-
-
-def _parse(name: str, file: str, content: Path | IO[bytes], nulls: tuple[str, ...]) -> pl.DataFrame:
+def _parse(name: str, file: str, source: str | IO[bytes], nulls: tuple[str, ...]) -> pl.DataFrame:
     lowered = file.lower()
     if lowered.endswith(_PARQUET):
-        return pl.read_parquet(content)
+        return pl.read_parquet(source)
     if lowered.endswith(_CSV):
-        return pl.read_csv(content, **_csv_options(nulls, lowered))
-    known = ", ".join((*_CSV, *_PARQUET, ".zip", *PACKED))
-    raise SourceError(f"source {name!r}: {file} is of no known format; known endings: {known}")
+        options = _csv_options(nulls, lowered)
+        remote = isinstance(source, str) and "://" in source
+        return pl.scan_csv(source, **options).collect() if remote else pl.read_csv(source, **options)
+    known = ", ".join((*_CSV, *_PARQUET, *_COMPRESSED))
+    raise SourceError(f"source {name!r}: {Path(file).name} is of no known format; known endings: {known}")
 
 
 def _csv_options(nulls: tuple[str, ...], file: str) -> dict[str, Any]:

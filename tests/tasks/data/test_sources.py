@@ -1,6 +1,8 @@
 """Reading one table, wherever it is and however it is packed."""
 
+import bz2
 import gzip
+import lzma
 import sqlite3
 import threading
 import zipfile
@@ -9,6 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import polars as pl
 import pytest
 
@@ -38,9 +41,18 @@ def test_packed_files_are_the_files_in_them(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
         archive.writestr("readme.txt", "not a table")
         archive.writestr("rows.csv", CSV)
+    (tmp_path / "rows.csv.xz").write_bytes(lzma.compress(CSV.encode()))
+    (tmp_path / "rows.csv.bz2").write_bytes(bz2.compress(CSV.encode()))
     expected = read(tmp_path, path="rows.csv")
-    assert read(tmp_path, path="rows.csv.gz").equals(expected)
-    assert read(tmp_path, path="rows.zip").equals(expected)
+    for packed in ("rows.csv.gz", "rows.csv.xz", "rows.csv.bz2", "rows.zip"):
+        assert read(tmp_path, path=packed).equals(expected)
+
+
+def test_an_object_store_is_read_as_a_directory_is(tmp_path: Path) -> None:
+    with fsspec.open("memory://perennial-sources/rows.csv.gz", "wb") as file:
+        file.write(gzip.compress(CSV.encode()))
+    (tmp_path / "rows.csv").write_text(CSV)
+    assert read(tmp_path, path="memory://perennial-sources/rows.csv.gz").equals(read(tmp_path, path="rows.csv"))
 
 
 def test_a_pattern_reads_its_files_in_order_of_name(tmp_path: Path) -> None:
