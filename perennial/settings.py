@@ -17,7 +17,6 @@ PREFIX = "PERENNIAL_"
 FOREIGN = {
     "redis_url": "REDIS_URL",
     "prefect_api_url": "PREFECT_API_URL",
-    "prefect_ui_url": "PREFECT_UI_URL",
     "wandb_api_key": "WANDB_API_KEY",
     "sentry_dsn": "SENTRY_DSN",
 }
@@ -63,7 +62,6 @@ class Settings(FrozenModel):
     wandb_init_timeout: float = Field(20.0, gt=0, description="seconds W&B may take to start a run")
     redis_url: str | None = Field(None, description="Redis or Valkey to use instead of the embedded one")
     prefect_api_url: str | None = Field(None, description="Prefect API to use instead of the embedded server")
-    prefect_ui_url: str | None = Field(None, description="Prefect UI that links point at (default: derived from the API)")
     wandb_api_key: SecretStr | None = Field(None, description="W&B key; without it runs are kept offline")
     sentry_dsn: SecretStr | None = Field(None, description="Sentry DSN; without it errors are only logged")
 

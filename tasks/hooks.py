@@ -8,21 +8,19 @@ from typing import Any
 
 from perennial.errors import PerennialError
 
-NameOf = Any
-
 logger = logging.getLogger(__name__)
 
 
-def run_name(verb: str = "") -> str:
+def run_name() -> str:
     """`flights until 2013-03-01`, `flights after drift of version 3`: what the running flow is about."""
     from prefect.runtime import flow_run
 
     parameters: dict[str, Any] = flow_run.get_parameters()
-    return " ".join(part for part in (verb, Path(str(parameters["spec"])).stem, _circumstance(parameters)) if part)
+    return " ".join(part for part in (Path(str(parameters["spec"])).stem, _circumstance(parameters)) if part)
 
 
 def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
-    """Send the error that ended a flow run to Sentry; of its own failing nothing may come."""
+    """Send the error that ended a flow run to Sentry."""
     from perennial.error_reporting import flush, report
 
     error = error_of(state)

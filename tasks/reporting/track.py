@@ -6,13 +6,14 @@ Offline without a key, and never in the way: whatever W&B fails at is a warning,
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perennial.arrays import Floats
 from perennial.model import to_files
 from perennial.spec import Task
 from tasks.data.datasets import SHORT
@@ -96,22 +97,22 @@ def curves(task_: Task, evaluation: Evaluation) -> tuple[Curve, ...]:
 
 
 def _ranking_curves(evaluation: Evaluation) -> tuple[Curve, ...]:
-    """ROC and precision-recall at thresholds that cut the scores into equal parts; none with a single class."""
-    order = np.argsort(-evaluation.predictions, kind="stable")
-    hits = np.cumsum(evaluation.labels[order])
-    if not 0 < hits[-1] < hits.size:
+    """ROC and precision-recall over the thresholds; none with a single class."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    labels, predictions = evaluation.labels, evaluation.predictions
+    if np.unique(labels).size < 2:
         return ()
-    at = np.unique(np.linspace(0, hits.size - 1, POINTS).astype(int))
-    recall, precision = hits[at] / hits[-1], hits[at] / (at + 1)
-    false_alarms = (at + 1 - hits[at]) / (hits.size - hits[-1])
+    false_positives, true_positives, _ = roc_curve(labels, predictions)
+    precision, recall, _ = precision_recall_curve(labels, predictions)
     return (
-        Curve("ROC", "false positive rate", "true positive rate", _points(false_alarms, recall)),
+        Curve("ROC", "false positive rate", "true positive rate", _points(false_positives, true_positives)),
         Curve("Precision-recall", "recall", "precision", _points(recall, precision)),
     )
 
 
-def _points(x: Iterable[float], y: Iterable[float]) -> tuple[tuple[float, float], ...]:
-    return tuple((float(a), float(b)) for a, b in zip(x, y, strict=True))
+def _points(x: Floats, y: Floats) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x[place]), float(y[place])) for place in _thinned(len(x), POINTS))
 
 
 def _keep_below(home: Path) -> None:
@@ -154,7 +155,7 @@ def _config(challenger: Challenger) -> dict[str, Any]:
 def _log(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
     card, fitted = challenger.model.card, challenger.fitted
     metric = card.spec.objective_metric
-    for number in _thinned(len(fitted.curve)):
+    for number in _thinned(len(fitted.curve), 2 * POINTS):
         run.log({f"learning/{metric}": fitted.curve[number]}, step=number + 1)
     importance = challenger.model.profile.importance
     tables = {
@@ -169,8 +170,9 @@ def _log(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
     _keep_artifacts(run, challenger, verdict)
 
 
-def _thinned(count: int) -> list[int]:
-    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, 2 * POINTS))}) if count else []
+def _thinned(count: int, most: int) -> list[int]:
+    """At most so many places of a list, evenly spread, with the first and the last."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
