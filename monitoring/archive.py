@@ -23,8 +23,9 @@ from perennial.errors import DataError
 from perennial.labels import LabelCodec, StoredLabel
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
-from perennial.schema import EXPECTED, POLARS, Column, Schema, cast_series
+from perennial.schema import POLARS, Column, Schema, cast_series
 from perennial.spec import Task
+from perennial.value_types import EXPECTED
 
 TIME = POLARS["datetime"]
 

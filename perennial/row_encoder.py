@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from perennial.errors import RequestError
 from perennial.features import CROSS_SEPARATOR, MICROSECOND, FeatureSet, compile_features, single_column
 from perennial.schema import POLARS
 from perennial.spec import FeatureSpec, feature_columns
@@ -33,25 +32,12 @@ Text = Callable[[Row], str | None]
 
 
 class RowEncoder:
-    """Encodes one row; built once per model, safe to share between threads."""
+    """How each feature of one model comes from one row; built once per model, safe to share between threads."""
 
     def __init__(self, features: FeatureSet, base: Path) -> None:
-        self._event_time = features.event_time
-        self._reads_time = features.event_time in features.reads
         self.steps: Mapping[str, Callable[[Row], float]] = {name: _step(name, features, base) for name in features.names}
-        """How each feature comes from a checked row that has the event time beside its columns."""
-
-    def encode(self, row: Mapping[str, object], event_time: datetime) -> list[float]:
-        """The row of `CompiledFeatures.matrix`: k floats, NaN for null and unknown.
-
-        `row` is as `perennial.schema.check_row` returns it. Raises RequestError when an input column is missing.
-        """
-        values = {**row, self._event_time: parse_time(event_time)} if self._reads_time else row
-        try:
-            return [step(values) for step in self.steps.values()]
-        except KeyError as error:
-            name = str(error.args[0])
-            raise RequestError(f"column {name!r} is missing; send null where it is not known", column=name) from None
+        """By feature: from a row with values in their contract types, and the event time beside its columns, to the value of
+        `CompiledFeatures.matrix`: NaN for null and for an unknown category."""
 
 
 def _step(name: str, features: FeatureSet, base: Path) -> Callable[[Row], float]:

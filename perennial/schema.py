@@ -1,23 +1,20 @@
-"""The schema: which raw columns a model reads, and how a table or a client's rows are cast to it.
+"""The schema: which raw columns a model reads, inferred from a training table, and how later tables are cast to it.
 
-Every value enters through `cast_frame` (tables) or `cast_rows`/`check_row` (clients) and is trusted afterwards.
+Rows of clients are checked against the same columns by the service's row contract (`service.decoding`).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from difflib import get_close_matches
-from operator import itemgetter
-from typing import Any, Literal, NoReturn
+from typing import Literal
 
 import polars as pl
 
 from perennial.base import FrozenModel
-from perennial.errors import DataError, RequestError
+from perennial.errors import DataError
 from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
-from perennial.value_types import EXPECTED as EXPECTED
-from perennial.value_types import Dtype as Dtype
-from perennial.value_types import check_value, parse_time
+from perennial.value_types import EXPECTED, Dtype, parse_time
 
 Use = Literal["number", "text", "time", "raw"]
 
@@ -39,14 +36,6 @@ _USES: dict[str, Use] = {
     "cross": "text",
     "function": "raw",
 }
-_FAST_TYPES: dict[Dtype, set[type]] = {
-    "float": {float, int, type(None)},
-    "int": {int, type(None)},
-    "bool": {bool, type(None)},
-    "string": {str, type(None)},
-    "datetime": set(),
-}
-"""Types that need no look at single values; a column with any other goes through `check_value`."""
 
 
 class Column(FrozenModel):
@@ -118,29 +107,6 @@ def cast_series(series: pl.Series, dtype: Dtype) -> pl.Series:
         row = lost.arg_true()[0]
         raise DataError(f"column {series.name!r}, row {row}: {series[row]!r:.80} is not {EXPECTED[dtype]}")
     return cast
-
-
-def cast_rows(rows: Sequence[Mapping[str, object]], schema: Schema) -> pl.DataFrame:
-    """A client's rows as a table of the inputs; raises RequestError naming row, column, value and what was expected.
-
-    Each row must have every input and nothing else; null is a value. `check_row` is the law: whole columns are
-    taken where their types leave no doubt, else row by row.
-    """
-    try:
-        return _cast_columns(rows, schema)
-    except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-        checked = [check_row(row, schema, index) for index, row in enumerate(rows)]
-        return pl.DataFrame(checked, schema={name: POLARS[dtype] for name, dtype in schema.dtypes.items()}, orient="row")
-
-
-def check_row(row: Mapping[str, object], schema: Schema, index: int = 0) -> dict[str, Any]:
-    """One client row with its values in contract types: what `RowEncoder.encode` takes. Raises RequestError."""
-    if not isinstance(row, Mapping):
-        raise RequestError(f"row {index}: expected an object with the columns of the model, got {row!r:.80}", row=index)
-    names = schema.names
-    if len(row) != len(names) or any(name not in row for name in names):
-        _refuse_shape(row, names, index)
-    return {column.name: _check_cell(row[column.name], column, index) for column in schema.columns}
 
 
 def refuse_missing(columns: Iterable[str], wanted: Iterable[str]) -> None:
@@ -266,44 +232,3 @@ def float_text(number: pl.Expr) -> pl.Expr:
     """A Float64 as a category: 1.0 is "1", as the same category is written when it comes as a whole number."""
     whole = (number == number.floor()) & (number.abs() < 2.0**53)
     return pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(number.cast(pl.String))
-
-
-def _cast_columns(rows: Sequence[Mapping[str, object]], schema: Schema) -> pl.DataFrame:
-    """Whole columns at once; raises whatever it raises where a value needs a closer look."""
-    names = schema.names
-    if not names or not rows or any(len(row) != len(names) for row in rows):
-        raise ValueError("the rows need a closer look")
-    pick = itemgetter(*names)
-    columns = list(zip(*map(pick, rows), strict=True)) if len(names) > 1 else [tuple(map(pick, rows))]
-    return pl.DataFrame([_cast_cells(cells, column) for cells, column in zip(columns, schema.columns, strict=True)])
-
-
-def _cast_cells(cells: tuple[Any, ...], column: Column) -> pl.Series:
-    types = set(map(type, cells))
-    if not types <= _FAST_TYPES[column.dtype]:
-        cells = tuple(check_value(cell, column.dtype) for cell in cells)
-    elif column.dtype == "float" and int in types:
-        cells = tuple(None if cell is None else float(cell) for cell in cells)
-    series = pl.Series(column.name, cells, dtype=POLARS[column.dtype])
-    if column.dtype == "float" and not series.is_finite().all():
-        raise ValueError("a number is not finite")
-    return series
-
-
-def _refuse_shape(row: Mapping[str, object], names: tuple[str, ...], index: int) -> NoReturn:
-    """Name the column that is too much, else the one that is missing: the first is often a misspelling of the second."""
-    for name in row:
-        if name not in names:
-            near = get_close_matches(str(name), names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the model takes {', '.join(names)}"
-            raise RequestError(f"row {index}: unknown column {str(name)!r:.80}{hint}", row=index, column=str(name))
-    name = next(name for name in names if name not in row)
-    raise RequestError(f"row {index}: column {name!r} is missing; send null where it is not known", row=index, column=name)
-
-
-def _check_cell(value: object, column: Column, index: int) -> Any:
-    try:
-        return check_value(value, column.dtype)
-    except (ValueError, OverflowError):
-        message = f"row {index}, column {column.name!r}: expected {EXPECTED[column.dtype]} or null, got {value!r:.80}"
-        raise RequestError(message, row=index, column=column.name) from None

@@ -5,11 +5,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from perennial.errors import DataError, RequestError
-from perennial.schema import Column, Schema, cast_frame, cast_rows, check_row, infer_schema
+from perennial.errors import DataError
+from perennial.schema import Column, Schema, cast_frame, infer_schema
 from perennial.spec import ModelSpec, parse_spec
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
@@ -135,7 +133,7 @@ def test_a_table_is_cast_to_the_contract() -> None:
 
 
 def test_not_a_number_is_null_in_a_table() -> None:
-    frame = cast_rows([ROW, ROW], SCHEMA).with_columns(amount=pl.Series([float("nan"), 1.0]))
+    frame = cast_frame(pl.DataFrame([ROW, ROW]), SCHEMA).with_columns(amount=pl.Series([float("nan"), 1.0]))
     assert cast_frame(frame, SCHEMA)["amount"].to_list() == [None, 1.0]
 
 
@@ -155,79 +153,11 @@ def test_not_a_number_is_null_in_a_table() -> None:
     ],
 )
 def test_a_foreign_value_in_a_table_names_column_row_and_value(column: str, values: Any, message: str) -> None:
-    frame = cast_rows([ROW, ROW], SCHEMA).with_columns(pl.Series(column, values))
+    frame = cast_frame(pl.DataFrame([ROW, ROW]), SCHEMA).with_columns(pl.Series(column, values))
     with pytest.raises(DataError, match=message.replace("(", r"\(")):
         cast_frame(frame, SCHEMA)
 
 
 def test_whole_numbers_stored_as_floats_keep_their_names() -> None:
-    frame = cast_rows([ROW] * 3, SCHEMA).with_columns(shop=pl.Series([1.0, 2.5, None]))
+    frame = cast_frame(pl.DataFrame([ROW] * 3), SCHEMA).with_columns(shop=pl.Series([1.0, 2.5, None]))
     assert cast_frame(frame, SCHEMA)["shop"].to_list() == ["1", "2.5", None]
-
-
-def test_rows_of_a_client_become_a_table() -> None:
-    frame = cast_rows([ROW, dict.fromkeys(ROW)], SCHEMA)
-    assert frame.to_dicts() == [{**ROW, "opened": NOON}, dict.fromkeys(ROW)]
-    assert cast_rows([], SCHEMA).schema == frame.schema
-    assert cast_rows([{**ROW, "amount": 2}], SCHEMA)["amount"].to_list() == [2.0]
-
-
-@pytest.mark.parametrize(
-    ("change", "column", "message"),
-    [
-        ({"amount": True}, "amount", "row 1, column 'amount': expected a finite number or null, got True"),
-        ({"amount": "1.5"}, "amount", "got '1.5'"),
-        ({"amount": float("nan")}, "amount", "got nan"),
-        ({"amount": 10**400}, "amount", "expected a finite number"),
-        ({"gate": 2.5}, "gate", "expected a whole number or null, got 2.5"),
-        ({"gate": 2**63}, "gate", "expected a whole number"),
-        ({"express": 1}, "express", "expected true or false or null, got 1"),
-        ({"shop": 7}, "shop", "expected a text or null, got 7"),
-        ({"shop": "\ud800"}, "shop", "expected a text"),
-        ({"opened": "soon"}, "opened", "expected a time in ISO 8601"),
-        ({"shopp": "north"}, "shopp", "unknown column 'shopp'; did you mean 'shop'"),
-        ({"zzz": 1}, "zzz", "the model takes amount, gate, express, shop, opened"),
-    ],
-)
-def test_a_bad_cell_names_row_column_value_and_expectation(change: dict[str, Any], column: str, message: str) -> None:
-    with pytest.raises(RequestError, match=message) as caught:
-        cast_rows([ROW, {**ROW, **change}], SCHEMA)
-    assert (caught.value.row, caught.value.column) == (1, column)
-
-
-def test_a_missing_column_is_refused_and_a_misspelt_one_is_recognised() -> None:
-    rest = {name: value for name, value in ROW.items() if name != "shop"}
-    with pytest.raises(RequestError, match="row 0: column 'shop' is missing; send null"):
-        cast_rows([rest], SCHEMA)
-    with pytest.raises(RequestError, match="unknown column 'Shop'; did you mean 'shop'"):
-        cast_rows([{**rest, "Shop": "north"}], SCHEMA)
-
-
-@pytest.mark.parametrize("row", [None, 3, "amount", [1.5, 3, True, "north", None]])
-def test_a_row_that_is_no_object_is_refused(row: Any) -> None:
-    with pytest.raises(RequestError, match="row 1: expected an object"):
-        cast_rows([ROW, row], SCHEMA)
-
-
-CELLS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=5),
-    st.datetimes().map(datetime.isoformat),
-    st.just("north"),
-)
-
-
-@settings(deadline=None)
-@given(st.lists(st.fixed_dictionaries(dict.fromkeys(ROW, CELLS)), min_size=1, max_size=4))
-def test_whole_columns_and_single_rows_are_judged_alike(rows: list[dict[str, Any]]) -> None:
-    def verdict(read: Any) -> Any:
-        try:
-            return read()
-        except RequestError as error:
-            return str(error)
-
-    one_by_one = verdict(lambda: [check_row(row, SCHEMA, index) for index, row in enumerate(rows)])
-    assert verdict(lambda: cast_rows(rows, SCHEMA).to_dicts()) == one_by_one
