@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script has its own directory on the path, not the checkout
 
 from perennial.base import FrozenModel
-from perennial.durations import format_duration
+from perennial.durations import format_duration, parse_duration
 from perennial.settings import Settings, variable
 from perennial.spec import ModelSpec
 
@@ -134,8 +134,8 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _limits(metadata: Iterable[Any]) -> list[str]:
-    known = [(bound, *SIGNS[type(bound)]) for bound in metadata if type(bound) in SIGNS]
-    return [f"{sign} {getattr(bound, name):,}" for bound, sign, name in known]
+    known = [(getattr(bound, SIGNS[type(bound)][1]), SIGNS[type(bound)][0]) for bound in metadata if type(bound) in SIGNS]
+    return [f"{sign} {format_duration(most) if isinstance(most, timedelta) else f'{most:,}'}" for most, sign in known]
 
 
 def _named(annotation: Any) -> str:
@@ -176,7 +176,9 @@ def _toml(value: Any) -> str:
         case bool():
             return str(value).lower()
         case timedelta():
-            return f'"{format_duration(value)}"'
+            return (
+                f'"{format_duration(value)}"' if value == parse_duration(format_duration(value)) else f"{value.total_seconds():g}"
+            )
         case tuple():
             return f"[{', '.join(map(_toml, value))}]"
         case str() | Path():

@@ -1,4 +1,4 @@
-"""Durations as people write them in a spec: `15m`, `36h`, `7d`, `8w`."""
+"""Durations as people write them: `15m`, `36h`, `7d`, `8w` in a spec, and also plain seconds in a setting."""
 
 import re
 from datetime import timedelta
@@ -35,3 +35,17 @@ def format_duration(duration: timedelta) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, when_used="json")]
 """A timedelta that a spec writes as `7d` and `model.json` keeps as `7d`."""
+
+
+def parse_seconds(value: object) -> timedelta:
+    """Read `30` or `0.5` as seconds, or what `parse_duration` reads; raises ValueError naming the text."""
+    try:
+        return timedelta(seconds=float(str(value))) if isinstance(value, str | int | float) else parse_duration(value)
+    except ValueError:
+        return parse_duration(value)
+    except OverflowError:
+        raise ValueError(f"{value!r} is longer than any duration can be; write a shorter one, such as 30") from None
+
+
+Seconds = Annotated[timedelta, BeforeValidator(parse_seconds)]
+"""A timedelta that a setting gives in seconds, or as a spec writes it."""

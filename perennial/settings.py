@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -11,9 +12,11 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 
 from perennial.base import FrozenModel
+from perennial.durations import Seconds
 from perennial.errors import SettingsError
 
 PREFIX = "PERENNIAL_"
+NO_TIME = timedelta()
 FOREIGN = {
     "redis_url": "REDIS_URL",
     "prefect_api_url": "PREFECT_API_URL",
@@ -35,7 +38,7 @@ class Settings(FrozenModel):
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(8000, ge=0, le=65_535, description="port of the service; `perennial up` takes the next free one")
     workers: int = Field(1, ge=1, le=256, description="worker processes of the service; each answers HTTP and holds the model")
-    timeout: float = Field(30.0, gt=0, description="seconds after which a request is given up")
+    timeout: Seconds = Field(timedelta(seconds=30), gt=NO_TIME, description="after which a request is given up")
     max_in_flight: int = Field(
         1_024, ge=1, description="most requests in flight at once, shared by the workers; beyond it 503 with `Retry-After`"
     )
@@ -44,7 +47,12 @@ class Settings(FrozenModel):
     log_full: Literal["fail", "count"] = Field(
         "count", description="when store, memory and disk take no more predictions: fail the request, or answer and count it"
     )
-    lame_duck: float = Field(0.5, ge=0, le=60, description="seconds the service still answers after it has said it is not ready")
+    lame_duck: Seconds = Field(
+        timedelta(seconds=0.5),
+        ge=NO_TIME,
+        le=timedelta(minutes=1),
+        description="for which the service still answers after it has said it is not ready",
+    )
     challenger: bool = Field(False, description="keep the challenger loaded beside the champion")
     api_keys: SecretStr | None = Field(
         None, description="keys that clients may send, separated by commas; without any, no key is asked for"
@@ -54,12 +62,14 @@ class Settings(FrozenModel):
         "key", description="who may read `/metrics`: those with a key (everybody where none is asked for), everybody, or nobody"
     )
     docs_access: Access = Field("key", description="who may read `/docs`, in the same way")
-    watch_interval: float = Field(
-        0.1, gt=0, description="seconds between looks at the champion alias: two small reads, so take more on paid storage"
+    watch_interval: Seconds = Field(
+        timedelta(seconds=0.1),
+        gt=NO_TIME,
+        description="between looks at the champion alias: two small reads, so take more on paid storage",
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")
-    wandb_init_timeout: float = Field(20.0, gt=0, description="seconds W&B may take to start a run")
+    wandb_init_timeout: Seconds = Field(timedelta(seconds=20), gt=NO_TIME, description="that W&B may take to start a run")
     redis_url: str | None = Field(None, description="Redis or Valkey to use instead of the embedded one")
     prefect_api_url: str | None = Field(None, description="Prefect API to use instead of the embedded server")
     wandb_api_key: SecretStr | None = Field(None, description="W&B key; without it runs are kept offline")
@@ -88,7 +98,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        lines = [f"  {variable(str(one['loc'][0]))}={one['input']!r}: {one['msg']}" for one in error.errors()]
+        wrong = [(str(one["loc"][0]), one["msg"]) for one in error.errors()]
+        lines = [f"  {variable(field)}={given[field]!r}: {message}" for field, message in wrong]
         raise SettingsError("settings in the environment are malformed:\n" + "\n".join(lines)) from error
 
 

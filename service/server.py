@@ -86,9 +86,9 @@ def _run_workers(plan: ServicePlan, listener: socket.socket, stop: threading.Eve
     def start(index: int, heartbeat: Heartbeat) -> BaseProcess:
         return server.start_worker(index, WorkerHandle(listener, heartbeat))
 
-    hang = timedelta(seconds=settings.timeout) + HANG_GRACE
+    hang = settings.timeout + HANG_GRACE
     workers = [SupervisedProcess(f"worker {index}", partial(start, index), hang) for index in range(settings.workers)]
-    supervise(workers, stop, timedelta(seconds=settings.lame_duck) + DRAIN_TIMEOUT + FLUSH_TIMEOUT + STOP_GRACE)
+    supervise(workers, stop, settings.lame_duck + DRAIN_TIMEOUT + FLUSH_TIMEOUT + STOP_GRACE)
 
 
 def start_worker(plan: ServicePlan) -> "Worker":

@@ -135,7 +135,7 @@ def _run_server(api: PredictionAPI, worker: Worker, handle: WorkerHandle) -> Non
         timeout_graceful_shutdown=int(DRAIN_TIMEOUT.total_seconds()),
     )
     try:
-        DrainingServer(config, draining, plan.settings.lame_duck).run([handle.listener])
+        DrainingServer(config, draining, plan.settings.lame_duck.total_seconds()).run([handle.listener])
     finally:
         batcher.close()
 

@@ -79,10 +79,10 @@ class ModelWatcher:
         self.live: LoadedModel | None = None
         self.challenger: LoadedModel | None = None
 
-    def start(self, interval: float) -> None:
-        """Look once, so that the first request finds a model, then every `interval` seconds."""
+    def start(self, interval: timedelta) -> None:
+        """Look once, so that the first request finds a model, then every `interval`."""
         self.check()
-        self._thread = threading.Thread(target=self._run, args=(interval,), name="champion-watcher", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(interval.total_seconds(),), name="champion-watcher", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -103,8 +103,8 @@ class ModelWatcher:
         if self._with_challenger:
             self._follow_challenger(aliases.challenger)
 
-    def _run(self, interval: float) -> None:
-        while not self._stop.wait(interval):
+    def _run(self, seconds: float) -> None:
+        while not self._stop.wait(seconds):
             self.check()
 
     def _follow_champion(self, wanted: int | None) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -133,7 +133,7 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
     settings = state.settings
     in_flight = InFlight(max(1, settings.max_in_flight // settings.workers))
     endpoint = PredictEndpoint(app, state.batcher, state.max_body)
-    return AdmissionMiddleware(endpoint, AccessPolicy(settings), in_flight, state.metrics, timedelta(seconds=settings.timeout))
+    return AdmissionMiddleware(endpoint, AccessPolicy(settings), in_flight, state.metrics, settings.timeout)
 
 
 def _add_inference(app: FastAPI, state: AppState) -> None:

@@ -130,7 +130,7 @@ def _settings(job: Job) -> "wandb.Settings":
     mode = job.environ.get("WANDB_MODE") or ("online" if job.settings.wandb_api_key else "offline")
     return wandb.Settings(
         mode=mode,
-        init_timeout=job.settings.wandb_init_timeout,
+        init_timeout=job.settings.wandb_init_timeout.total_seconds(),
         silent=True,
         console="off",
         disable_git=True,

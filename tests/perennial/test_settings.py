@@ -1,5 +1,6 @@
 """Settings: from the environment only, and a misspelt variable is an error."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,14 @@ def test_the_registry_is_in_the_home_unless_told_otherwise(tmp_path: Path):
 def test_a_model_has_its_home_and_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert Settings().model_home("small") == tmp_path / "var" / "small"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("0.5", 0.5), ("90s", 90), ("2m", 120)])
+def test_a_time_is_given_in_seconds_or_as_a_spec_writes_it(text: str, seconds: float):
+    assert load_settings({"PERENNIAL_TIMEOUT": text}).timeout == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "1e300"])
+def test_a_time_that_is_none_is_refused(text: str):
+    with pytest.raises(SettingsError, match=f"PERENNIAL_TIMEOUT='{text}'"):
+        load_settings({"PERENNIAL_TIMEOUT": text})

@@ -49,7 +49,7 @@ def test_limits_are_those_of_the_code() -> None:
     for number in (defaults.max_rows, defaults.max_in_flight, MAX_TEXT, MAX_ID, header_limits.MAX_HEADERS):
         assert f" {number:,}" in limits, number
     assert f"{defaults.max_body_mb:g} MB" in limits
-    assert f"| {defaults.timeout:g} s |" in limits
+    assert f"| {defaults.timeout.total_seconds():g} s |" in limits
     assert f"{header_limits.MAX_HEAD // 1024} KB" in limits
     assert f"{header_limits.HEAD_TIMEOUT.total_seconds():g} s to come" in limits
     assert f"{in_flight.MAX_BYTES // 1024**2} MB, then 503" in limits

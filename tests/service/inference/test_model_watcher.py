@@ -1,6 +1,7 @@
 """The watcher: it follows the alias, and never serves what cannot be trusted."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_rollback_takes_the_version_that_is_still_in_memory(watcher: ModelWatc
 
 
 def test_a_thread_follows_the_alias(watcher: ModelWatcher, registry: Registry, told: Told) -> None:
-    watcher.start(0.01)
+    watcher.start(timedelta(seconds=0.01))
     models.publish_small(registry, models.small_model())
     wait_until(lambda: told.swaps == [1], 20, "the promotion to be live")
     watcher.stop()
