@@ -82,6 +82,21 @@ def leads_somewhere(page: Path, target: str) -> bool:
     return anchor in {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_architecture_names_every_package_and_room():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = [init.parent.relative_to(ROOT) for room in PACKAGES for init in (ROOT / room).rglob("__init__.py")]
+    assert not [room for room in rooms if f"`{room}/`" not in page]
+
+
+def test_a_term_of_the_glossary_has_one_meaning():
+    lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
+    terms = [
+        line.split("|")[1].strip() for line in lines if line.startswith("| ") and not line.startswith(("| term |", "| word |"))
+    ]
+    assert terms
+    assert sorted(terms) == sorted(set(terms))
+
+
 def test_the_chores_of_contributing_are_those_of_the_makefile():
     chores = set(re.findall(r"`make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
     assert chores == set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
@@ -105,7 +120,8 @@ def test_figures_of_the_readme_are_those_of_the_benchmarks():
     assert not [line for line in shown if line not in measured]
 
 
-ROOMS = {"perennial", "service", "monitoring", "tasks", "flows", "deployments", "tests", "docs", "examples"}
+PACKAGES = {"perennial", "service", "monitoring", "tasks", "flows", "deployments"}
+ROOMS = {*PACKAGES, "tests", "docs", "examples"}
 
 
 def keys(schema: dict[str, object]) -> set[str]:
