@@ -1,4 +1,4 @@
-"""Monitor: read what the service was asked and told, close windows, ask for a retraining when it pays."""
+"""Monitor: read predictions and labels from the streams, close windows, request a retraining when it pays."""
 
 from prefect import flow
 

@@ -31,7 +31,7 @@ def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
 
 
 def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's signature
-    """Write down and tell Prefect that a retraining failed."""
+    """Write down that a retraining failed, and send it to Prefect as an event."""
     from monitoring import events
     from monitoring.retrain_requests import RetrainRequest
     from tasks.job import load_job
@@ -40,14 +40,14 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
 
     try:
         job = load_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
-        asked = flow_run.parameters.get("event")
-        request = RetrainRequest.model_validate(asked) if asked else None
+        payload = flow_run.parameters.get("event")
+        request = RetrainRequest.model_validate(payload) if payload else None
     except (PerennialError, ValueError):
         return  # a spec or an event that cannot be read is what failed, and names no model
     try:
         write_outcome(job, request, "failed", job.now)
     except (PerennialError, ValueError) as failure:
-        logger.warning("the failure is told, but not written down: %s", failure)
+        logger.warning("the failure is announced, but not written down: %s", failure)
     send_or_warn(
         retrain_event(
             events.RETRAIN_FAILED, job.spec.name, job.run_id, request, job.now, error=str(error_of(state) or state.message)[:500]

@@ -1,6 +1,7 @@
 """The job: one model's spec, where it was found, and the settings of this process, opened once per flow run.
 
-Everything a step needs to know about its surroundings is here; no step reads the environment or the clock itself.
+A task reads its surroundings here and not from the environment. `now` is the start of the run; a task that records the moment
+at which something happened (a version, an alias move, an event) takes the clock's.
 """
 
 import os

@@ -1,1 +1,2 @@
-"""Tables: read the sources, keep a dataset version, validate it, and build what a retraining learns from."""
+"""Tables: `ingest` reads the sources, `validate` checks them, `store_dataset` keeps a version; `build_dataset` makes the rows
+that a retraining learns from."""

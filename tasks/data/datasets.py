@@ -43,8 +43,8 @@ class Dataset:
     path: Path
 
 
-def keep(frame: pl.DataFrame, event_time: str, home: Path, origin: tuple[str, ...], now: datetime) -> Dataset:
-    """Keep a table as a dataset version below the model's `home`; unchanged content re-uses the version it has."""
+def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tuple[str, ...], now: datetime) -> Dataset:
+    """Store a table as a dataset version below the model's `home`; unchanged content re-uses the version it has."""
     fingerprint = content_fingerprint(frame)
     directory = home / "datasets" / fingerprint[:SHORT]
     if (directory / "manifest.json").exists():

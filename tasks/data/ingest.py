@@ -8,7 +8,7 @@ import polars as pl
 
 from perennial.errors import DataError
 from perennial.spec import JoinSpec, ModelSpec, SourceSpec
-from tasks.data.datasets import Dataset, keep
+from tasks.data.datasets import Dataset, store_dataset
 from tasks.data.sources import read_source
 from tasks.job import Job
 from tasks.task_defaults import remote_task
@@ -19,7 +19,7 @@ def ingest(job: Job, until: str | None) -> Dataset:
     """Read, join, derive and sort the spec's sources; keep the rows before `until` (ISO time, excluded) as a dataset."""
     frame = assemble(job.spec, job.base, job.environ)
     bounded = before(frame, job.spec.event_time, parse_until(until))
-    return keep(bounded, job.spec.event_time, job.home, tuple(map(_origin, job.spec.sources.values())), job.now)
+    return store_dataset(bounded, job.spec.event_time, job.home, tuple(map(_origin, job.spec.sources.values())), job.now)
 
 
 def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str]) -> pl.DataFrame:

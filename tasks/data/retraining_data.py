@@ -1,6 +1,6 @@
 """Retraining data: the first dataset version and the labelled rows of the prediction log, and nothing else.
 
-No row and no label that the service had not been asked or told by now: a replay must not peek at the future.
+No row that the service had not predicted and no label that it had not received by now: a replay must not see its future.
 """
 
 from dataclasses import dataclass, replace
@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from monitoring.archive import Archive, as_table
+from perennial.arrays import Floats
 from perennial.labels import LabelCodec
 from perennial.log_columns import ID
 from perennial.model import Model
 from perennial.schema import cast_frame
 from perennial.spec import ModelSpec, RetrainSpec, WindowSpec
-from tasks.data.datasets import Dataset, first_dataset, keep
+from tasks.data.datasets import Dataset, first_dataset, store_dataset
 from tasks.data.validate import Checks, validate
 from tasks.job import Job
 from tasks.task_defaults import local_task
@@ -27,7 +27,7 @@ class TrainingRows:
     """Rows to learn from, and a weight for each, or None where all weigh the same."""
 
     rows: pl.DataFrame
-    weights: NDArray[np.float64] | None
+    weights: Floats | None
 
 
 @local_task("build dataset")
@@ -42,7 +42,7 @@ def build_dataset(job: Job, champion: Model) -> Dataset:
         table = table.with_columns(logged[ID].alias(job.spec.id))
     merged = merge(job.spec, cast_frame(usable, champion.card.schema_), table)
     origin = (f"dataset {first.manifest.fingerprint}", f"prediction log ({logged.height} labelled rows)")
-    return keep(merged, job.spec.event_time, job.home, origin, job.now)
+    return store_dataset(merged, job.spec.event_time, job.home, origin, job.now)
 
 
 def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
@@ -59,7 +59,7 @@ def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.Data
 
 @local_task("validate")
 def validate_log(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
-    """Validate gathered rows; only columns that the log has are checked, for a service is not asked for the others."""
+    """Validate a retraining's rows; only columns that the log has are checked, for clients do not send the others."""
     spec = job.spec
     own = {spec.id, spec.event_time, spec.target, *spec.inputs}
     columns = {name: check for name, check in spec.checks.columns.items() if name in own}
@@ -75,10 +75,10 @@ def choose_rows(frame: pl.DataFrame, event_time: str, retrain: RetrainSpec, wind
     return frame.filter(pl.col(event_time) > newest - retrain.windows * window.length)
 
 
-def recency_weights(frame: pl.DataFrame, event_time: str, half_life: timedelta) -> NDArray[np.float64]:
+def recency_weights(frame: pl.DataFrame, event_time: str, half_life: timedelta) -> Floats:
     """A weight per row that halves with each `half_life` of age; their mean is 1, so that regularisation keeps its meaning."""
     seconds = frame.select((pl.col(event_time).max() - pl.col(event_time)).dt.total_seconds()).to_series().to_numpy()
-    weights: NDArray[np.float64] = np.exp2(-seconds / half_life.total_seconds())
+    weights: Floats = np.exp2(-seconds / half_life.total_seconds())
     return np.asarray(weights / weights.mean())
 
 

@@ -1,1 +1,2 @@
-"""From a model to a version: requests to retrain, publication, the gate's decision, and the move of the champion alias."""
+"""From a model to a version: `train_challenger` publishes it, `gate` decides about it, `apply_verdict` moves the champion alias;
+`retrain_request` is how a retraining is requested and answered."""

@@ -1,1 +1,1 @@
-"""What people see of a run: Prefect events and artifacts, and a W&B run."""
+"""What people see of a run: `report_outcome` sends Prefect events, shows artifacts and tracks the training in W&B."""

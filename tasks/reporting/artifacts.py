@@ -1,4 +1,4 @@
-"""Show: artifacts in the Prefect UI, which alone must tell what a run found and decided."""
+"""Artifacts in the Prefect UI: what a run found and decided, readable without any other tool."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What became of a training, told to people: Prefect events and artifacts, and the W&B run.
+"""What became of a training, for people to see: Prefect events and artifacts, and the W&B run.
 
 An event server that does not answer is a warning in the log and never undoes the training.
 """
@@ -30,12 +30,12 @@ logger = logging.getLogger(__name__)
 def retrain_event(
     event: str, model: str, run_id: str | None, request: RetrainRequest | None, now: datetime, **payload: JsonValue
 ) -> ModelEvent:
-    """Something that happened to a retraining, following the event that asked for it."""
-    asked = {"version": request.version, "cause": request.cause, "request": request.event_id} if request else {"cause": "manual"}
+    """Something that happened to a retraining, following the event that requested it."""
+    origin = {"version": request.version, "cause": request.cause, "request": request.event_id} if request else {"cause": "manual"}
     follows = UUID(request.event_id) if request else None
     key = deterministic_id(event, model, run_id or now.isoformat())
     return ModelEvent(
-        event=event, model=model, id=key, occurred=now, payload={**asked, "flow_run": run_id, **payload}, follows=follows
+        event=event, model=model, id=key, occurred=now, payload={**origin, "flow_run": run_id, **payload}, follows=follows
     )
 
 

@@ -1,1 +1,1 @@
-"""Work with the model that serves: batch prediction, replay of the past over HTTP, and the run of the monitor."""
+"""Work with the model that serves: `score_table` in batch, `replay_table` over HTTP, and the monitor's run."""

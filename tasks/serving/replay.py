@@ -1,6 +1,6 @@
-"""Replay: live through a table in event time, asking for predictions over HTTP and telling labels when they are due.
+"""Replay: a client that sends the rows of a table in event time to /predict, and their labels to /feedback when they are due.
 
-The one rule that keeps it honest: nothing is sent before its time, and no answer is counted that was not given.
+Nothing is sent before its time, and what is counted is what a reply confirmed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,6 +28,9 @@ STEP = timedelta(hours=1)
 
 MAX_ROWS = 5_000
 """Rows per request; half of what the service takes by default."""
+
+TIMEOUT = timedelta(seconds=30)
+"""How long a reply may take."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -100,12 +103,12 @@ def ticks(
 class Client:
     """Sends ticks to one service over one kept-alive connection; never tries again, so that nothing hides a failure."""
 
-    def __init__(self, url: str, timeout: float = 30.0, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, url: str, timeout: timedelta = TIMEOUT, headers: Mapping[str, str] | None = None) -> None:
         self.total = Sent()
         # Loopback is never asked through the proxy of the environment.
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
         sent = {**(headers or {}), "content-type": "application/json"}
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers=sent, trust_env=not local)
+        self._http = httpx.Client(base_url=url, timeout=timeout.total_seconds(), headers=sent, trust_env=not local)
 
     def __enter__(self) -> Self:
         return self
@@ -114,18 +117,18 @@ class Client:
         self._http.close()
 
     def send(self, tick: Tick) -> Sent:
-        """Tell the labels that are due, then ask for the predictions; returns what came of it."""
-        told = [self._tell(part, tick.clock) for part in _parts(tick.labels)]
-        asked = [self._ask(part) for part in _parts(tick.rows)]
-        sent = sum((*told, *asked), Sent())
+        """Send the labels that are due, then the rows to predict; returns what was confirmed."""
+        labels = [self._send_labels(part, tick.clock) for part in _parts(tick.labels)]
+        rows = [self._predict(part) for part in _parts(tick.rows)]
+        sent = sum((*labels, *rows), Sent())
         self.total += sent
         return sent
 
-    def _ask(self, rows: Rows) -> Sent:
+    def _predict(self, rows: Rows) -> Sent:
         sent, reply = self._post("/predict", {"instances": [_instance(row) for row in rows]})
         return sent + Sent(predictions=len(reply["predictions"])) if reply else sent
 
-    def _tell(self, rows: Rows, known_at: datetime) -> Sent:
+    def _send_labels(self, rows: Rows, known_at: datetime) -> Sent:
         labels = [{"id": row[ID], "label": row[LABEL], "event_time": known_at} for row in rows]
         sent, reply = self._post("/feedback", {"labels": labels})
         return sent + Sent(labels=len(rows)) if reply else sent

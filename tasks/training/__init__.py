@@ -1,1 +1,1 @@
-"""From a table to a model: features, split, search, fit, evaluation and bounds of the monitor's signals."""
+"""From a table to a model: `build_training_data`, `tune`, `fit`, `evaluate`, `calibrate` and `assemble`, in this order."""

@@ -55,7 +55,7 @@ class Tuned(FrozenModel):
 def _key(_context: Any, parameters: dict[str, Any]) -> str:
     """What the outcome depends on: rows, spec, number of trials and release."""
     job, data = parameters["job"], parameters["data"]
-    told = (
+    inputs = (
         __version__,
         job.spec.model_dump_json(),
         data.fingerprint,
@@ -63,7 +63,7 @@ def _key(_context: Any, parameters: dict[str, Any]) -> str:
         parameters.get("trials"),
         parameters.get("start"),
     )
-    return f"tune-{hashlib.sha256(repr(told).encode()).hexdigest()}"
+    return f"tune-{hashlib.sha256(repr(inputs).encode()).hexdigest()}"
 
 
 @task(name="tune", cache_policy=CacheKeyFnPolicy(cache_key_fn=_key), cache_expiration=KEPT, persist_result=True)

@@ -9,7 +9,7 @@ from monitoring.archive import Archive
 from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.spec import Task
-from tasks.data.datasets import keep
+from tasks.data.datasets import store_dataset
 from tasks.job import Job, load_job
 from tasks.training.training_data import TrainingData, build_training_data
 from tests.support.models import START, small_frame, write_small
@@ -24,7 +24,7 @@ def make_job(directory: Path, task: Task = "binary", frame: pl.DataFrame | None 
 
 def make_training(job: Job, frame: pl.DataFrame) -> TrainingData:
     """TrainingData of all rows of a frame."""
-    return build_training_data.fn(job, frame, keep(frame, job.spec.event_time, job.home, ("test",), NOW).manifest)
+    return build_training_data.fn(job, frame, store_dataset(frame, job.spec.event_time, job.home, ("test",), NOW).manifest)
 
 
 def later_frame(task: Task, rows: int, seed: int = 7, *, flipped: bool = False) -> pl.DataFrame:
