@@ -7,7 +7,7 @@ from perennial.spec import FeatureSpec, ModelSpec, load_spec
 from perennial.user_functions import load_function
 
 
-def understood(path: Path) -> str:
+def describe_spec(path: Path) -> str:
     """A short account of a spec; raises SpecError or FunctionError naming what is wrong."""
     spec = load_spec(path)
     for reference in functions(spec):

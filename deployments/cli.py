@@ -18,9 +18,6 @@ from perennial.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-
-    from deployments.stack.status import PartStatus
 
 INTERRUPTED = 130
 """What a shell expects of a command ended by Ctrl-C."""
@@ -54,9 +51,9 @@ Spec = Annotated[Path, Parameter(help="the model spec, such as examples/flights.
 @app.command
 def check(spec: Spec) -> int:
     """Read a spec and its user functions, and say what was understood. Touches no data and starts nothing."""
-    from deployments.check import understood
+    from deployments.check import describe_spec
 
-    _console().print(understood(spec))
+    _console().print(describe_spec(spec))
     return 0
 
 
@@ -66,12 +63,12 @@ def up(spec: Spec) -> int:
 
     Safe to repeat: what runs is left alone, and the spec of another model adds a service for it.
     """
+    from deployments.stack import stack as stacks
     from deployments.stack.display import StackProgress
-    from deployments.stack.stack import up as bring_up
 
     console = _console()
     with StackProgress(console) as progress:
-        stack = bring_up(spec, _settings(), os.environ, datetime.now(UTC), progress)
+        stack = stacks.up(spec, _settings(), os.environ, datetime.now(UTC), progress)
     service = next(service for service in stack.services if service.spec == spec.absolute())
     console.print(f"\nPrefect UI  {stack.prefect.url.removesuffix('/api')}\nservice     {service.url}/docs")
     console.print(f"logs        {stack.state_dir / 'logs'}\n\nnext: perennial train {spec}   (end it all: perennial down)")
@@ -81,12 +78,12 @@ def up(spec: Spec) -> int:
 @app.command
 def down() -> int:
     """End every process of the stack, in order. State stays under the home directory."""
+    from deployments.stack import stack as stacks
     from deployments.stack.display import StackProgress
-    from deployments.stack.stack import down as take_down
 
     console = _console()
     with StackProgress(console) as progress:
-        ended = take_down(_settings(), progress)
+        ended = stacks.down(_settings(), progress)
     if not ended:
         console.print("nothing was running")
     return 0
@@ -95,18 +92,22 @@ def down() -> int:
 @app.command
 def status() -> int:
     """Show each part of the stack, its address and state, and automations that failed. Exit code 1 when a part is not well."""
-    from deployments.stack.stack import running_stack
-    from deployments.stack.status import look
+    from deployments.stack import stack as stacks
+    from deployments.stack.display import status_table
+    from deployments.stack.status import stack_status
 
-    console, stack = _console(), running_stack(_settings())
+    console, settings = _console(), _settings()
+    stack = stacks.running_stack(settings)
     if stack is None:
         console.print("the stack is down; start it with `perennial up SPEC`")
+        if left := stacks.leftover_processes(settings):
+            console.print(f"its supervisor was killed and left {len(left)} processes running: `up` or `perennial down` ends them")
         return 1
-    seen = look(stack, os.environ)
-    console.print(_status_table(seen.parts))
-    for failure in seen.failed:
+    found = stack_status(stack, os.environ)
+    console.print(status_table(found.components))
+    for failure in found.failures:
         console.print(f"[red]automation failed[/] {failure.occurred:%Y-%m-%d %H:%M:%S}  {failure.action}: {failure.reason}")
-    return 0 if seen.well else 1
+    return 0 if found.healthy else 1
 
 
 @app.command
@@ -213,13 +214,13 @@ def demo(
 ) -> int:
     """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves."""
     settings = _settings()
-    # The driver borrows from the tasks, which bring Prefect; it reads these at import: no telemetry, no files elsewhere.
+    # The driver imports tasks, which import Prefect; it reads these at import: no telemetry, no files elsewhere.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
-    from deployments.demo.demo import run as play
-    from deployments.demo.demo import script
+    _make_prefect_home()
+    from deployments.demo.demo import demo_options, run_demo
 
-    return play(settings, os.environ, script(until, keep=keep, quick=quick), _console())
+    return run_demo(settings, os.environ, demo_options(until, keep=keep, quick=quick), _console())
 
 
 @app.command
@@ -259,19 +260,16 @@ def _stack_environment() -> dict[str, str]:
 def _join_stack() -> None:
     """Point this process at the running stack; Prefect reads the environment when it is imported, so call it before."""
     os.environ.update(_stack_environment())
+    _make_prefect_home()
+
+
+def _make_prefect_home() -> None:
+    """Prefect makes no parent directories of its home, and warns at import when it could not make it."""
+    if home := os.environ.get("PREFECT_HOME"):
+        Path(home).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _console() -> "Console":
     from rich.console import Console
 
     return Console(soft_wrap=True)
-
-
-def _status_table(rows: "Sequence[PartStatus]") -> "Table":
-    from rich.table import Table
-
-    table = Table("part", "state", "address", "pid", "memory", box=None, pad_edge=False)
-    for row in rows:
-        memory = f"{row.memory_mb:.0f} MB" if row.memory_mb is not None else ""
-        table.add_row(row.name, row.state, row.address, str(row.pid or ""), memory, style=None if row.well else "red")
-    return table

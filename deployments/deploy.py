@@ -5,9 +5,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
-from deployments.prefect_client.client import PrefectApi
+from deployments.prefect_client.client import PrefectClient
 from monitoring.events import resource_id
 from perennial.errors import PrefectUnreachable, StackError
 from perennial.spec import ModelSpec
@@ -18,8 +19,8 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 POOL = "perennial"
 """The one work pool, as prefect.yaml names it."""
 
-DEPLOY_TIMEOUT = 180.0
-"""Seconds for one `prefect` command; 2 on a quiet machine, and a busy SQLite server may answer slowly."""
+DEPLOY_TIMEOUT = timedelta(seconds=180)
+"""For one `prefect` command; it takes 2 s on a quiet machine, and a busy SQLite server may answer slowly."""
 
 
 def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
@@ -33,7 +34,7 @@ def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
     text = _define(text, "model", spec.name)
     text = _define(text, "spec", path)
     text = _define(text, "resource", resource_id(spec.name))
-    text = _define(text, "revival", f"perennial.revival.{spec.name}")
+    text = _define(text, "monitor_restart", f"perennial.monitor-restart.{spec.name}")
     return _define(text, "infrastructure", infrastructure)
 
 
@@ -59,7 +60,7 @@ def apply(file: Path, directory: Path, environ: Mapping[str, str]) -> None:
     _prefect(("--no-prompt", "deploy", "--all", "--prefect-file", str(file)), directory, environ)
 
 
-def ensure_pool(api: PrefectApi, directory: Path, environ: Mapping[str, str]) -> None:
+def ensure_pool(api: PrefectClient, directory: Path, environ: Mapping[str, str]) -> None:
     """Create the work pool where it is missing."""
     if not api.healthy():
         raise PrefectUnreachable(
@@ -88,10 +89,12 @@ def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=DEPLOY_TIMEOUT,
+            timeout=DEPLOY_TIMEOUT.total_seconds(),
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise StackError(f"{said} did not end within {DEPLOY_TIMEOUT:g} s: is the Prefect API overloaded?") from error
+        raise StackError(
+            f"{said} did not end within {DEPLOY_TIMEOUT.total_seconds():g} s: is the Prefect API overloaded?"
+        ) from error
     if done.returncode:
         raise StackError(f"{said} failed:\n{done.stdout.strip()[-2_000:]}")

@@ -22,7 +22,7 @@ class RolledBack(FrozenModel):
 
 
 def announce(move: RolledBack) -> None:
-    """Tell the configured Prefect API; raises PrefectUnreachable. The move itself stands either way."""
+    """Send the move to the configured Prefect API; raises PrefectUnreachable. The move itself stands either way."""
     from monitoring.events import MODEL_ROLLED_BACK, ModelEvent, deterministic_id, send
 
     id_ = deterministic_id(MODEL_ROLLED_BACK, move.model, move.version, move.at.isoformat())

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.demo.frozen_baseline import open_baseline
+from deployments.demo.frozen_baseline import open_frozen_baseline
 from monitoring.events import DRIFT_DETECTED
 from tasks.data.ingest import assemble
 from tests.support.processes import ROOT
@@ -79,6 +79,6 @@ def test_the_new_version_is_better_on_what_it_answers_than_the_first_would_have_
     assert loop.client.total.failed == 0, loop.client.total.failures
     assert counts.predictions == len(life.asked)
     assert counts.joined == len(life.told)
-    compared = open_baseline(loop.registry, loop.spec, SPEC.parent, loop.loop.home).answered_by(2)
+    compared = open_frozen_baseline(loop.registry, loop.spec, SPEC.parent, loop.loop.home).answered_by(2)
     assert compared is not None
     assert compared.loop.values["rmse"] < compared.static.values["rmse"]

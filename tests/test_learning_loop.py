@@ -12,7 +12,7 @@ import httpx
 import polars as pl
 import pytest
 
-from deployments.prefect_client.history import Seen
+from deployments.prefect_client.client import PrefectEvent
 from deployments.stack import supervisord
 from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED
 from monitoring.retrain_requests import RetrainRequest
@@ -103,7 +103,7 @@ def test_5_the_automation_retrains_for_that_event_while_the_service_goes_on_answ
     assert run.automated
     assert run.state == "COMPLETED", run.message
     assert loop.parameters(run)["event"] == loop.event(event_id).payload
-    assert [run.id for run in loop.witness.runs("retrain")] == [run.id]
+    assert [run.id for run in loop.history.runs("retrain")] == [run.id]
 
 
 def test_6_the_gate_has_found_the_challenger_better(loop: Stage) -> None:
@@ -139,14 +139,14 @@ def test_8_no_request_has_failed_and_nothing_was_lost(loop: Stage, life: Replay)
 def test_9_down_leaves_no_process(loop: Stage) -> None:
     environ = {"PERENNIAL_HOME": str(loop.stack.home)}
     perennial("down", **environ)
-    assert supervisord.supervisor_of(loop.stack.state_dir) is None
-    assert supervisord.marked(loop.stack.socket) == []
+    assert supervisord.find_supervisor(loop.stack.state_dir) is None
+    assert supervisord.descendants(loop.stack.socket) == []
     assert "nothing was running" in perennial("down", **environ)
 
 
-def promotion(loop: Stage, version: int) -> Seen | None:
+def promotion(loop: Stage, version: int) -> PrefectEvent | None:
     """The event that told of a promotion, once the feed shows it."""
-    told = [one for one in loop.witness.events() if one.name == MODEL_PROMOTED and one.payload["version"] == version]
+    told = [one for one in loop.history.events() if one.name == MODEL_PROMOTED and one.payload["version"] == version]
     return told[0] if told else None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.stack.state import remembered
+from deployments.stack.state import load_stack
 from perennial.settings import FOREIGN, PREFIX, Settings, variable
 from perennial.spec import load_spec
 from tests.support.processes import ROOT
@@ -49,7 +49,7 @@ class Shell:
     @property
     def url(self) -> str:
         """The service's address; the README's own before there is one."""
-        stack = remembered(self.home)
+        stack = load_stack(self.home)
         return stack.services[0].url if stack is not None else WRITTEN
 
 

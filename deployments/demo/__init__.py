@@ -1,1 +1,1 @@
-"""The demo, `demo.run`: a year of flights sent through the whole loop, and a report of what each part did."""
+"""The demo, `demo.run_demo`: a year of flights sent through the whole loop, and a report of what each component did."""

@@ -1,6 +1,7 @@
-"""The demo: a year of real flights through the whole loop, with nobody touching it.
+"""The demo: a year of real flights sent through the whole loop, without a person's help.
 
-This file is the order of events; the driver sends, the parts act, the outcome is counted from what they left.
+`run_demo` is the order of events. It brings a stack up in a home of its own, has the first champion trained by its deployment,
+lets the driver replay the table, collects the evidence, writes the report, and takes the stack down.
 """
 
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,16 +18,18 @@ import polars as pl
 from rich.console import Console
 
 from deployments.demo.display import Display, display_on
-from deployments.demo.evidence import Measured, conclude, gather
-from deployments.demo.frozen_baseline import open_baseline
-from deployments.demo.replay_driver import Driver
-from deployments.demo.summary import Summary, closed_loop, lossless
-from deployments.demo.waits import Hold, Loop, patiently
-from deployments.prefect_client.client import PrefectApi
-from deployments.prefect_client.history import Run, Witness
+from deployments.demo.evidence import DriverMeasurements, collect_evidence
+from deployments.demo.frozen_baseline import open_frozen_baseline
+from deployments.demo.replay_driver import ReplayDriver
+from deployments.demo.report import exit_code, write_report
+from deployments.demo.summary import Summary
+from deployments.demo.waits import LoopHandles, LoopWaiter, poll_until
+from deployments.prefect_client.client import FlowRun, PrefectClient
+from deployments.prefect_client.history import PrefectHistory
 from deployments.stack.process_tree import PeakMemory
 from deployments.stack.stack import down, running_stack, up
-from deployments.stack.supervisord import supervisor_of
+from deployments.stack.state import Stack
+from deployments.stack.supervisord import find_supervisor
 from perennial.api_keys import authorization
 from perennial.errors import PerennialError, StackError
 from perennial.log_columns import EVENT_TIME
@@ -46,56 +50,55 @@ QUICK_UNTIL = datetime(2013, 5, 1, tzinfo=UTC)
 
 LABEL_DELAY = timedelta(days=1)
 
-TRAINING_PATIENCE = 900.0
-"""Seconds for the first training, its search included; about a minute on two quiet cores."""
+TRAINING_TIMEOUT = timedelta(seconds=900)
+"""For the first training, its search included; it takes about a minute on two quiet cores."""
 
-STOPPED = 130
+INTERRUPTED = 130
 """The exit code of a program ended by Ctrl-C."""
 
 
 @dataclass(frozen=True)
-class Script:
-    """What is to be played: until when (excluded, None is the end of the year), and whether the stack stays up after it."""
+class DemoOptions:
+    """Until when the replay goes (excluded; None is the end of the year), and whether the stack stays up after it."""
 
     until: datetime | None = None
     keep: bool = False
 
     @property
-    def whole(self) -> bool:
+    def whole_year(self) -> bool:
         """Whether it must show everything the loop can do, not only that nothing is lost."""
         return self.until is None
 
 
-def script(until: datetime | None, *, keep: bool, quick: bool) -> Script:
-    """The command's options as a script; a day given as `until` is lived through to its end."""
+def demo_options(until: datetime | None, *, keep: bool, quick: bool) -> DemoOptions:
+    """The command's arguments as options; a day given as `until` is replayed to its end."""
     if until is not None:
         day = until.replace(tzinfo=UTC) if until.tzinfo is None else until.astimezone(UTC)
-        return Script(day + timedelta(days=1) if day.time() == datetime.min.time() else day, keep)
-    return Script(QUICK_UNTIL if quick else None, keep)
+        return DemoOptions(day + timedelta(days=1) if day.time() == datetime.min.time() else day, keep)
+    return DemoOptions(QUICK_UNTIL if quick else None, keep)
 
 
-def run(settings: Settings, environ: Mapping[str, str], play: Script, console: Console) -> int:
-    """Play it from a clean home below the given one; returns the exit code.
+def run_demo(settings: Settings, environ: Mapping[str, str], options: DemoOptions, console: Console) -> int:
+    """Run it from a clean home below the given one; returns the exit code.
 
-    0: nothing was lost and, over the whole year, the loop closed and helped. 1: it did not, or a part failed; the reason
-    is printed. 130: ended by Ctrl-C. The stack goes down at the end unless it is to be kept.
+    0: nothing was lost and, over the whole year, the loop closed and helped. 1: it did not, or a component failed; the reason
+    is printed. 130: ended by Ctrl-C or SIGTERM. The stack goes down at the end unless it is to be kept.
     """
-    # Whoever ends it politely gets a clean end, not only the keyboard.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    own, surroundings = demo_settings(settings), {name: value for name, value in environ.items() if name != "PERENNIAL_REGISTRY"}
+    own, stack_environ = demo_settings(settings), {name: value for name, value in environ.items() if name != "PERENNIAL_REGISTRY"}
     try:
         clear(own)
         with display_on(console) as display:
-            summary = _play(own, surroundings, play, display, console)
-        return verdict(summary, play, console)
+            summary = _replay_and_report(own, stack_environ, options, display, console)
+        return exit_code(summary, options.whole_year, console)
     except PerennialError as error:
         console.print(f"the demo failed: {error}", markup=False, style="red")
         return 1
     except KeyboardInterrupt:
         console.print("stopped")
-        return STOPPED
+        return INTERRUPTED
     finally:
-        _leave(own, play, console)
+        _end_stack(own, options, console)
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -104,82 +107,79 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 def clear(own: Settings) -> None:
-    """Take down what an earlier demo kept up, and remove what it left."""
+    """Take down the stack that an earlier demo kept up, and remove its files."""
     down(own)
     shutil.rmtree(own.home, ignore_errors=True)
     own.home.mkdir(parents=True)
 
 
-def verdict(summary: Summary, play: Script, console: Console) -> int:
-    """Say what was asked of this run and whether it holds; returns the exit code."""
-    asked = (
-        "nothing lost, the loop closed and helped" if play.whole else "nothing lost (a whole year must also show that it helps)"
-    )
-    missing = [*lossless(summary), *(closed_loop(summary) if play.whole else ())]
-    for text in [*missing, *(f"note: {problem}" for problem in summary.problems)]:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"asked of this run: {asked}: {'NO' if missing else 'yes'}", markup=False)
-    return 1 if missing else 0
-
-
-def _play(own: Settings, environ: Mapping[str, str], play: Script, display: Display, console: Console) -> Summary:
+def _replay_and_report(
+    own: Settings, environ: Mapping[str, str], options: DemoOptions, display: Display, console: Console
+) -> Summary:
     began, now, spec = time.monotonic(), datetime.now(UTC), load_spec(SPEC)
-    stack = up(SPEC, own, environ, now, lambda part, state: display.say(f"{part}: {state}"))
-    service = stack.service_of(spec.name)
-    assert service is not None
-    supervisor = supervisor_of(stack.state_dir)
-    roots = [os.getpid(), *([supervisor.pid] if supervisor else [])]
-    registry, store = Registry(own.registry_url), connect(stack.store.url)
-    with PeakMemory(lambda: roots) as memory, PrefectApi(stack.prefect.url, environ) as api:
-        witness = Witness(api, spec.name, now)
-        loop = Loop(
-            spec.name, own.model_home(spec.name), service.url, stack.store.url, store, registry, witness, authorization(own)
-        )
+    stack = up(SPEC, own, environ, now, lambda component, state: display.print_line(f"{component}: {state}"))
+    with ExitStack() as opened:
+        memory = opened.enter_context(PeakMemory(_process_ids(stack)))
+        api = opened.enter_context(PrefectClient(stack.prefect.url, environ))
+        loop = _loop_handles(stack, own, spec, PrefectHistory(api, spec.name, now))
         table = _train(loop, spec, display, environ)
-        driver = Driver(loop, spec, open_baseline(registry, spec, SPEC.parent, loop.home), display, START)
-        sent = driver.live(table, play.until, LABEL_DELAY)
-        display.say("counting what happened")
-        measured = Measured(sent, START, _end(table, play), memory.mb, time.monotonic() - began)
-        evidence = gather(driver.hold, spec, SPEC.parent, measured)
-    summary = conclude(evidence, own.home, spec, console)
-    _addresses(console, own, stack.prefect.url, service.url, play)
+        driver = ReplayDriver(loop, spec, open_frozen_baseline(loop.registry, spec, SPEC.parent, loop.home), display, START)
+        sent = driver.replay(table, options.until, LABEL_DELAY)
+        display.print_line("counting what happened")
+        wall_time = timedelta(seconds=time.monotonic() - began)
+        measured = DriverMeasurements(sent, START, _end(table, options), memory.mb, wall_time)
+        evidence = collect_evidence(driver.waiter, spec, SPEC.parent, measured)
+    summary = write_report(evidence, own.home, spec, console)
+    _print_addresses(console, own, stack, loop.service_url, options)
     return summary
 
 
-def _train(loop: Loop, spec: ModelSpec, display: Display, environ: Mapping[str, str]) -> pl.DataFrame:
-    """The first champion, by the deployment and its worker; meanwhile the table to replay is read. Returns that table."""
-    display.say(f"training the first champion on everything before {START:%d %B %Y}")
-    asked = loop.witness.start("train", {"until": START.isoformat()})
+def _process_ids(stack: Stack) -> list[int]:
+    supervisor = find_supervisor(stack.state_dir)
+    return [os.getpid(), *([supervisor.pid] if supervisor else [])]
+
+
+def _loop_handles(stack: Stack, own: Settings, spec: ModelSpec, history: PrefectHistory) -> LoopHandles:
+    service = stack.service_of(spec.name)
+    assert service is not None
+    registry, store, home = Registry(own.registry_url), connect(stack.store.url), own.model_home(spec.name)
+    return LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own))
+
+
+def _train(loop: LoopHandles, spec: ModelSpec, display: Display, environ: Mapping[str, str]) -> pl.DataFrame:
+    """Have the first champion trained by its deployment; meanwhile read the table to replay. Returns that table."""
+    display.print_line(f"training the first champion on everything before {START:%d %B %Y}")
+    started = loop.history.start("train", {"until": START.isoformat()})
     table = prepare(assemble(spec, SPEC.parent, environ), spec)
-    run = patiently(lambda: _ended(loop.witness, asked), TRAINING_PATIENCE, "the first training to end")
+    run = poll_until(lambda: _ended(loop.history, started), TRAINING_TIMEOUT, "the first training to end")
     if run.state != "COMPLETED":
         raise StackError(f"the first training ended {run.state}: {run.message}; see flow run {run.name} in the Prefect UI")
-    Hold(loop, lambda _: None).for_champion()
+    LoopWaiter(loop, lambda _: None).wait_for_champion()
     return table
 
 
-def _ended(witness: Witness, run_id: str) -> Run | None:
-    run = witness.run(run_id)
+def _ended(history: PrefectHistory, run_id: str) -> FlowRun | None:
+    run = history.run(run_id)
     return run if run.terminal else None
 
 
-def _end(table: pl.DataFrame, play: Script) -> datetime:
+def _end(table: pl.DataFrame, options: DemoOptions) -> datetime:
     last = table[EVENT_TIME].max()
     assert isinstance(last, datetime)
-    return play.until or last + timedelta(microseconds=1)
+    return options.until or last + timedelta(microseconds=1)
 
 
-def _addresses(console: Console, own: Settings, prefect: str, service: str, play: Script) -> None:
+def _print_addresses(console: Console, own: Settings, stack: Stack, service_url: str, options: DemoOptions) -> None:
     names = {"summary": "summary.json", "timeline": "timeline.html", "logs": "stack/logs"}
     lines = {name: str(own.home / path) for name, path in names.items()}
-    if play.keep:
-        lines |= {"Prefect UI": prefect.removesuffix("/api"), "service": f"{service}/docs"}
-    for name, where in lines.items():
-        console.print(f"{name}: {where}", markup=False, highlight=False, soft_wrap=True)
+    if options.keep:
+        lines |= {"Prefect UI": stack.prefect.url.removesuffix("/api"), "service": f"{service_url}/docs"}
+    for name, address in lines.items():
+        console.print(f"{name}: {address}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _leave(own: Settings, play: Script, console: Console) -> None:
-    if not play.keep:
+def _end_stack(own: Settings, options: DemoOptions, console: Console) -> None:
+    if not options.keep:
         down(own)
     elif running_stack(own):
         console.print(f"the stack stays up; end it with: PERENNIAL_HOME={own.home} perennial down", markup=False)

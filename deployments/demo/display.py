@@ -1,6 +1,6 @@
 """What the demo shows while it runs: a live panel on a terminal, one plain line per window anywhere else.
 
-It draws what it is handed and knows no part of the stack.
+It draws snapshots and reads no component of the stack.
 """
 
 from dataclasses import dataclass, field
@@ -32,14 +32,14 @@ class Snapshot:
     events: int = 0
     retrainings: int = 0
     version: int | None = None
-    quality: str = "AUC"
+    metric: str = "AUC"
     loop: float | None = None
     static: float | None = None
-    holding: str = ""
+    waiting: str = ""
 
 
 class Display(Protocol):
-    """Where a demo tells its story."""
+    """Where a demo shows its progress."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -49,11 +49,11 @@ class Display(Protocol):
         """Leave the terminal as it was."""
         ...
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line that stays."""
         ...
 
-    def show(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """The state now; may be dropped."""
         ...
 
@@ -70,11 +70,11 @@ class PlainDisplay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print the line, unwrapped, so that a log can be searched."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def show(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Nothing: a log has no place for what changes every moment."""
 
 
@@ -92,7 +92,7 @@ class LiveDisplay(PlainDisplay):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
 
-    def show(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Hand the panel over; it is drawn four times a second at most."""
         self._live.update(panel(snapshot))
 
@@ -109,7 +109,7 @@ def panel(snapshot: Snapshot) -> Panel:
         grid.add_column()
     for row in _cells(snapshot):
         grid.add_row(*row)
-    state = Text(snapshot.holding or "replaying", style="yellow" if snapshot.holding else "green")
+    state = Text(snapshot.waiting or "replaying", style="yellow" if snapshot.waiting else "green")
     return Panel(Group(grid, state), title=f"{snapshot.clock:%A %d %B %Y, %H:%M}", title_align="left", expand=False)
 
 
@@ -119,7 +119,7 @@ def _cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
         ("requests", f"{snapshot.requests:,}{failed}", "rows", f"{snapshot.rows:,} at {snapshot.rows_per_second:,.0f}/s"),
         *_signal_cells(snapshot),
         ("events", f"{snapshot.events}", "retrainings", f"{snapshot.retrainings}"),
-        ("serving", f"version {snapshot.version or '-'}", snapshot.quality, _loop_and_static(snapshot)),
+        ("serving", f"version {snapshot.version or '-'}", snapshot.metric, _loop_and_static(snapshot)),
     ]
 
 

@@ -1,7 +1,7 @@
 """What the service says about itself on /metrics, reduced to what the demo asks of it."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,7 +14,7 @@ VERSION, SWAPPED = "perennial_model_version", "perennial_model_swapped_timestamp
 PREDICTIONS, LABELS = "perennial_predictions_total", "perennial_labels_total"
 
 
-class Scraped(FrozenModel):
+class ServiceMetrics(FrozenModel):
     """One look at /metrics; gauges are of the slowest worker, counters the sum of all."""
 
     version: int = 0
@@ -23,23 +23,28 @@ class Scraped(FrozenModel):
     labels: int = 0
 
 
-def scrape(url: str, headers: Mapping[str, str] | None = None) -> Scraped:
+SCRAPE_TIMEOUT = timedelta(seconds=10)
+
+
+def scrape(url: str, headers: Mapping[str, str] | None = None) -> ServiceMetrics:
     """Look at the service at `url`, with `headers` that show a key; raises StackError when it does not answer."""
     try:
-        reply = httpx.get(f"{url}/metrics", headers=headers, timeout=10.0, trust_env=False).raise_for_status()
+        reply = httpx.get(
+            f"{url}/metrics", headers=headers, timeout=SCRAPE_TIMEOUT.total_seconds(), trust_env=False
+        ).raise_for_status()
     except httpx.HTTPError as error:
         raise StackError(f"{url}/metrics does not answer ({error}): see the service's log with `perennial status`") from error
     return read_metrics(reply.text)
 
 
-def read_metrics(text: str) -> Scraped:
-    """Read the Prometheus text format. A version counts once every worker answers with it, so the oldest one is told."""
+def read_metrics(text: str) -> ServiceMetrics:
+    """Read the Prometheus text format. A version counts once every worker answers with it, so the oldest one counts."""
     found: dict[str, list[float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, []).append(sample.value)
     swapped = max(found.get(SWAPPED, []), default=0.0)
-    return Scraped(
+    return ServiceMetrics(
         version=int(min(found.get(VERSION, []), default=0)),
         swapped_at=datetime.fromtimestamp(swapped, UTC) if swapped else None,
         predictions=_total(found.get(PREDICTIONS, [])),

@@ -1,54 +1,19 @@
-"""The summary of a demo: every figure counted from the parts, none from what the driver meant to do.
-
-Requests and answers are the client's count of replies; rows are the archive's; windows are files; events and runs are the
-Prefect API's; promotions are the registry's history; moments of serving are the service's own gauge.
-"""
+"""The summary of a demo: every figure counted from the evidence, and what a good run must show. Pure functions of values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
 import orjson
 from pydantic import AwareDatetime
 
-from deployments.demo.frozen_baseline import Compared, mean_of
-from deployments.demo.service_metrics import Scraped
-from deployments.prefect_client.history import Run, Seen
-from monitoring.archive import Counts
-from monitoring.events import DRIFT_DETECTED, MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
-from monitoring.state import WindowResult
-from monitoring.window import Window
+from deployments.demo.evidence import REFUSALS, Evidence, gate_event, replacements
+from deployments.demo.frozen_baseline import mean_of
+from deployments.prefect_client.client import FlowRun, PrefectEvent
+from monitoring.events import DRIFT_DETECTED, PERFORMANCE_DEGRADED
 from perennial.base import FrozenModel
 from perennial.model_card import ModelCard
 from perennial.registry import CHAMPION, Move
-from tasks.serving.replay import Sent
-
-REFUSALS = {MODEL_HELD: "held", MODEL_REJECTED: "rejected"}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the parts of the stack say at the end of a replay."""
-
-    sent: Sent
-    scraped: Scraped
-    counts: Counts
-    windows: Sequence[WindowResult]
-    weeks: Mapping[Window, Compared]
-    pooled: Compared | None
-    events: Sequence[Seen]
-    retrains: Sequence[Run]
-    moves: Sequence[Move]
-    cards: Sequence[ModelCard]
-    tenures: Mapping[int, Compared]
-    """For each version that replaced another: the rows it answered, beside what the replaced one would have answered."""
-    first_served: Mapping[int, datetime]
-    """Event time of the first archived row each version answered."""
-    swaps: Mapping[int, datetime]
-    peak_memory_mb: float
-    wall_s: float
-    problems: Sequence[str]
 
 
 class Timing(FrozenModel):
@@ -58,7 +23,7 @@ class Timing(FrozenModel):
     median: float | None
 
 
-class VersionLine(FrozenModel):
+class VersionSummary(FrozenModel):
     """One version: why it was trained, on how many rows, what the gate said, since when (event time) it answered.
 
     `auc_before` and `auc_after` are over the rows it answered: its predecessor's, had it stayed, and its own.
@@ -92,7 +57,7 @@ class Summary(FrozenModel):
     retrain_runs_started_by_automation: int
     promotions: int
     refusals: int
-    versions: tuple[VersionLine, ...]
+    versions: tuple[VersionSummary, ...]
     auc_static: float | None
     auc_loop: float | None
     logloss_static: float | None
@@ -110,15 +75,15 @@ class Summary(FrozenModel):
 
 def summarise(evidence: Evidence) -> Summary:
     """Count every figure from the evidence."""
-    weeks, names = list(evidence.weeks.values()), [event.name for event in evidence.events]
+    comparisons, names = list(evidence.comparisons.values()), [event.name for event in evidence.events]
     return Summary(
-        requests_sent=evidence.sent.requests,
-        requests_failed=evidence.sent.failed,
-        predictions_answered=evidence.sent.predictions,
-        predictions_counted_by_service=evidence.scraped.predictions,
+        requests_sent=evidence.measured.sent.requests,
+        requests_failed=evidence.measured.sent.failed,
+        predictions_answered=evidence.measured.sent.predictions,
+        predictions_counted_by_service=evidence.service.predictions,
         predictions_archived=evidence.counts.predictions,
-        labels_sent=evidence.sent.labels,
-        labels_counted_by_service=evidence.scraped.labels,
+        labels_sent=evidence.measured.sent.labels,
+        labels_counted_by_service=evidence.service.labels,
         labels_joined=evidence.counts.joined,
         windows=len(evidence.windows),
         drift_events=names.count(DRIFT_DETECTED),
@@ -127,19 +92,19 @@ def summarise(evidence: Evidence) -> Summary:
         retrain_runs_started_by_automation=sum(run.automated for run in evidence.retrains),
         promotions=len(replacements(evidence.moves)),
         refusals=sum(name in REFUSALS for name in names),
-        versions=tuple(_version_line(card, evidence) for card in evidence.cards),
-        auc_static=mean_of(weeks, "static", "auc"),
-        auc_loop=mean_of(weeks, "loop", "auc"),
-        logloss_static=mean_of(weeks, "static", "log_loss"),
-        logloss_loop=mean_of(weeks, "loop", "log_loss"),
+        versions=tuple(_version_summary(card, evidence) for card in evidence.cards),
+        auc_static=mean_of(comparisons, "static", "auc"),
+        auc_loop=mean_of(comparisons, "loop", "auc"),
+        logloss_static=mean_of(comparisons, "static", "log_loss"),
+        logloss_loop=mean_of(comparisons, "loop", "log_loss"),
         pooled_auc_static=_pooled(evidence, "static", "auc"),
         pooled_auc_loop=_pooled(evidence, "loop", "auc"),
         pooled_logloss_static=_pooled(evidence, "static", "log_loss"),
         pooled_logloss_loop=_pooled(evidence, "loop", "log_loss"),
-        event_to_retrain_start_s=_timing(reactions(evidence.events, evidence.retrains)),
-        promotion_to_serving_s=_timing(swap_times(evidence.moves, evidence.swaps)),
-        peak_memory_mb=round(evidence.peak_memory_mb, 1),
-        wall_s=round(evidence.wall_s, 1),
+        event_to_retrain_start_s=_timing(event_to_start_s(evidence.events, evidence.retrains)),
+        promotion_to_serving_s=_timing(promotion_to_serving_s(evidence.moves, evidence.swaps)),
+        peak_memory_mb=round(evidence.measured.peak_memory_mb, 1),
+        wall_s=round(evidence.measured.wall_time.total_seconds(), 1),
         problems=tuple(evidence.problems),
     )
 
@@ -149,25 +114,20 @@ def to_json(summary: Summary) -> bytes:
     return orjson.dumps(summary.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
 
 
-def replacements(moves: Sequence[Move]) -> list[Move]:
-    """Moves by which a version took over from another; the first champion took over from nobody."""
-    return [move for move in moves if move.alias == CHAMPION and move.previous is not None]
-
-
-def reactions(events: Sequence[Seen], runs: Sequence[Run]) -> list[float]:
-    """Seconds from each event to the start of the run it caused."""
+def event_to_start_s(events: Sequence[PrefectEvent], runs: Sequence[FlowRun]) -> list[float]:
+    """Seconds from each event to the start of the run that it started."""
     occurred = {event.id: event.occurred for event in events}
     started = ((run.event_id, run.started) for run in runs)
     return [(at - occurred[id_]).total_seconds() for id_, at in started if id_ in occurred and at is not None]
 
 
-def swap_times(moves: Sequence[Move], swaps: Mapping[int, datetime]) -> list[float]:
+def promotion_to_serving_s(moves: Sequence[Move], swaps: Mapping[int, datetime]) -> list[float]:
     """Seconds from each promotion, the first included, until the last worker answered with the version."""
     champions = ((move.version, move.at) for move in moves if move.alias == CHAMPION)
     return [(swaps[version] - at).total_seconds() for version, at in champions if version is not None and version in swaps]
 
 
-def lossless(summary: Summary) -> list[str]:
+def find_losses(summary: Summary) -> list[str]:
     """What went missing; empty when nothing did."""
     wrong = {
         f"requests_failed is {summary.requests_failed}": summary.requests_failed == 0,
@@ -184,7 +144,7 @@ def lossless(summary: Summary) -> list[str]:
     return [text for text, holds in wrong.items() if not holds]
 
 
-def closed_loop(summary: Summary) -> list[str]:
+def unmet_goals(summary: Summary) -> list[str]:
     """What a whole year must show beyond losing nothing; empty when it does."""
     better = summary.auc_loop is not None and summary.auc_static is not None and summary.auc_loop > summary.auc_static
     wrong = {
@@ -195,31 +155,26 @@ def closed_loop(summary: Summary) -> list[str]:
     return [text for text, holds in wrong.items() if not holds]
 
 
-def _version_line(card: ModelCard, evidence: Evidence) -> VersionLine:
-    judged, tenure = _judgement(card.version, evidence.events), evidence.tenures.get(card.version)
-    return VersionLine(
+def _version_summary(card: ModelCard, evidence: Evidence) -> VersionSummary:
+    decided, comparison = gate_event(card.version, evidence.events), evidence.version_comparisons.get(card.version)
+    return VersionSummary(
         version=card.version,
         cause=card.cause.kind,
-        decision=_decision(card, judged, evidence.moves),
+        decision=_decision(card, decided, evidence.moves),
         promoted_at=evidence.first_served.get(card.version),
         train_rows=card.data.rows,
-        gate=str(judged.payload.get("reason", "")) if judged else "",
-        auc_before=tenure.static.values.get("auc") if tenure else None,
-        auc_after=tenure.loop.values.get("auc") if tenure else None,
+        gate=str(decided.payload.get("reason", "")) if decided else "",
+        auc_before=comparison.static.values.get("auc") if comparison else None,
+        auc_after=comparison.loop.values.get("auc") if comparison else None,
     )
 
 
-def _judgement(version: int, events: Sequence[Seen]) -> Seen | None:
-    gate = (MODEL_PROMOTED, *REFUSALS)
-    return next((event for event in events if event.name in gate and event.payload.get("version") == version), None)
-
-
-def _decision(card: ModelCard, judged: Seen | None, moves: Sequence[Move]) -> str:
+def _decision(card: ModelCard, decided: PrefectEvent | None, moves: Sequence[Move]) -> str:
     if card.parent is None:
         return "first"
     if any(move.version == card.version for move in replacements(moves)):
         return "promoted"
-    return REFUSALS.get(judged.name, "not promoted") if judged is not None else "not promoted"
+    return REFUSALS.get(decided.name, "not promoted") if decided is not None else "not promoted"
 
 
 def _pooled(evidence: Evidence, side: str, metric: str) -> float | None:

@@ -1,1 +1,1 @@
-"""Reading and steering a Prefect API over HTTP: `client.PrefectApi`, and `history.Witness`, one model's runs and events."""
+"""A Prefect API over plain HTTP: `client.PrefectClient`, and `history.PrefectHistory`, one model's flow runs and events."""

@@ -1,1 +1,1 @@
-"""The local stack: `stack.up` and `stack.down` start and end it under supervisord, `status.look` reads its state."""
+"""The local stack: `stack.up` and `stack.down` start and end it under supervisord, `status.stack_status` reads its state."""

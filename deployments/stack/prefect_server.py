@@ -5,13 +5,14 @@ import itertools
 import runpy
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 PREFERRED_PORT = 4200
-"""Where people and tools expect Prefect."""
+"""Prefect's own default."""
 
-COLLECT_INTERVAL, FULL_EVERY = 1.0, 30
-"""Seconds between two garbage collections, and how many of them make one that looks at old objects too."""
+COLLECT_INTERVAL, FULL_EVERY = timedelta(seconds=1), 30
+"""Between two garbage collections, and how many of them make one that looks at old objects too."""
 
 _ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -35,7 +36,7 @@ def server_command() -> tuple[str, ...]:
 
 
 def server_environment(home: Path, port: int) -> dict[str, str]:
-    """Variables for the server and for everyone who talks to it; `home` holds its SQLite file.
+    """Variables for the server and for its clients; `home` holds its SQLite file.
 
     Host, port and API URL are all given: with the port alone the UI would go on calling port 4200.
     """
@@ -53,12 +54,12 @@ def api_url(port: int) -> str:
     return f"http://127.0.0.1:{port}/api"
 
 
-def collect_elsewhere(stop: threading.Event, interval: float = COLLECT_INTERVAL) -> threading.Thread:
+def start_collector_thread(stop: threading.Event, interval: timedelta = COLLECT_INTERVAL) -> threading.Thread:
     """Collect garbage in a thread of its own instead of wherever an allocation happens to ask for it, until `stop` is set.
 
     A refused write ("database is locked", answered with a 503 and asked again) leaves its SQLite cursor in a cycle. Freeing it
     waits for its connection, which may by then wait for the write lock, up to SQLite's 60 s. On the event loop's thread that
-    stops the whole server, as whoever holds the lock waits for the event loop. In a thread of its own it keeps nobody up.
+    stops the whole server, because the holder of the lock waits for the event loop. A thread of its own may wait.
     """
     gc.disable()
     thread = threading.Thread(target=_collect, args=(stop, interval), name="garbage", daemon=True)
@@ -67,15 +68,15 @@ def collect_elsewhere(stop: threading.Event, interval: float = COLLECT_INTERVAL)
 
 
 def main() -> None:
-    """`prefect server start`, collecting its garbage elsewhere."""
-    collect_elsewhere(threading.Event())
+    """`prefect server start`, with its garbage collected in a thread."""
+    start_collector_thread(threading.Event())
     sys.argv = ["prefect", "server", "start"]
     runpy.run_module("prefect", run_name="__main__")
 
 
-def _collect(stop: threading.Event, interval: float) -> None:
+def _collect(stop: threading.Event, interval: timedelta) -> None:
     for turn in itertools.count(1):
-        if stop.wait(interval):
+        if stop.wait(interval.total_seconds()):
             return
         gc.collect(1 if turn % FULL_EVERY else 2)
 

@@ -1,28 +1,55 @@
-"""Peak memory of a tree of processes, sampled: the largest sum of resident set sizes seen.
+"""What a process and its descendants hold: listening ports, memory now, and peak memory sampled in a thread.
 
-Shared pages count once per process that holds them, so the figure errs on the high side.
+Memory is the sum of resident set sizes: pages that processes share count once for each of them, so the figure errs high.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from datetime import timedelta
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
 import psutil
 
-EVERY = 2.0
-"""Seconds between samples: a training lasts ten times as long, and a sample of 20 processes costs about 10 ms."""
+SAMPLE_INTERVAL = timedelta(seconds=2)
+"""A training lasts ten times as long, and a sample of 20 processes costs about 10 ms."""
 
-MB = 2**20
+MB = 10**6
+
+
+def process_tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; empty when it has ended."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def tree_listens(pid: int, port: int) -> bool:
+    """Whether a process or one of its descendants is what listens on `port`."""
+    for process in process_tree(pid):
+        with suppress(psutil.Error):
+            if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in process.net_connections("tcp")):
+                return True
+    return False
+
+
+def tree_memory_mb(pids: Iterable[int]) -> float:
+    """Megabytes resident now in these processes and their descendants; those that have ended count nothing."""
+    sizes: dict[int, int] = {}
+    for process in (process for pid in pids for process in process_tree(pid)):
+        with suppress(psutil.Error):
+            sizes[process.pid] = process.memory_info().rss
+    return sum(sizes.values()) / MB
 
 
 class PeakMemory:
-    """Samples, in a thread of its own, the processes that `roots` names and all their descendants."""
+    """The largest memory seen of the trees below `pids`, sampled by a thread until the block is left."""
 
-    def __init__(self, roots: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, pids: Iterable[int]) -> None:
         self.mb = 0.0
-        self._roots = roots
+        self._pids = tuple(pids)
         self._done = Event()
         self._thread = Thread(target=self._sample, name="peak-memory", daemon=True)
 
@@ -36,18 +63,6 @@ class PeakMemory:
 
     def _sample(self) -> None:
         while True:
-            self.mb = max(self.mb, tree_memory(self._roots()) / MB)
-            if self._done.wait(EVERY):
+            self.mb = max(self.mb, tree_memory_mb(self._pids))
+            if self._done.wait(SAMPLE_INTERVAL.total_seconds()):
                 return
-
-
-def tree_memory(roots: Iterable[int]) -> int:
-    """Bytes resident now in these processes and their descendants; those that have ended count nothing."""
-    sizes: dict[int, int] = {}
-    for root in roots:
-        with suppress(psutil.Error):
-            process = psutil.Process(root)
-            for one in (process, *process.children(recursive=True)):
-                with suppress(psutil.Error):
-                    sizes[one.pid] = one.memory_info().rss
-    return sum(sizes.values())

@@ -5,23 +5,24 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.stack import embedded_redis, prefect_server, prefect_worker
+from deployments.stack import embedded_redis, prefect_server
+from deployments.stack.prefect_worker import worker_command, worker_environment
 from deployments.stack.state import Service, Stack, state_dir
 from deployments.stack.supervisord import Program
 from perennial.learners.declarations import PASSIVE_OPENMP
 
 STORE, PREFECT, WORKER = "store", "prefect", "worker"
-"""Names of the parts, as `status` shows them."""
+"""Names of the components, as `status` shows them."""
 
 
-def programs(stack: Stack) -> tuple[Program, ...]:
-    """The programs to supervise; parts that somebody else runs are not among them."""
+def stack_programs(stack: Stack) -> tuple[Program, ...]:
+    """The programs to supervise; a store or Prefect API that runs elsewhere is not among them."""
     some = [_store(stack), _prefect(stack), *(_service(stack, service) for service in stack.services), _worker(stack)]
     return tuple(program for program in some if program is not None)
 
 
 def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every program: the person's own, and where the parts of the stack are.
+    """The environment of every program: the caller's own, and the addresses of the stack's components.
 
     It is handed to the supervisor's process and inherited, so that no secret is ever written to a file.
     """
@@ -31,7 +32,7 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     return {
         variable: value,
         **environ,
-        **prefect_worker.worker_environment(),
+        **worker_environment(),
         **server,
         **addresses,
         "PATH": _search_path(environ),
@@ -78,4 +79,4 @@ def _service(stack: Stack, service: Service) -> Program:
 
 def _worker(stack: Stack) -> Program:
     # Started when the API answers: before that it could only fail and try again.
-    return Program(name=WORKER, command=prefect_worker.worker_command(), order=40, directory=stack.directory, at_once=False)
+    return Program(name=WORKER, command=worker_command(), order=40, directory=stack.directory, autostart=False)

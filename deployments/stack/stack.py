@@ -1,56 +1,69 @@
-"""The local stack, up and down: starts the parts in order, waits until each is healthy, and leaves nothing behind."""
+"""Starting and ending the local stack, and finding the one that runs.
+
+`up` plans what is to run, writes the supervisor's configuration, starts the supervisor, and waits until each component answers in
+turn: the store, the Prefect server, the worker, the deployments, the first monitor run, the service. When it is interrupted, or
+a component does not start, every process that the call has started is ended (tests/deployments/stack/test_stack.py). One `up`
+at a time holds the lock of a home directory.
+"""
 
 import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 
 from deployments import deploy
 from deployments.deploy import POOL
-from deployments.prefect_client.client import PrefectApi
+from deployments.prefect_client.client import PrefectClient
 from deployments.stack import plan, programs, supervisord
-from deployments.stack.crashed_runs import settle_orphans
-from deployments.stack.embedded_redis import refuse_absent_store, store_answers
-from deployments.stack.ports import Ports, listens
-from deployments.stack.prefect_worker import run_command
-from deployments.stack.state import Service, Stack, remember, remembered, state_dir
+from deployments.stack.embedded_redis import require_store, store_is_up
+from deployments.stack.ports import PortReservations
+from deployments.stack.prefect_worker import end_crashed_runs, run_command
+from deployments.stack.process_tree import tree_listens
+from deployments.stack.state import Service, Stack, load_stack, save_stack, state_dir
 from perennial.errors import PrefectUnreachable, StackError
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 
-READY_TIMEOUT = 180.0
-"""Seconds one part may take; a Prefect server takes 5-20, longer on a machine that is busy with other things."""
+READY_TIMEOUT = timedelta(seconds=180)
+"""How long one component may take; a Prefect server takes 5 to 20 s, longer on a busy machine."""
 
-LOOK_INTERVAL = 0.1
-"""Seconds between two looks at a part that is starting."""
+POLL_INTERVAL = timedelta(seconds=0.1)
+"""Between two looks at a component that is starting."""
 
-Tell = Callable[[str, str], None]
-"""Is told (part, state) at every step, for a display: `starting`, then `ready` or what is special about it."""
+HEALTH_TIMEOUT = timedelta(seconds=2)
+"""For the service's answer to a health check; it takes milliseconds."""
+
+ReportProgress = Callable[[str, str], None]
+"""Called with (component, state) at every step: `starting`, then `ready`."""
 
 
-def quiet(_part: str, _state: str) -> None:
-    """Tells nobody."""
+def no_report(_component: str, _state: str) -> None:
+    """Report no progress."""
 
 
-def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime, tell: Tell = quiet) -> Stack:
-    """Bring the stack up for a spec and deploy its flows; safe to repeat, and for a second model it adds a service.
+def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime, report: ReportProgress = no_report) -> Stack:
+    """Bring the stack up for the spec at `path` and deploy its flows; safe to repeat, and a second model gets a service.
 
-    `path` is the spec's file; `now` the time of the call. Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable;
-    whatever ends it early, Ctrl-C too, ends a stack that this call has started.
+    Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable.
     """
     spec, directory = load_spec(path), state_dir(settings.home)
-    with _alone(directory), Ports() as ports:
-        running = supervisord.supervisor_of(directory) is not None
+    with _exclusive(directory), PortReservations() as ports:
+        running = supervisord.find_supervisor(directory) is not None
+        if not running:
+            # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
+            supervisord.stop(directory, _socket(settings.home))
         stack = _planned(running, spec, path, settings, ports, now)
-        _refuse_absent(stack, environ)
+        _require_external_services(stack, environ)
         try:
             _launch(stack, environ, running)
-            _bring_up(stack, spec, settings, environ, now, tell)
+            with PrefectClient(stack.prefect.url, environ) as api:
+                _Startup(stack, api, report).run(spec.name, settings, environ, now)
         except BaseException:
             if not running:
                 supervisord.stop(directory, stack.socket)
@@ -58,29 +71,32 @@ def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime
     return stack
 
 
-def down(settings: Settings, tell: Tell = quiet) -> bool:
+def down(settings: Settings, report: ReportProgress = no_report) -> bool:
     """End every process of the stack, in order; False when nothing was running."""
     directory = state_dir(settings.home)
-    stack = remembered(settings.home)
-    socket = stack.socket if stack else supervisord.socket_path(directory)
-    if supervisord.supervisor_of(directory) is None and not supervisord.marked(socket):
+    if supervisord.find_supervisor(directory) is None and not leftover_processes(settings):
         return False
-    tell("stack", "stopping")
-    supervisord.stop(directory, socket)
-    tell("stack", "stopped")
+    report("stack", "stopping")
+    supervisord.stop(directory, _socket(settings.home))
+    report("stack", "stopped")
     return True
 
 
 def running_stack(settings: Settings) -> Stack | None:
-    """The stack of this home directory, if it is up."""
-    return remembered(settings.home) if supervisord.supervisor_of(state_dir(settings.home)) else None
+    """The stack of this home directory, if its supervisor runs."""
+    return load_stack(settings.home) if supervisord.find_supervisor(state_dir(settings.home)) else None
+
+
+def leftover_processes(settings: Settings) -> list[int]:
+    """Process ids of the stack's programs, running or outliving a supervisor that was killed."""
+    return [process.pid for process in supervisord.descendants(_socket(settings.home))]
 
 
 def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a command finds the parts of the running stack; without one, only Prefect's home is ours."""
+    """The environment in which a command finds the running stack; without one, only Prefect's home is ours."""
     stack = running_stack(settings)
     if stack is not None:
-        plan.refuse_other_parts(stack, settings)
+        plan.refuse_other_addresses(stack, settings)
         return programs.environment(stack, environ)
     own = {} if settings.prefect_api_url else {"PREFECT_HOME": str(programs.prefect_home(settings.home))}
     return {**own, **environ}
@@ -107,27 +123,99 @@ def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: M
         return target
     if settings.prefect_api_url is None:
         raise StackError("no Prefect API to deploy to: run `perennial up SPEC`, or set PREFECT_API_URL")
-    with PrefectApi(settings.prefect_api_url, environ) as api:
+    with PrefectClient(settings.prefect_api_url, environ) as api:
         deploy.ensure_pool(api, directory, environ)
     deploy.apply(deploy.write(spec, str(path), target), directory, environ)
     return target
 
 
-def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, ports: Ports, now: datetime) -> Stack:
-    before = remembered(settings.home)
+@dataclass(frozen=True)
+class _Startup:
+    """Waits for the components of a launched stack, one after the other."""
+
+    stack: Stack
+    api: PrefectClient
+    report: ReportProgress
+
+    def run(self, model: str, settings: Settings, environ: Mapping[str, str], now: datetime) -> None:
+        stack, service = self.stack, self.stack.service_of(model)
+        assert service is not None
+        self._start(programs.STORE, lambda: self._owns(programs.STORE, stack.store.port) and store_is_up(stack.store.url))
+        self._start(programs.PREFECT, lambda: self._owns(programs.PREFECT, stack.prefect.port) and self.api.healthy())
+        self._start_worker(now)
+        self._wait(programs.WORKER, lambda: self.api.has_pool(POOL))
+        self.report("deployments", "applying")
+        deploy_model(service.spec, stack, settings, environ, stack.directory)
+        self.report("deployments", "ready")
+        self._start(programs.WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
+        self._start_monitor(model, now)
+        self.report("monitor", "ready")
+        self._start(service.program, lambda: self._owns(service.program, service.port) and _is_healthy(service))
+
+    def _start_worker(self, now: datetime) -> None:
+        """A worker that was not running cannot have runs: those the API believes running are ended first."""
+        if supervisord.states(self.stack.socket)[programs.WORKER].state not in supervisord.ALIVE_STATES:
+            if self.stack.prefect.embedded and self.api.has_pool(POOL):
+                end_crashed_runs(self.api, POOL, now)
+            supervisord.start_program(self.stack.socket, programs.WORKER)
+
+    def _start_monitor(self, model: str, now: datetime) -> None:
+        """The schedule begins an interval from now; the first monitor run is asked for at once."""
+        monitor = self.api.deployment_id(f"monitor/{model}")
+        scheduled = self.api.pool_runs(POOL, ("SCHEDULED",))
+        due = tuple(run for run in scheduled if run.expected_start is not None and run.expected_start <= now)
+        if not any(run.deployment_id == monitor for run in (*self.api.pool_runs(POOL, ("RUNNING", "PENDING")), *due)):
+            self.api.start_run(monitor)
+
+    def _start(self, name: str, ready: Callable[[], object]) -> None:
+        self.report(name, "starting")
+        self._wait(name, ready)
+        self.report(name, "ready")
+
+    def _wait(self, name: str, ready: Callable[[], object]) -> None:
+        """Poll until a component is ready; raises StackError with the end of its log when it dies or takes too long."""
+        deadline, pause = time.monotonic() + READY_TIMEOUT.total_seconds(), threading.Event()
+        while not ready():
+            program = supervisord.states(self.stack.socket).get(name)
+            if program is not None and program.state in supervisord.DEAD_STATES:
+                raise StackError(f"{name} does not start{self._log_end(name)}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{name} is not ready after {READY_TIMEOUT.total_seconds():g} s{self._log_end(name)}")
+            pause.wait(POLL_INTERVAL.total_seconds())
+
+    def _owns(self, name: str, port: int | None) -> bool:
+        """Whether our own process listens: another server that took the port in the meantime would answer as well."""
+        return port is None or tree_listens(supervisord.states(self.stack.socket)[name].pid, port)
+
+    def _log_end(self, name: str) -> str:
+        log = supervisord.log_file(self.stack.state_dir, name)
+        return f"; the end of {log}:\n{log.read_text(errors='replace').strip()[-1_500:]}" if log.exists() else ""
+
+
+def _socket(home: Path) -> Path:
+    """The supervisor's socket: as stack.json has it, which may come from an environment with another TMPDIR; else computed."""
+    try:
+        stack = load_stack(home)
+    except StackError:
+        stack = None
+    return stack.socket if stack is not None else supervisord.socket_path(state_dir(home))
+
+
+def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, ports: PortReservations, now: datetime) -> Stack:
+    before = load_stack(settings.home)
     if running and before is not None:
-        plan.refuse_other_parts(before, settings)
+        plan.refuse_other_addresses(before, settings)
         return plan.with_service(before, before, spec, path, settings, ports)
-    stack = plan.fresh(before, settings, ports, Path.cwd(), now)
+    stack = plan.without_services(before, settings, ports, Path.cwd(), now)
     return plan.with_service(stack, before, spec, path, settings, ports)
 
 
-def _refuse_absent(stack: Stack, environ: Mapping[str, str]) -> None:
-    """Parts that somebody else runs must answer before anything is started: waiting for them would not bring them up."""
+def _require_external_services(stack: Stack, environ: Mapping[str, str]) -> None:
+    """A store or API that the stack does not run must answer before anything is started: waiting would not bring it up."""
     if not stack.store.embedded:
-        refuse_absent_store(stack.store.url)
+        require_store(stack.store.url)
     if not stack.prefect.embedded:
-        with PrefectApi(stack.prefect.url, environ) as api:
+        with PrefectClient(stack.prefect.url, environ) as api:
             if not api.healthy():
                 raise PrefectUnreachable(
                     f"the Prefect API at {api.url} does not answer: start it, or change or unset PREFECT_API_URL"
@@ -136,102 +224,28 @@ def _refuse_absent(stack: Stack, environ: Mapping[str, str]) -> None:
 
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
     """Start the supervisor, or let the running one take in what is new."""
-    if not running:
-        # What an earlier supervisor left behind when it was killed would hold ports and read the same streams.
-        supervisord.stop(stack.state_dir, stack.socket)
     for directory in (programs.store_home(stack.home), programs.prefect_home(stack.home)):
         directory.mkdir(parents=True, exist_ok=True)
-    supervisord.write_config(stack.state_dir, stack.socket, programs.programs(stack))
-    remember(stack)
-    if running:
-        supervisord.add_programs(stack.socket)
-        for program in programs.programs(stack):
-            if program.at_once:
-                supervisord.start_program(stack.socket, program.name)
-    else:
+    supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
+    save_stack(stack)
+    if not running:
         supervisord.start(stack.state_dir, programs.environment(stack, environ))
+        return
+    supervisord.add_programs(stack.socket)
+    for program in programs.stack_programs(stack):
+        if program.autostart:
+            supervisord.start_program(stack.socket, program.name)
 
 
-def _bring_up(stack: Stack, spec: ModelSpec, settings: Settings, environ: Mapping[str, str], now: datetime, tell: Tell) -> None:
-    service = stack.service_of(spec.name)
-    assert service is not None
-    with PrefectApi(stack.prefect.url, environ) as api:
-        _ready(
-            stack, programs.STORE, lambda: _ours(stack, programs.STORE, stack.store.port) and store_answers(stack.store.url), tell
-        )
-        _ready(stack, programs.PREFECT, lambda: _ours(stack, programs.PREFECT, stack.prefect.port) and api.healthy(), tell)
-        _start_worker(stack, api, now)
-        _wait(stack, programs.WORKER, lambda: api.has_pool(POOL))
-        tell("deployments", "applying")
-        deploy_model(service.spec, stack, settings, environ, stack.directory)
-        tell("deployments", "ready")
-        _ready(stack, programs.WORKER, lambda: api.online_workers(POOL, stack.started_at), tell)
-        _keep_watching(api, spec.name, now)
-        tell("monitor", "ready")
-    _ready(stack, service.program, lambda: _ours(stack, service.program, service.port) and _serves(service), tell)
-
-
-def _start_worker(stack: Stack, api: PrefectApi, now: datetime) -> None:
-    """A worker that was not running cannot have runs: those the API believes alive are settled first."""
-    if supervisord.states(stack.socket)[programs.WORKER].state not in supervisord.ALIVE:
-        if stack.prefect.embedded and api.has_pool(POOL):
-            settle_orphans(api, POOL, now)
-        supervisord.start_program(stack.socket, programs.WORKER)
-
-
-def _keep_watching(api: PrefectApi, model: str, now: datetime) -> None:
-    """The schedule begins an interval from now; the first monitor run is asked for at once."""
-    monitor = api.deployment_id(f"monitor/{model}")
-    alive = api.runs(POOL, ("RUNNING", "PENDING")) + tuple(
-        run for run in api.runs(POOL, ("SCHEDULED",)) if run.expected_start is not None and run.expected_start <= now
-    )
-    if not any(run.deployment_id == monitor for run in alive):
-        api.start_run(monitor)
-
-
-def _ready(stack: Stack, part: str, ready: Callable[[], object], tell: Tell) -> None:
-    tell(part, "starting")
-    _wait(stack, part, ready)
-    tell(part, "ready")
-
-
-def _wait(stack: Stack, part: str, ready: Callable[[], object]) -> None:
-    """Look until a part is ready; raises StackError with the end of its log when it dies or takes too long."""
-    deadline, pause = time.monotonic() + READY_TIMEOUT, threading.Event()
-    while not ready():
-        _refuse_dead(stack, part)
-        if time.monotonic() > deadline:
-            raise StackError(f"{part} is not ready after {READY_TIMEOUT:g} s{_log_end(stack, part)}")
-        pause.wait(LOOK_INTERVAL)
-
-
-def _refuse_dead(stack: Stack, part: str) -> None:
-    state = supervisord.states(stack.socket).get(part)
-    if state is not None and state.state in supervisord.DEAD:
-        raise StackError(f"{part} does not start{_log_end(stack, part)}")
-
-
-def _log_end(stack: Stack, part: str) -> str:
-    log = supervisord.log_file(stack.state_dir, part)
-    if not log.exists():
-        return ""
-    return f"; the end of {log}:\n{log.read_text(errors='replace').strip()[-1_500:]}"
-
-
-def _ours(stack: Stack, part: str, port: int | None) -> bool:
-    """Whether it is our own process that listens: another server that took the port in the meantime would answer as well."""
-    return port is None or listens(supervisord.states(stack.socket)[part].pid, port)
-
-
-def _serves(service: Service) -> bool:
+def _is_healthy(service: Service) -> bool:
     try:
-        return httpx.get(f"{service.url}/health", timeout=2.0, trust_env=False).is_success
+        return httpx.get(f"{service.url}/health", timeout=HEALTH_TIMEOUT.total_seconds(), trust_env=False).is_success
     except httpx.HTTPError:
         return False
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _exclusive(directory: Path) -> Iterator[None]:
     """One `up` at a time per home directory."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:

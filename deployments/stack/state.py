@@ -1,23 +1,24 @@
-"""What the local stack consists of, as one frozen value, and the file that remembers it between commands."""
+"""What the local stack consists of, as one frozen value, and stack.json, the file that keeps it between commands."""
 
 import os
 from pathlib import Path
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from perennial.base import FrozenModel
+from deployments.stack.ports import reachable
+from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import StackError
 
 
 class Address(FrozenModel):
-    """Where a part answers; `port` is ours to serve, and None when somebody else runs it."""
+    """Where a component answers; `port` is None when the stack does not run it."""
 
     url: str
     port: int | None = None
 
     @property
     def embedded(self) -> bool:
-        """Whether the stack runs this part itself."""
+        """Whether the stack runs this component itself."""
         return self.port is not None
 
 
@@ -37,16 +38,14 @@ class Service(FrozenModel):
     @property
     def url(self) -> str:
         """Where a client on this machine reaches it."""
-        from deployments.stack.ports import reachable
-
         return f"http://{reachable(self.host)}:{self.port}"
 
 
-class Stack(FrozenModel):
-    """The whole local stack."""
+class Stack(StoredModel):
+    """The whole local stack; stored as stack.json."""
 
     home: Path = Field(description="absolute directory of all state")
-    directory: Path = Field(description="where the parts run; relative paths of specs and tables start here")
+    directory: Path = Field(description="where the programs run; relative paths of specs and tables start here")
     socket: Path = Field(description="unix socket of the supervisor")
     started_at: AwareDatetime
     store: Address
@@ -68,18 +67,21 @@ def state_dir(home: Path) -> Path:
     return home.absolute() / "stack"
 
 
-def remembered(home: Path) -> Stack | None:
-    """The stack last started in this home directory, running or not; raises StackError when its file is damaged."""
+def load_stack(home: Path) -> Stack | None:
+    """The stack last started in this home directory, running or not.
+
+    Raises StackError when its file is damaged, NewerFormat when a newer release wrote it.
+    """
     file = state_dir(home) / "stack.json"
     try:
-        return Stack.model_validate_json(file.read_bytes())
+        return read_stored(Stack, file.read_bytes(), str(file))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         raise StackError(f"{file} cannot be read: run `perennial down`, delete it, and start again\n  {error}") from error
 
 
-def remember(stack: Stack) -> None:
+def save_stack(stack: Stack) -> None:
     """Write the state file at once or not at all."""
     stack.state_dir.mkdir(parents=True, exist_ok=True)
     file = stack.state_dir / "stack.json"

@@ -1,4 +1,8 @@
-"""Keeping programs alive: one supervisord per home directory, told by a generated file and asked over a unix socket."""
+"""Keeping programs alive: one supervisord for each home directory, started with a generated file, called over a unix socket.
+
+supervisord starts a program again when it ends, and stops all of them in order. A program is known as its descendant by a
+variable in its environment, so that `stop` also finds what outlived a supervisor that was killed.
+"""
 
 import hashlib
 import os
@@ -8,6 +12,7 @@ import sys
 import tempfile
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,22 +23,22 @@ from pydantic import Field
 from perennial.base import FrozenModel
 from perennial.errors import StackError
 
-LONGEST_SOCKET = 90
+MAX_SOCKET_PATH = 90
 """Bytes; macOS takes 104 for a unix socket's path, and supervisord tries a longer name first."""
 
-SUPERVISOR_STOP_TIMEOUT = 60.0
-"""Seconds for all programs to stop one after the other; then they are killed."""
+STOP_TIMEOUT = timedelta(seconds=60)
+"""For all programs to stop one after the other; then they are killed."""
 
-LEFTOVER_PATIENCE = 5.0
-"""Seconds that what outlived its supervisor has to end by itself."""
+TERMINATE_TIMEOUT = timedelta(seconds=5)
+"""For a process that outlived its supervisor to end after SIGTERM; then it is killed."""
 
-MARK = "SUPERVISOR_SERVER_URL"
-"""Variable that supervisord gives its programs and they give their children: by it a descendant is known."""
+DESCENDANT_VARIABLE = "SUPERVISOR_SERVER_URL"
+"""Variable that supervisord gives its programs and they to their children; its value names the supervisor's socket."""
 
-DEAD = ("FATAL", "BACKOFF", "EXITED")
+DEAD_STATES = ("FATAL", "BACKOFF", "EXITED")
 """States of a program that was started and does not run."""
 
-ALIVE = ("RUNNING", "STARTING")
+ALIVE_STATES = ("RUNNING", "STARTING")
 """States of a program that runs, or will unless it fails at once."""
 
 
@@ -45,8 +50,8 @@ class Program(FrozenModel):
     order: int = Field(description="started in this order, stopped in the reverse one")
     directory: Path
     environment: dict[str, str] = Field(default_factory=dict, description="beyond what all programs share; plain values only")
-    at_once: bool = Field(True, description="started with the supervisor; otherwise when asked")
-    patience: int = Field(10, description="seconds between the request to stop and the kill")
+    autostart: bool = Field(True, description="started with the supervisor; otherwise when asked")
+    stop_timeout: timedelta = Field(timedelta(seconds=10), description="between the request to stop and the kill")
 
 
 class ProgramState(FrozenModel):
@@ -55,14 +60,12 @@ class ProgramState(FrozenModel):
     name: str
     state: str
     pid: int
-    started: float = Field(description="seconds since the epoch; 0 when it never ran")
-    log: Path
 
 
 def socket_path(directory: Path) -> Path:
     """Where the supervisor of `directory` listens: there, or in a short private directory when that path is too long."""
     inside = directory / "supervisor.sock"
-    if len(os.fsencode(inside)) <= LONGEST_SOCKET:
+    if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
         return inside
     short = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-{short}" / "s"
@@ -96,8 +99,8 @@ def start(directory: Path, environment: Mapping[str, str]) -> None:
         raise StackError(f"the supervisor of the stack does not start: {(done.stderr or done.stdout).strip()[-1_000:]}")
 
 
-def supervisor_of(directory: Path) -> psutil.Process | None:
-    """The running supervisor of a directory, known by its command: a remembered number may belong to another by now."""
+def find_supervisor(directory: Path) -> psutil.Process | None:
+    """The running supervisor of a directory, known by its command: a process id kept in a file may belong to another by now."""
     wanted = {"supervisor.supervisord", str(config_file(directory))}
     found = (one for one in psutil.process_iter(["cmdline"]) if wanted.issubset(one.info["cmdline"] or ()))
     return next(found, None)
@@ -105,50 +108,45 @@ def supervisor_of(directory: Path) -> psutil.Process | None:
 
 def states(socket: Path) -> dict[str, ProgramState]:
     """Every program's state by name; raises StackError when the supervisor does not answer."""
-    rows = _ask(socket, "supervisor.getAllProcessInfo")
-    return {
-        row["name"]: ProgramState(
-            name=row["name"], state=row["statename"], pid=row["pid"], started=row["start"], log=Path(row["stdout_logfile"])
-        )
-        for row in rows
-    }
+    rows = _call(socket, "supervisor.getAllProcessInfo")
+    return {row["name"]: ProgramState(name=row["name"], state=row["statename"], pid=row["pid"]) for row in rows}
 
 
 def start_program(socket: Path, name: str) -> None:
     """Start a program that is not running, without waiting for it."""
-    if states(socket)[name].state not in ALIVE:
-        _ask(socket, "supervisor.startProcess", name, False)
+    if states(socket)[name].state not in ALIVE_STATES:
+        _call(socket, "supervisor.startProcess", name, False)
 
 
 def add_programs(socket: Path) -> tuple[str, ...]:
     """Read the configuration again and take in what is new in it; returns the names."""
-    ((added, _, _),) = _ask(socket, "supervisor.reloadConfig")
+    ((added, _, _),) = _call(socket, "supervisor.reloadConfig")
     for name in added:
-        _ask(socket, "supervisor.addProcessGroup", name)
+        _call(socket, "supervisor.addProcessGroup", name)
     return tuple(added)
 
 
 def stop(directory: Path, socket: Path) -> None:
     """End the supervisor, its programs in order, and whatever they started; nothing of it lives afterwards."""
-    supervisor = supervisor_of(directory)
+    supervisor = find_supervisor(directory)
     family = [supervisor, *supervisor.children(recursive=True)] if supervisor else []
     if supervisor:
         supervisor.terminate()
-        psutil.wait_procs([supervisor], timeout=SUPERVISOR_STOP_TIMEOUT)
-    _end([process for process in {*family, *marked(socket)} if process.is_running()])
+        psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT.total_seconds())
+    _end([process for process in {*family, *descendants(socket)} if process.is_running()])
     socket.unlink(missing_ok=True)
     if socket.parent not in (directory, *directory.parents) and socket.parent.exists():
         socket.parent.rmdir()
 
 
-def marked(socket: Path) -> list[psutil.Process]:
+def descendants(socket: Path) -> list[psutil.Process]:
     """Every process that descends from the supervisor of a socket, even when its parent is gone."""
-    return [process for process in psutil.process_iter() if _bears_mark(process, f"unix://{socket}")]
+    return [process for process in psutil.process_iter() if _has_variable(process, f"unix://{socket}")]
 
 
-def _bears_mark(process: psutil.Process, mark: str) -> bool:
+def _has_variable(process: psutil.Process, value: str) -> bool:
     try:
-        return process.pid != os.getpid() and bool(process.environ().get(MARK) == mark)
+        return process.pid != os.getpid() and bool(process.environ().get(DESCENDANT_VARIABLE) == value)
     except (psutil.Error, OSError):
         return False
 
@@ -160,10 +158,10 @@ def _end(processes: list[psutil.Process]) -> None:
                 getattr(process, signal)()
             except psutil.NoSuchProcess:
                 continue
-        _, processes = psutil.wait_procs(processes, timeout=LEFTOVER_PATIENCE)
+        _, processes = psutil.wait_procs(processes, timeout=TERMINATE_TIMEOUT.total_seconds())
 
 
-def _ask(socket: Path, method: str, *arguments: object) -> Any:
+def _call(socket: Path, method: str, *arguments: object) -> Any:
     from supervisor.xmlrpc import SupervisorTransport
 
     transport = SupervisorTransport(None, None, f"unix://{socket}")
@@ -200,13 +198,13 @@ command = {_escape(shlex.join(program.command))}
 directory = {_escape(program.directory)}
 environment = {environment}
 priority = {program.order}
-autostart = {str(program.at_once).lower()}
+autostart = {str(program.autostart).lower()}
 autorestart = true
 startsecs = 2
 startretries = 10
 stopasgroup = true
 killasgroup = true
-stopwaitsecs = {program.patience}
+stopwaitsecs = {program.stop_timeout.total_seconds():.0f}
 redirect_stderr = true
 stdout_logfile = {_escape(_escape(log_file(directory, program.name)))}
 stdout_logfile_maxbytes = 10MB

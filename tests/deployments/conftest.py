@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.prefect_client.client import PrefectApi
+from deployments.prefect_client.client import PrefectClient
 from deployments.stack import stack as stacks
-from deployments.stack.ports import Ports
+from deployments.stack.ports import PortReservations
 from deployments.stack.state import Stack
 from perennial.settings import Settings
 from tests.support.processes import ROOT, free_port
@@ -31,24 +31,24 @@ def stack(stack_settings: Settings) -> Iterator[Stack]:
     stacks.down(stack_settings)
 
 
-def deployed(api: PrefectApi, name: str) -> str:
+def deployed(api: PrefectClient, name: str) -> str:
     """A deployment, and its flow and work pool, all of this name, that has no worker; its id."""
-    api.ask("POST", "/work_pools/", {"name": name, "type": "process"})
-    flow = api.ask("POST", "/flows/", {"name": name})["id"]
-    return str(api.ask("POST", "/deployments/", {"name": name, "flow_id": flow, "work_pool_name": name})["id"])
+    api.request("POST", "/work_pools/", {"name": name, "type": "process"})
+    flow = api.request("POST", "/flows/", {"name": name})["id"]
+    return str(api.request("POST", "/deployments/", {"name": name, "flow_id": flow, "work_pool_name": name})["id"])
 
 
 @pytest.fixture
-def ports() -> Iterator[Ports]:
+def ports() -> Iterator[PortReservations]:
     """Ports that no other stack is given during the test."""
-    with Ports() as handed_out:
+    with PortReservations() as handed_out:
         yield handed_out
 
 
 @pytest.fixture
-def api(stack: Stack) -> Iterator[PrefectApi]:
+def api(stack: Stack) -> Iterator[PrefectClient]:
     """A client of the stack's Prefect API."""
-    with PrefectApi(stack.prefect.url, {}) as client:
+    with PrefectClient(stack.prefect.url, {}) as client:
         yield client
 
 

@@ -72,11 +72,18 @@ def test_a_misspelt_setting_is_an_error() -> None:
     assert done.stderr == "error: PERENNIAL_PROT is not a setting of Perennial; did you mean PERENNIAL_PORT?\n"
 
 
+def test_the_prefect_home_is_made_before_prefect_is_imported(home: Path) -> None:
+    done = perennial("retrain", "nowhere.toml", PREFECT_HOME=str(home / "new" / "prefect"))
+    assert done.returncode == 1
+    assert "Failed to create the Prefect home directory" not in done.stderr
+    assert (home / "new" / "prefect").is_dir()
+
+
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(path: Path) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deployments.check.understood", interrupt)
+    monkeypatch.setattr("deployments.check.describe_spec", interrupt)
     assert run(["check", "x.toml"]) == INTERRUPTED == 128 + signal.SIGINT
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -81,10 +81,10 @@ def test_the_monitor_outlasts_its_interval() -> None:
     assert monitor["concurrency_limit"] == {"limit": 2, "collision_strategy": "CANCEL_NEW"}
 
 
-def test_a_dead_monitor_of_this_model_alone_is_brought_back(other: ModelSpec) -> None:
+def test_a_failed_monitor_of_this_model_alone_is_started_again(other: ModelSpec) -> None:
     monitor = read(deploy.render(other, "specs/other.toml"))["flows.monitor.monitor"]
     (trigger,) = monitor["triggers"]
-    assert trigger["name"] == "perennial.revival.other"
+    assert trigger["name"] == "perennial.monitor-restart.other"
     assert set(trigger["expect"]) == {"prefect.flow-run.Crashed", "prefect.flow-run.Failed"}
     assert trigger["match_related"] == [
         {"prefect.resource.role": "flow", "prefect.resource.name": "monitor"},

@@ -44,7 +44,7 @@ def test_a_killed_process_comes_back_and_nothing_is_lost(loop: Stage, life: Repl
 
 
 def test_the_monitor_came_back_by_the_automation_and_not_by_the_schedule(loop: Stage) -> None:
-    first, second, *_ = loop.witness.runs("monitor")
+    first, second, *_ = loop.history.runs("monitor")
     assert (first.state, first.automated) == ("CRASHED", False)
     assert second.automated
 

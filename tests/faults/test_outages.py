@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from deployments.demo.waits import backlog
-from deployments.prefect_client.history import Run
+from deployments.prefect_client.client import FlowRun
 from deployments.stack import supervisord
 from monitoring.events import RETRAIN_FAILED
 from tests.faults.conftest import DAY, LATE, OPENING, WEEK, assert_nothing_lost, world
@@ -46,10 +46,10 @@ def test_a_champion_whose_files_were_damaged_is_named_and_answers_on(loop: Stage
     file = loop.stack.home / "registry" / "models" / "small" / "versions" / "1" / "model.txt"
     good = file.read_bytes()
     file.write_bytes(good.replace(b"tree", b"bush", 1))
-    loop.witness.start("retrain", {})
+    loop.history.start("retrain", {})
     failed = wait_until(lambda: failed_run(loop, "retrain"), FLOW_TIMEOUT, "the retraining to give up")
     assert f"{file} does not match its manifest" in failed.message
-    told = wait_until(lambda: [one for one in loop.witness.events() if one.name == RETRAIN_FAILED], LOOP_TIMEOUT, "the event")
+    told = wait_until(lambda: [one for one in loop.history.events() if one.name == RETRAIN_FAILED], LOOP_TIMEOUT, "the event")
     assert told[0].payload["flow_run"] == failed.id
     assert answering_version(loop) == 1
     file.write_bytes(good)
@@ -60,8 +60,8 @@ def test_a_week_that_fails_while_prefect_is_away_is_told_once_it_is_back_and_ret
 ) -> None:
     life.until(TURN + 2 * DAY)
     loop.window(TURN - WEEK)
-    known = {run.id for run in loop.witness.runs("retrain")}
-    supervisord._ask(loop.stack.socket, "supervisor.stopProcess", "prefect", True)
+    known = {run.id for run in loop.history.runs("retrain")}
+    supervisord._call(loop.stack.socket, "supervisor.stopProcess", "prefect", True)
     life.until(TURN + WEEK + LATE)
     assert_nothing_lost(loop, life)
     wait_until(lambda: tries(loop) >= 4, LOOP_TIMEOUT, "the monitor to have tried in vain for a quarter of a minute")
@@ -71,7 +71,7 @@ def test_a_week_that_fails_while_prefect_is_away_is_told_once_it_is_back_and_ret
     assert decision.event_id is not None, decision.reason
     assert loop.retraining(decision.event_id).state == "COMPLETED"
     assert loop.event(decision.event_id).payload["version"] == 1
-    assert [run.event_id for run in loop.witness.runs("retrain") if run.id not in known] == [decision.event_id]
+    assert [run.event_id for run in loop.history.runs("retrain") if run.id not in known] == [decision.event_id]
     wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")
     assert life.failures == []
     assert_nothing_lost(loop, life)
@@ -84,9 +84,9 @@ def answering_version(loop: Stage) -> int:
     return int(answer.json()["version"])
 
 
-def failed_run(loop: Stage, flow: str) -> Run | None:
+def failed_run(loop: Stage, flow: str) -> FlowRun | None:
     """A run of a flow that has failed, if there is one."""
-    return next((run for run in loop.witness.runs(flow) if run.state == "FAILED"), None)
+    return next((run for run in loop.history.runs(flow) if run.state == "FAILED"), None)
 
 
 def tries(loop: Stage) -> int:

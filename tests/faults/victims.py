@@ -35,7 +35,7 @@ def process_of(loop: Stage, victim: str) -> int | None:
 
 def flow_process(loop: Stage, flow: str) -> int | None:
     """The process of the oldest run of a flow that is at work."""
-    found = {_run_of(process): process.pid for process in supervisord.marked(loop.stack.socket)}
+    found = {_run_of(process): process.pid for process in supervisord.descendants(loop.stack.socket)}
     return next((found[run] for run in _at_work(loop, flow) if run in found), None)
 
 
@@ -59,12 +59,12 @@ def long_after(loop: Stage) -> None:
     assert last is not None
     then = last.sent_at - LONGEST_TRAINING - timedelta(minutes=1)
     save_state(loop.loop.home, state.model_copy(update={"last_request": last.model_copy(update={"sent_at": then})}))
-    loop.witness.start("monitor", {})  # the automation's brake may still be on from the monitor that was killed first
+    loop.history.start("monitor", {})  # the automation's brake may still be on from the monitor that was killed first
     wait_for_another(loop, "monitor", than=died)
 
 
 def _at_work(loop: Stage, flow: str) -> list[str]:
-    return [run.id for run in loop.witness.runs(flow) if run.state == "RUNNING"]
+    return [run.id for run in loop.history.runs(flow) if run.state == "RUNNING"]
 
 
 def _run_of(process: psutil.Process) -> str | None:

@@ -16,10 +16,10 @@ from typing import Any
 import polars as pl
 
 from deployments.demo.service_metrics import scrape
-from deployments.demo.waits import Loop, backlog
-from deployments.prefect_client.client import PrefectApi
-from deployments.prefect_client.history import Run, Seen, Witness
-from deployments.stack.state import Service, Stack, remembered
+from deployments.demo.waits import LoopHandles, backlog
+from deployments.prefect_client.client import FlowRun, PrefectClient, PrefectEvent
+from deployments.prefect_client.history import PrefectHistory
+from deployments.stack.state import Service, Stack, load_stack
 from monitoring.archive import Archive, Counts
 from monitoring.state import WindowResult, load_results
 from perennial.log_columns import ID
@@ -51,8 +51,8 @@ class Stage:
     spec: ModelSpec
     path: Path
     stack: Stack
-    loop: Loop = field(repr=False)
-    api: PrefectApi = field(repr=False)
+    loop: LoopHandles = field(repr=False)
+    api: PrefectClient = field(repr=False)
     client: Client = field(repr=False)
 
     @property
@@ -63,9 +63,9 @@ class Stage:
         return service
 
     @property
-    def witness(self) -> Witness:
+    def history(self) -> PrefectHistory:
         """Who reads the Prefect API."""
-        return self.loop.witness
+        return self.loop.history
 
     @property
     def registry(self) -> Registry:
@@ -86,9 +86,9 @@ class Stage:
         """What a version says of itself."""
         return ModelCard.model_validate_json(self.registry.read(self.spec.name, version)[CARD_FILE])
 
-    def train(self, until: datetime) -> Run:
+    def train(self, until: datetime) -> FlowRun:
         """The first training by its deployment, on rows before `until`; its run once the version serves."""
-        asked = self.witness.start("train", {"until": until.isoformat()})
+        asked = self.history.start("train", {"until": until.isoformat()})
         run = wait_until(lambda: self._ended(asked), FLOW_TIMEOUT, "the training to end")
         assert run.state == "COMPLETED", run.message
         wait_until(lambda: self.serving == self.champion == 1, 30, "the service to answer with version 1")
@@ -106,18 +106,18 @@ class Stage:
         """The result of the window that starts then; None while it is open."""
         return next((result for result in load_results(self.loop.home) if result.window.start == start), None)
 
-    def retraining(self, event_id: str) -> Run:
+    def retraining(self, event_id: str) -> FlowRun:
         """The one run that an event has started, once it has ended."""
-        wait_until(lambda: self.witness.run_for(event_id), LOOP_TIMEOUT, f"the automation to answer event {event_id}")
+        wait_until(lambda: self.history.run_for(event_id), LOOP_TIMEOUT, f"the automation to answer event {event_id}")
         return wait_until(lambda: self._over(event_id), FLOW_TIMEOUT, "the retraining to end")
 
-    def event(self, event_id: str) -> Seen:
+    def event(self, event_id: str) -> PrefectEvent:
         """An event of the feed; the server shows it a few seconds after it has confirmed it."""
         return wait_until(lambda: self._event(event_id), LOOP_TIMEOUT, f"the feed to show event {event_id}")
 
-    def parameters(self, run: Run) -> dict[str, Any]:
+    def parameters(self, run: FlowRun) -> dict[str, Any]:
         """The parameters of a flow run, as the API has them."""
-        found: dict[str, Any] = self.api.ask("GET", f"/flow_runs/{run.id}")["parameters"]
+        found: dict[str, Any] = self.api.request("GET", f"/flow_runs/{run.id}")["parameters"]
         return found
 
     def archived(self) -> Counts:
@@ -129,16 +129,16 @@ class Stage:
         """The prediction log."""
         return Archive(self.loop.home, self.spec.task, self.card(1).schema_)
 
-    def _ended(self, run_id: str) -> Run | None:
-        run = self.witness.run(run_id)
+    def _ended(self, run_id: str) -> FlowRun | None:
+        run = self.history.run(run_id)
         return run if run.terminal else None
 
-    def _over(self, event_id: str) -> Run | None:
-        run = self.witness.run_for(event_id)
+    def _over(self, event_id: str) -> FlowRun | None:
+        run = self.history.run_for(event_id)
         return run if run is not None and run.terminal else None
 
-    def _event(self, event_id: str) -> Seen | None:
-        return next((event for event in self.witness.events() if event.id == event_id), None)
+    def _event(self, event_id: str) -> PrefectEvent | None:
+        return next((event for event in self.history.events() if event.id == event_id), None)
 
 
 class Replay:
@@ -171,17 +171,17 @@ def stage(path: Path, home: Path, **environ: str) -> Iterator[Stage]:
     own, began = {"PERENNIAL_HOME": str(home), **environ}, datetime.now(UTC)
     try:
         perennial("up", str(path), **own)
-        stack, spec = remembered(home), load_spec(path)
+        stack, spec = load_stack(home), load_spec(path)
         assert stack is not None
         service = stack.service_of(spec.name)
         assert service is not None
         with (
-            PrefectApi(stack.prefect.url, {}) as api,
+            PrefectClient(stack.prefect.url, {}) as api,
             connect(stack.store.url) as store,
             Client(service.url) as client,
         ):
-            registry, witness = Registry(str(home.absolute() / "registry")), Witness(api, spec.name, began)
-            loop = Loop(spec.name, home.absolute() / spec.name, service.url, stack.store.url, store, registry, witness)
+            registry, history = Registry(str(home.absolute() / "registry")), PrefectHistory(api, spec.name, began)
+            loop = LoopHandles(spec.name, home.absolute() / spec.name, service.url, stack.store.url, store, registry, history)
             yield Stage(spec, path, stack, loop, api, client)
     finally:
         perennial("down", **own)

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from deployments.demo.demo import QUICK_UNTIL, Script, demo_settings, script, verdict
+from deployments.demo.demo import QUICK_UNTIL, DemoOptions, demo_options, demo_settings
 from deployments.demo.display import LiveDisplay, PlainDisplay, Snapshot, display_on, panel
-from deployments.demo.summary import closed_loop
-from deployments.stack.process_tree import PeakMemory, tree_memory
+from deployments.demo.report import exit_code
+from deployments.demo.summary import unmet_goals
 from perennial.settings import Settings
 from tests.deployments.demo.test_summary import evidence, summarise
 
@@ -52,6 +52,9 @@ class TestQuickDemo:
     def test_it_ends_well_and_says_so(self, quick: dict[str, Any]) -> None:
         assert quick["code"] == 0, quick["output"][-5_000:]
         assert "yes" in quick["output"]
+
+    def test_its_first_line_is_progress_and_no_warning(self, quick: dict[str, Any]) -> None:
+        assert quick["output"].startswith("store: starting\n"), quick["output"][:500]
 
     def test_nothing_is_lost(self, quick: dict[str, Any]) -> None:
         summary = quick["summary"]
@@ -91,25 +94,27 @@ def _mentions(process: psutil.Process, home: Path) -> bool:
 
 
 def test_a_day_given_as_the_end_is_lived_through() -> None:
-    assert script(datetime(2013, 6, 30), keep=False, quick=False) == Script(datetime(2013, 7, 1, tzinfo=UTC))  # noqa: DTZ001
-    assert script(datetime(2013, 6, 30, 12, tzinfo=UTC), keep=False, quick=False).until == datetime(2013, 6, 30, 12, tzinfo=UTC)
+    assert demo_options(datetime(2013, 6, 30), keep=False, quick=False) == DemoOptions(datetime(2013, 7, 1, tzinfo=UTC))  # noqa: DTZ001
+    assert demo_options(datetime(2013, 6, 30, 12, tzinfo=UTC), keep=False, quick=False).until == datetime(
+        2013, 6, 30, 12, tzinfo=UTC
+    )
 
 
 def test_quick_ends_with_april_and_the_whole_year_has_no_end() -> None:
-    assert script(None, keep=False, quick=True).until == QUICK_UNTIL
-    assert script(None, keep=True, quick=False) == Script(None, keep=True)
+    assert demo_options(None, keep=False, quick=True).until == QUICK_UNTIL
+    assert demo_options(None, keep=True, quick=False) == DemoOptions(None, keep=True)
 
 
 def test_only_a_whole_year_must_show_that_it_helps() -> None:
     summary = summarise(evidence()).model_copy(update={"auc_loop": 0.5})
-    assert closed_loop(summary)
-    assert verdict(summary, Script(QUICK_UNTIL), Console(file=StringIO())) == 0
-    assert verdict(summary, Script(None), Console(file=StringIO())) == 1
+    assert unmet_goals(summary)
+    assert exit_code(summary, False, Console(file=StringIO())) == 0
+    assert exit_code(summary, True, Console(file=StringIO())) == 1
 
 
-def test_what_is_wrong_is_printed_with_the_verdict() -> None:
+def test_what_is_wrong_is_printed_with_the_exit_code() -> None:
     output = StringIO()
-    assert verdict(summarise(evidence()).model_copy(update={"requests_failed": 3}), Script(None), Console(file=output)) == 1
+    assert exit_code(summarise(evidence()).model_copy(update={"requests_failed": 3}), True, Console(file=output)) == 1
     assert "requests_failed is 3" in output.getvalue()
 
 
@@ -157,15 +162,6 @@ def test_a_terminal_gets_the_panel_and_a_log_gets_lines() -> None:
     plain = display_on(Console(file=output, force_terminal=False))
     assert isinstance(plain, PlainDisplay)
     with plain:
-        plain.say("a line [not markup]")
-        plain.show(a_snapshot())
+        plain.print_line("a line [not markup]")
+        plain.update(a_snapshot())
     assert output.getvalue() == "a line [not markup]\n"
-
-
-def test_memory_is_that_of_the_whole_tree_and_the_peak_is_kept() -> None:
-    own = tree_memory([os.getpid()])
-    with PeakMemory(lambda: [os.getpid()]) as memory:
-        pass
-    assert own > 0
-    assert memory.mb > 0
-    assert tree_memory([2**31 - 1]) == 0

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.demo.replay_driver import became, line, take_due
-from deployments.demo.waits import patiently
+from deployments.demo.replay_driver import outcome_text, pop_due_windows, window_line
+from deployments.demo.waits import poll_until
 from monitoring.policy import Decision, Findings
 from monitoring.state import WindowResult
 from monitoring.window import due_windows, window_at
 from perennial.errors import PrefectUnreachable, StackError
 from perennial.spec import WindowSpec
-from tests.deployments.demo.test_summary import compared
+from tests.deployments.demo.test_summary import comparison
 
 MONDAY = datetime(2013, 3, 4, tzinfo=UTC)
 WEEK, LATENESS = timedelta(days=7), timedelta(hours=36)
@@ -43,17 +43,17 @@ def test_a_window_is_due_when_the_monitor_thinks_so_too() -> None:
     days = {MONDAY.date() + timedelta(days=number) for number in range(21)}
     for hours in range(0, 21 * 24, 6):
         watermark = MONDAY + timedelta(hours=hours)
-        assert take_due(deque(windows), watermark, LATENESS) == list(due_windows(spec, MONDAY, watermark, days))
+        assert pop_due_windows(deque(windows), watermark, LATENESS) == list(due_windows(spec, MONDAY, watermark, days))
 
 
 def test_a_window_falls_due_once() -> None:
     pending = deque([window_at(MONDAY, WEEK)])
-    assert take_due(pending, MONDAY + WEEK + LATENESS, LATENESS)
-    assert take_due(pending, MONDAY + 2 * WEEK, LATENESS) == []
+    assert pop_due_windows(pending, MONDAY + WEEK + LATENESS, LATENESS)
+    assert pop_due_windows(pending, MONDAY + 2 * WEEK, LATENESS) == []
 
 
 def test_labels_alone_do_not_move_the_watermark() -> None:
-    assert take_due(deque([window_at(MONDAY, WEEK)]), None, LATENESS) == []
+    assert pop_due_windows(deque([window_at(MONDAY, WEEK)]), None, LATENESS) == []
 
 
 def test_what_is_waited_for_is_returned_and_a_restarting_part_is_waited_out() -> None:
@@ -65,7 +65,7 @@ def test_what_is_waited_for_is_returned_and_a_restarting_part_is_waited_out() ->
             raise answer
         return answer
 
-    assert patiently(look, 10, "the answer") == "there"
+    assert poll_until(look, timedelta(seconds=10), "the answer") == "there"
 
 
 def test_patience_ends_with_the_name_of_what_did_not_come_and_the_last_error() -> None:
@@ -73,22 +73,22 @@ def test_patience_ends_with_the_name_of_what_did_not_come_and_the_last_error() -
         raise PrefectUnreachable("no route")
 
     with pytest.raises(StackError, match="in vain for the window to close; last error: no route"):
-        patiently(look, 0.05, "the window to close")
+        poll_until(look, timedelta(seconds=0.05), "the window to close")
 
 
 def test_a_mistake_of_ours_is_not_waited_out() -> None:
     with pytest.raises(ZeroDivisionError):
-        patiently(lambda: 1 // 0, 10, "a miracle")
+        poll_until(lambda: 1 // 0, timedelta(seconds=10), "a miracle")
 
 
 def test_a_line_says_what_the_window_was_and_what_was_decided() -> None:
-    assert line(a_result(), compared(0.7, 0.65), "auc") == (
+    assert window_line(a_result(), comparison(0.7, 0.65), "auc") == (
         "04 Mar to 11 Mar   6,546 rows  v3  drift 0.1250 (bound 0.2500)  AUC 0.7000 (frozen 0.6500)  within bounds"
     )
-    assert line(a_result("drift", "0.4 is over 0.25"), None, "auc").endswith("AUC - (frozen -)  DRIFT: 0.4 is over 0.25")
+    assert window_line(a_result("drift", "0.4 is over 0.25"), None, "auc").endswith("AUC - (frozen -)  DRIFT: 0.4 is over 0.25")
 
 
 def test_a_retraining_is_told_by_what_it_came_to() -> None:
-    assert became(1, 2, 2, "") == "version 2 answers now"
-    assert became(1, 1, 2, "") == "the gate refused version 2, version 1 answers on"
-    assert became(1, 1, 2, "settled by version 1") == "settled by version 1; version 1 answers on"
+    assert outcome_text(1, 2, 2, "") == "version 2 answers now"
+    assert outcome_text(1, 1, 2, "") == "the gate refused version 2, version 1 answers on"
+    assert outcome_text(1, 1, 2, "settled by version 1") == "settled by version 1; version 1 answers on"

@@ -7,10 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from deployments.demo.frozen_baseline import Compared, mean_of, spanned
-from deployments.demo.service_metrics import Scraped, read_metrics
-from deployments.demo.summary import Evidence, Summary, closed_loop, lossless, summarise, to_json
-from deployments.prefect_client.history import Run, Seen
+from deployments.demo.evidence import DriverMeasurements, Evidence
+from deployments.demo.frozen_baseline import Comparison, mean_of, windows_between
+from deployments.demo.service_metrics import ServiceMetrics, read_metrics
+from deployments.demo.summary import Summary, find_losses, summarise, to_json, unmet_goals
+from deployments.prefect_client.client import FlowRun, PrefectEvent
 from monitoring.archive import Counts
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
 from monitoring.window import window_at
@@ -69,40 +70,49 @@ def a_move(generation: int, version: int, previous: int | None) -> Move:
     )
 
 
-def a_run(number: int, event_id: str, *, automated: bool = True, delay: float = 8.0) -> Run:
+def a_run(number: int, event_id: str, *, automated: bool = True, delay: float = 8.0) -> FlowRun:
     began = NOW + timedelta(minutes=number, seconds=delay)
-    return Run(
+    return FlowRun(
         id=f"run-{number}",
         name=f"retrain-{number}",
+        deployment_id="retrain",
         created=began,
+        expected_start=began,
         started=began,
         ended=began,
         state="COMPLETED",
         message="",
+        auto_scheduled=False,
         automated=automated,
         event_id=event_id,
     )
 
 
-def an_event(number: int, name: str, **payload: Any) -> Seen:
-    return Seen(id=f"event-{number}", name=name, occurred=NOW + timedelta(minutes=number), payload=payload)
+def an_event(number: int, name: str, **payload: Any) -> PrefectEvent:
+    return PrefectEvent(id=f"event-{number}", name=name, occurred=NOW + timedelta(minutes=number), payload=payload)
 
 
-def compared(loop_auc: float, static_auc: float) -> Compared:
+def comparison(loop_auc: float, static_auc: float) -> Comparison:
     loop = Metrics(rows=100, values={"auc": loop_auc, "log_loss": 1 - loop_auc})
-    return Compared(loop, Metrics(rows=100, values={"auc": static_auc, "log_loss": 1 - static_auc}))
+    return Comparison(loop, Metrics(rows=100, values={"auc": static_auc, "log_loss": 1 - static_auc}))
 
 
 def evidence() -> Evidence:
     """Two requests to retrain: the first one's version was promoted, the second one's rejected."""
-    weeks = spanned(MARCH, MARCH + 2 * WEEK, WEEK)
+    windows = windows_between(MARCH, MARCH + 2 * WEEK, WEEK)
     return Evidence(
-        sent=Sent(requests=50, failed=0, predictions=1_000, labels=900),
-        scraped=Scraped(version=2, predictions=1_000, labels=900),
+        measured=DriverMeasurements(
+            sent=Sent(requests=50, failed=0, predictions=1_000, labels=900),
+            start=MARCH,
+            until=MARCH + 2 * WEEK,
+            peak_memory_mb=1234.56,
+            wall_time=timedelta(seconds=99.99),
+        ),
+        service=ServiceMetrics(version=2, predictions=1_000, labels=900),
         counts=Counts(predictions=1_000, labels=900, joined=900),
         windows=[],
-        weeks={weeks[0]: compared(0.70, 0.70), weeks[1]: compared(0.74, 0.68)},
-        pooled=compared(0.71, 0.69),
+        comparisons={windows[0]: comparison(0.70, 0.70), windows[1]: comparison(0.74, 0.68)},
+        pooled=comparison(0.71, 0.69),
         events=[
             an_event(1, DRIFT_DETECTED),
             an_event(2, MODEL_PROMOTED, version=2, reason="better"),
@@ -112,11 +122,9 @@ def evidence() -> Evidence:
         retrains=[a_run(1, "event-1", delay=8.0), a_run(3, "event-3", delay=6.0)],
         moves=[a_move(1, 1, None), a_move(2, 2, 1)],
         cards=[a_card(1, "initial", 5_000), a_card(2, "drift", 6_000), a_card(3, "performance", 7_000)],
-        tenures={2: compared(0.74, 0.70)},
+        version_comparisons={2: comparison(0.74, 0.70)},
         first_served={1: MARCH, 2: MARCH + WEEK},
         swaps={1: NOW + timedelta(minutes=1, seconds=0.5), 2: NOW + timedelta(minutes=2, seconds=0.3)},
-        peak_memory_mb=1234.56,
-        wall_s=99.99,
         problems=[],
     )
 
@@ -164,13 +172,13 @@ def test_each_version_says_why_it_was_trained_and_what_became_of_it() -> None:
 
 def test_a_good_demo_has_nothing_to_complain_of() -> None:
     summary = summarise(evidence())
-    assert lossless(summary) == []
-    assert closed_loop(summary) == []
+    assert find_losses(summary) == []
+    assert unmet_goals(summary) == []
 
 
 def test_what_went_missing_is_said_with_both_figures() -> None:
     short = replace(evidence(), counts=Counts(predictions=999, labels=900, joined=898))
-    assert lossless(summarise(short)) == [
+    assert find_losses(summarise(short)) == [
         "predictions_archived is 999, but 1000 were answered",
         "labels_joined is 898, but 900 were sent",
     ]
@@ -178,27 +186,27 @@ def test_what_went_missing_is_said_with_both_figures() -> None:
 
 def test_a_retraining_by_hand_does_not_pass_for_the_loops_own() -> None:
     by_hand = replace(evidence(), retrains=[a_run(1, "event-1", automated=False)])
-    assert lossless(summarise(by_hand)) == ["0 of 1 retrainings were started by an automation"]
-    assert closed_loop(summarise(by_hand)) == ["no retraining was started by an automation"]
+    assert find_losses(summarise(by_hand)) == ["0 of 1 retrainings were started by an automation"]
+    assert unmet_goals(summarise(by_hand)) == ["no retraining was started by an automation"]
 
 
 def test_a_loop_that_did_not_help_is_said() -> None:
-    worse = replace(evidence(), weeks={window_at(MARCH, WEEK): compared(0.6, 0.7)})
-    assert closed_loop(summarise(worse)) == ["auc_loop is 0.6, not above auc_static, 0.7"]
+    worse = replace(evidence(), comparisons={window_at(MARCH, WEEK): comparison(0.6, 0.7)})
+    assert unmet_goals(summarise(worse)) == ["auc_loop is 0.6, not above auc_static, 0.7"]
 
 
 def test_no_window_with_labels_gives_no_metric_rather_than_zero() -> None:
-    summary: Summary = summarise(replace(evidence(), weeks={}, pooled=None))
+    summary: Summary = summarise(replace(evidence(), comparisons={}, pooled=None))
     assert (summary.auc_loop, summary.logloss_static, summary.pooled_auc_loop) == (None, None, None)
 
 
 def test_a_metric_that_one_window_lacks_is_averaged_over_the_others() -> None:
-    single_class = Compared(Metrics(rows=9, values={"log_loss": 0.1}), Metrics(rows=9, values={"log_loss": 0.1}))
-    assert mean_of([compared(0.7, 0.6), single_class], "loop", "auc") == 0.7
+    single_class = Comparison(Metrics(rows=9, values={"log_loss": 0.1}), Metrics(rows=9, values={"log_loss": 0.1}))
+    assert mean_of([comparison(0.7, 0.6), single_class], "loop", "auc") == 0.7
 
 
 def test_windows_are_the_monitors_own_and_touch_the_whole_stretch() -> None:
-    windows = spanned(MARCH, MARCH + 2 * WEEK, WEEK)
+    windows = windows_between(MARCH, MARCH + 2 * WEEK, WEEK)
     assert [f"{window.start:%a %d %b}" for window in windows] == ["Mon 25 Feb", "Mon 04 Mar", "Mon 11 Mar"]
 
 
@@ -226,4 +234,4 @@ def test_the_last_worker_to_swap_is_the_one_that_counts() -> None:
 
 def test_counters_are_read_and_a_service_without_a_model_has_version_0() -> None:
     assert (read_metrics(METRICS).predictions, read_metrics(METRICS).labels) == (1_200, 34)
-    assert read_metrics("") == Scraped()
+    assert read_metrics("") == ServiceMetrics()

@@ -2,15 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
-from deployments.demo.timeline import Mark, Week, draw
+from deployments.demo.timeline import TimelineMark, TimelineWindow, draw
 
 MONDAY = datetime(2013, 3, 4, tzinfo=UTC)
 TABLE = [["version", "cause"], ["1", "initial"], ["2", "<drift>"]]
 
 
-def weeks(metrics: tuple[str, ...] = ("auc", "log_loss")) -> list[Week]:
+def weeks(metrics: tuple[str, ...] = ("auc", "log_loss")) -> list[TimelineWindow]:
     return [
-        Week(
+        TimelineWindow(
             start=MONDAY + timedelta(days=7 * number),
             end=MONDAY + timedelta(days=7 * number + 7),
             version=1,
@@ -26,9 +26,9 @@ def weeks(metrics: tuple[str, ...] = ("auc", "log_loss")) -> list[Week]:
     ]
 
 
-def marks() -> list[Mark]:
+def marks() -> list[TimelineMark]:
     kinds = ("event", "retraining", "promotion", "refusal")
-    return [Mark(at=MONDAY + timedelta(days=20), kind=kind, text=f"a {kind} of note") for kind in kinds]  # type: ignore[arg-type]
+    return [TimelineMark(at=MONDAY + timedelta(days=20), kind=kind, text=f"a {kind} of note") for kind in kinds]  # type: ignore[arg-type]
 
 
 def test_the_page_needs_no_network() -> None:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from deployments.prefect_client.automation_failures import FAILED, failed_actions
-from deployments.prefect_client.client import PrefectApi
-from deployments.stack.crashed_runs import settle_orphans
+from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client.history import ACTION_FAILED, failed_actions
+from deployments.stack.prefect_worker import end_crashed_runs
 from perennial.errors import PrefectUnreachable
 from tests.deployments.conftest import deployed
 from tests.support.http_server import QuietHandler, http_server
@@ -20,19 +20,19 @@ POOL = "orphan"
 
 
 @pytest.fixture
-def client(prefect_api: str) -> Iterator[PrefectApi]:
-    with PrefectApi(prefect_api, {}) as api:
+def client(prefect_api: str) -> Iterator[PrefectClient]:
+    with PrefectClient(prefect_api, {}) as api:
         yield api
 
 
 @pytest.fixture
-def deployment(client: PrefectApi) -> Iterator[str]:
+def deployment(client: PrefectClient) -> Iterator[str]:
     """A deployment in a pool that has no worker."""
     yield deployed(client, POOL)
     httpx.delete(f"{client.url}/work_pools/{POOL}").raise_for_status()
 
 
-def test_a_pool_is_known_or_not(client: PrefectApi, deployment: str) -> None:
+def test_a_pool_is_known_or_not(client: PrefectClient, deployment: str) -> None:
     assert client.healthy()
     assert client.has_pool(POOL)
     assert not client.has_pool("nobody")
@@ -41,13 +41,13 @@ def test_a_pool_is_known_or_not(client: PrefectApi, deployment: str) -> None:
 
 
 def test_an_api_that_is_away_is_named_with_the_fix() -> None:
-    with PrefectApi("http://127.0.0.1:9/api", {}) as nobody:
+    with PrefectClient("http://127.0.0.1:9/api", {}) as nobody:
         assert not nobody.healthy()
         with pytest.raises(PrefectUnreachable, match=r"http://127.0.0.1:9/api does not answer .*PREFECT_API_URL"):
             nobody.has_pool(POOL)
 
 
-def test_a_refusal_is_named(client: PrefectApi) -> None:
+def test_a_refusal_is_named(client: PrefectClient) -> None:
     with pytest.raises(PrefectUnreachable, match=r"refuses GET /deployments/name/no/such: 404"):
         client.deployment_id("no/such")
 
@@ -55,7 +55,7 @@ def test_a_refusal_is_named(client: PrefectApi) -> None:
 def test_a_server_that_is_busy_is_asked_again() -> None:
     """Prefect answers 503 when its SQLite file is locked; nothing was done then."""
     answers = [(503, {"exception_message": "Service Unavailable"}), (200, {"id": "one"})]
-    with answering(answers) as url, PrefectApi(url, {}) as api:
+    with answering(answers) as url, PrefectClient(url, {}) as api:
         assert api.start_run("some-deployment") == "one"
     assert answers == []
 
@@ -76,28 +76,28 @@ def answering(answers: list[tuple[int, dict[str, str]]]) -> Iterator[str]:
         yield url
 
 
-def test_runs_without_a_process_are_settled_and_requests_are_kept(client: PrefectApi, deployment: str) -> None:
+def test_runs_without_a_process_are_settled_and_requests_are_kept(client: PrefectClient, deployment: str) -> None:
     started, asked = client.start_run(deployment), client.start_run(deployment)
     _post(client, f"/flow_runs/{started}/set_state", {"state": {"type": "RUNNING"}, "force": True})
-    assert settle_orphans(client, POOL, datetime.now(UTC)) == 1
-    assert [run.id for run in client.runs(POOL, ("CRASHED",))] == [started]
-    assert [run.id for run in client.runs(POOL, ("SCHEDULED",))] == [asked]
-    assert settle_orphans(client, POOL, datetime.now(UTC)) == 0
+    assert end_crashed_runs(client, POOL, datetime.now(UTC)) == 1
+    assert [run.id for run in client.pool_runs(POOL, ("CRASHED",))] == [started]
+    assert [run.id for run in client.pool_runs(POOL, ("SCHEDULED",))] == [asked]
+    assert end_crashed_runs(client, POOL, datetime.now(UTC)) == 0
 
 
-def test_a_scheduled_run_is_skipped_when_its_time_has_passed(client: PrefectApi, deployment: str) -> None:
+def test_a_scheduled_run_is_skipped_when_its_time_has_passed(client: PrefectClient, deployment: str) -> None:
     _post(client, f"/deployments/{deployment}/schedules", [{"schedule": {"interval": 300}, "active": True}])
-    wait_until(lambda: client.runs(POOL, ("SCHEDULED",)), 60, "the schedule to plan runs")
-    planned = len(client.runs(POOL, ("SCHEDULED",)))
-    assert settle_orphans(client, POOL, datetime.now(UTC) + timedelta(seconds=450)) in (1, 2)
-    assert len(client.runs(POOL, ("SCHEDULED",))) >= planned - 2
+    wait_until(lambda: client.pool_runs(POOL, ("SCHEDULED",)), 60, "the schedule to plan runs")
+    planned = len(client.pool_runs(POOL, ("SCHEDULED",)))
+    assert end_crashed_runs(client, POOL, datetime.now(UTC) + timedelta(seconds=450)) in (1, 2)
+    assert len(client.pool_runs(POOL, ("SCHEDULED",))) >= planned - 2
 
 
-def test_an_automation_that_could_not_act_is_found(client: PrefectApi) -> None:
+def test_an_automation_that_could_not_act_is_found(client: PrefectClient) -> None:
     began = datetime.now(UTC) - timedelta(seconds=1)
     event = {
         "occurred": datetime.now(UTC).isoformat(),
-        "event": FAILED,
+        "event": ACTION_FAILED,
         "resource": {"prefect.resource.id": "prefect.automation.x"},
         "payload": {"action_type": "run-deployment", "reason": "Unexpected status from 'run-deployment' action: 422"},
         "id": "7f7a9a0e-3c1b-4b0e-8b0e-0d5d6b7a9a0e",
@@ -109,7 +109,7 @@ def test_an_automation_that_could_not_act_is_found(client: PrefectApi) -> None:
     assert failed_actions(client, datetime.now(UTC) + timedelta(days=1)) == ()
 
 
-def _post(client: PrefectApi, path: str, body: object) -> dict[str, object]:
+def _post(client: PrefectClient, path: str, body: object) -> dict[str, object]:
     answer = httpx.post(client.url + path, json=body, timeout=30)
     answer.raise_for_status()
     return answer.json() if answer.content else {}

@@ -1,4 +1,4 @@
-"""The witness reads a real Prefect API: runs of one model's deployments, and the events on its resource."""
+"""The history reads a real Prefect API: runs of one model's deployments, and the events on its resource."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from deployments.prefect_client.client import PrefectApi
-from deployments.prefect_client.history import Witness
+from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client.history import PrefectHistory
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, ModelEvent, send
 from perennial.errors import PrefectUnreachable
 from tests.support.waiting import wait_until
@@ -26,9 +26,9 @@ def a_deployment(api: str, flow: str, model: str) -> None:
 
 
 @contextmanager
-def a_witness(url: str, model: str, since: datetime) -> Iterator[Witness]:
-    with PrefectApi(url, {}) as api:
-        yield Witness(api, model, since)
+def a_history(url: str, model: str, since: datetime) -> Iterator[PrefectHistory]:
+    with PrefectClient(url, {}) as api:
+        yield PrefectHistory(api, model, since)
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def model() -> str:
 
 def test_a_run_is_started_with_the_deployments_parameters_and_ours(prefect_api: str, model: str) -> None:
     a_deployment(prefect_api, "train", model)
-    with a_witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness:
-        run = witness.run(witness.start("train", {"until": "2013-03-01"}))
+    with a_history(prefect_api, model, datetime.now(UTC) - BEFORE) as history:
+        run = history.run(history.start("train", {"until": "2013-03-01"}))
     assert (run.state, run.terminal, run.automated, run.started, run.event_id) == ("SCHEDULED", False, False, None, None)
     raw = httpx.get(f"{prefect_api}/flow_runs/{run.id}").json()
     assert raw["parameters"] == {"spec": "a.toml", "until": "2013-03-01"}
@@ -50,16 +50,16 @@ def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: 
     a_deployment(prefect_api, "retrain", model)
     a_deployment(prefect_api, "retrain", model + "x")
     with (
-        a_witness(prefect_api, model, datetime.now(UTC) - BEFORE) as witness,
-        a_witness(prefect_api, model + "x", datetime.now(UTC)) as other,
+        a_history(prefect_api, model, datetime.now(UTC) - BEFORE) as history,
+        a_history(prefect_api, model + "x", datetime.now(UTC)) as other,
     ):
-        ran = finish(prefect_api, witness.start("retrain", {"event": {"event_id": "e-1"}}))
+        ran = finish(prefect_api, history.start("retrain", {"event": {"event_id": "e-1"}}))
         finish(prefect_api, other.start("retrain", {"event": {"event_id": "e-2"}}))
-        assert [run.id for run in witness.runs("retrain")] == [ran]
-        assert witness.run_for("e-1") == witness.runs("retrain")[0]
-        assert witness.run_for("e-2") is None
-        assert witness.runs("train") == []
-    with a_witness(prefect_api, model, datetime.now(UTC) + BEFORE) as later:
+        assert [run.id for run in history.runs("retrain")] == [ran]
+        assert history.run_for("e-1") == history.runs("retrain")[0]
+        assert history.run_for("e-2") is None
+        assert history.runs("train") == []
+    with a_history(prefect_api, model, datetime.now(UTC) + BEFORE) as later:
         assert later.runs("retrain") == []
 
 
@@ -71,8 +71,8 @@ def test_events_on_the_models_resource_are_read_back_in_order(prefect_api: str, 
     ]
     for event in (*reversed(told), ModelEvent(event=DRIFT_DETECTED, model=model + "x", id=uuid4(), occurred=now)):
         send(event)
-    with a_witness(prefect_api, model, now - BEFORE) as witness:
-        seen = wait_until(lambda: found if len(found := witness.events()) == len(told) else None, 30, "the events to be stored")
+    with a_history(prefect_api, model, now - BEFORE) as history:
+        seen = wait_until(lambda: found if len(found := history.events()) == len(told) else None, 30, "the events to be stored")
     assert [(one.id, one.name, one.payload) for one in seen] == [(str(one.id), one.event, one.payload) for one in told]
 
 
@@ -89,8 +89,8 @@ def test_more_events_than_a_page_are_all_read(prefect_api: str, model: str) -> N
         for number in range(70)
     ]
     httpx.post(f"{prefect_api}/events", json=events).raise_for_status()
-    with a_witness(prefect_api, model, now - BEFORE) as witness:
-        wait_until(lambda: len(witness.events()) == len(events), 30, "70 events to be stored")
+    with a_history(prefect_api, model, now - BEFORE) as history:
+        wait_until(lambda: len(history.events()) == len(events), 30, "70 events to be stored")
 
 
 def test_an_automation_whose_action_failed_is_told(prefect_api: str, model: str) -> None:
@@ -103,17 +103,17 @@ def test_an_automation_whose_action_failed_is_told(prefect_api: str, model: str)
         "payload": {"action_type": "run-deployment", "reason": f"no deployment of {model}"},
     }
     httpx.post(f"{prefect_api}/events", json=[event]).raise_for_status()
-    with a_witness(prefect_api, model, now - timedelta(seconds=1)) as witness:
-        failures = wait_until(witness.failures, 30, "the failure to be stored")
+    with a_history(prefect_api, model, now - timedelta(seconds=1)) as history:
+        failures = wait_until(history.failures, 30, "the failure to be stored")
     assert f"automation run-deployment failed: no deployment of {model}" in failures
 
 
 def test_an_api_that_is_not_there_is_named() -> None:
     with (
-        a_witness("http://127.0.0.1:9/api", "toy", datetime.now(UTC)) as witness,
+        a_history("http://127.0.0.1:9/api", "toy", datetime.now(UTC)) as history,
         pytest.raises(PrefectUnreachable, match=r"127\.0\.0\.1:9"),
     ):
-        witness.runs("train")
+        history.runs("train")
 
 
 def finish(api: str, run_id: str) -> str:

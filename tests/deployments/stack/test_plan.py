@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from deployments.stack import plan
-from deployments.stack.ports import Ports
-from deployments.stack.state import Stack, remember, remembered
-from perennial.errors import StackError
+from deployments.stack.ports import PortReservations
+from deployments.stack.state import Stack, load_stack, save_stack
+from perennial.errors import NewerFormat, StackError
 from perennial.settings import Settings, load_settings
 from perennial.spec import load_spec
 from tests.deployments.conftest import FLIGHTS
@@ -19,8 +19,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def planned(settings: Settings, before: Stack | None = None) -> Stack:
-    with Ports() as ports:
-        stack = plan.fresh(before, settings, ports, Path.cwd(), NOW)
+    with PortReservations() as ports:
+        stack = plan.without_services(before, settings, ports, Path.cwd(), NOW)
         return plan.with_service(stack, before, load_spec(FLIGHTS), FLIGHTS, settings, ports)
 
 
@@ -33,8 +33,8 @@ def test_parts_of_the_environment_are_not_embedded(tmp_path: Path) -> None:
 
 def test_ports_are_different_and_remembered(tmp_path: Path) -> None:
     stack = planned(Settings(home=tmp_path))
-    remember(stack)
-    again = planned(Settings(home=tmp_path), remembered(tmp_path))
+    save_stack(stack)
+    again = planned(Settings(home=tmp_path), load_stack(tmp_path))
     assert len({stack.store.port, stack.prefect.port, stack.services[0].port}) == 3
     assert again == stack
 
@@ -53,19 +53,19 @@ def test_a_taken_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
             planned(load_settings({"PERENNIAL_HOME": str(tmp_path), "PERENNIAL_PORT": port}))
 
 
-def test_the_same_spec_twice_is_one_service(tmp_path: Path, ports: Ports) -> None:
+def test_the_same_spec_twice_is_one_service(tmp_path: Path, ports: PortReservations) -> None:
     stack = planned(Settings(home=tmp_path))
     assert plan.with_service(stack, stack, load_spec(FLIGHTS), FLIGHTS, Settings(home=tmp_path), ports) == stack
 
 
-def test_another_model_gets_a_service_and_a_port_of_its_own(tmp_path: Path, spec_copy: Path, ports: Ports) -> None:
+def test_another_model_gets_a_service_and_a_port_of_its_own(tmp_path: Path, spec_copy: Path, ports: PortReservations) -> None:
     one = planned(Settings(home=tmp_path))
     both = plan.with_service(one, None, load_spec(spec_copy), spec_copy, Settings(home=tmp_path), ports)
     assert [service.model for service in both.services] == ["flights", "other"]
     assert both.services[0].port != both.services[1].port
 
 
-def test_one_model_is_not_served_from_two_specs(tmp_path: Path, ports: Ports) -> None:
+def test_one_model_is_not_served_from_two_specs(tmp_path: Path, ports: PortReservations) -> None:
     stack = planned(Settings(home=tmp_path))
     other = tmp_path / "flights.toml"
     with pytest.raises(
@@ -74,7 +74,7 @@ def test_one_model_is_not_served_from_two_specs(tmp_path: Path, ports: Ports) ->
         plan.with_service(stack, None, load_spec(FLIGHTS), other, Settings(home=tmp_path), ports)
 
 
-def test_a_running_service_does_not_change_its_port(tmp_path: Path, ports: Ports) -> None:
+def test_a_running_service_does_not_change_its_port(tmp_path: Path, ports: PortReservations) -> None:
     stack = planned(Settings(home=tmp_path))
     other = Settings(home=tmp_path, port=free_port())
     with pytest.raises(StackError, match="flights is served on port"):
@@ -83,12 +83,15 @@ def test_a_running_service_does_not_change_its_port(tmp_path: Path, ports: Ports
 
 def test_a_running_stack_does_not_change_its_store(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"REDIS_URL.*perennial down"):
-        plan.refuse_other_parts(planned(Settings(home=tmp_path)), Settings(redis_url="redis://there:6379/0"))
+        plan.refuse_other_addresses(planned(Settings(home=tmp_path)), Settings(redis_url="redis://there:6379/0"))
 
 
 def test_a_damaged_state_file_says_what_to_do(tmp_path: Path) -> None:
-    remember(planned(Settings(home=tmp_path)))
+    save_stack(planned(Settings(home=tmp_path)))
     file = tmp_path / "stack" / "stack.json"
     file.write_text("{")
     with pytest.raises(StackError, match=r"stack.json cannot be read: run `perennial down`, delete it"):
-        remembered(tmp_path)
+        load_stack(tmp_path)
+    file.write_text('{"format": 2}')
+    with pytest.raises(NewerFormat, match=r"stack.json was written by a newer release"):
+        load_stack(tmp_path)

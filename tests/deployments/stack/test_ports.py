@@ -1,12 +1,11 @@
 """Ports of the local stack."""
 
-import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from deployments.stack.ports import Ports, is_free, listens, reachable
+from deployments.stack.ports import PortReservations, is_free, reachable
 from perennial.errors import StackError
 
 LOOPBACK = "127.0.0.1"
@@ -23,38 +22,32 @@ def test_a_port_with_a_listener_is_not_free(taken: int) -> None:
     assert not is_free("0.0.0.0", taken)
 
 
-def test_the_next_free_port_is_found(taken: int, ports: Ports) -> None:
+def test_the_next_free_port_is_found(taken: int, ports: PortReservations) -> None:
     found = ports.find(LOOPBACK, taken)
     assert found > taken
     assert is_free(LOOPBACK, found)
 
 
-def test_a_port_of_another_part_is_passed_over(taken: int, ports: Ports) -> None:
+def test_a_port_of_another_part_is_passed_over(taken: int, ports: PortReservations) -> None:
     assert ports.find(LOOPBACK, taken, {taken + 1}) > taken + 1
 
 
-def test_two_stacks_that_start_together_get_different_ports(taken: int, ports: Ports) -> None:
+def test_two_stacks_that_start_together_get_different_ports(taken: int, ports: PortReservations) -> None:
     mine = ports.find(LOOPBACK, taken)
-    with Ports() as others:
+    with PortReservations() as others:
         assert others.find(LOOPBACK, mine) != mine
         with pytest.raises(StackError, match="is taken"):
             others.claim(LOOPBACK, mine, "the port of the service", "PERENNIAL_PORT")
 
 
 def test_a_port_is_given_back(taken: int) -> None:
-    with Ports() as first:
+    with PortReservations() as first:
         port = first.find(LOOPBACK, taken)
-    with Ports() as second:
+    with PortReservations() as second:
         assert second.claim(LOOPBACK, port, "the port of the service", "PERENNIAL_PORT") == port
 
 
-def test_who_listens_is_known(taken: int) -> None:
-    assert listens(os.getpid(), taken)
-    assert not listens(os.getpid(), 1)
-    assert not listens(2**22 + 1, taken)
-
-
-def test_a_port_asked_for_by_name_is_never_replaced(taken: int, ports: Ports) -> None:
+def test_a_port_asked_for_by_name_is_never_replaced(taken: int, ports: PortReservations) -> None:
     with pytest.raises(StackError, match=rf"port {taken} on {LOOPBACK} is taken, but PERENNIAL_PORT asks for it as the port of"):
         ports.claim(LOOPBACK, taken, "the port of the service", "PERENNIAL_PORT")
 

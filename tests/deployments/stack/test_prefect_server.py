@@ -5,13 +5,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from deployments.prefect_client.client import PrefectApi
-from deployments.stack.prefect_server import collect_elsewhere
+from deployments.prefect_client.client import PrefectClient
+from deployments.stack.prefect_server import start_collector_thread
 from tests.deployments.conftest import deployed
 from tests.support.prefect_server import prefect_server
 from tests.support.waiting import wait_until
@@ -41,7 +42,7 @@ def stop() -> Iterator[threading.Event]:
 
 
 def test_garbage_is_collected_in_a_thread_of_its_own(stop: threading.Event) -> None:
-    thread = collect_elsewhere(stop, interval=0.01)
+    thread = start_collector_thread(stop, interval=timedelta(seconds=0.01))
     found: list[str] = []
     Loop(found)
     wait_until(lambda: found, 30, "the garbage to be found")
@@ -51,7 +52,7 @@ def test_garbage_is_collected_in_a_thread_of_its_own(stop: threading.Event) -> N
 
 
 def test_writers_that_lock_each_other_out_do_not_stop_the_server(tmp_path: Path) -> None:
-    with prefect_server(tmp_path) as url, PrefectApi(url, {}) as api, ThreadPoolExecutor(WRITERS) as pool:
+    with prefect_server(tmp_path) as url, PrefectClient(url, {}) as api, ThreadPoolExecutor(WRITERS) as pool:
         deployment = deployed(api, NAME)
         seen = sum(pool.map(lambda _: _write(url, deployment), range(WRITERS)), Counter[int]())
     assert seen[503] > 0, f"nobody was ever locked out, so this has shown nothing: {seen}"

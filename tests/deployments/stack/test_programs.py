@@ -18,13 +18,13 @@ def embedded(tmp_path: Path) -> Stack:
 
 
 def test_the_worker_stops_first_and_the_store_last(embedded: Stack) -> None:
-    in_order = sorted(programs.programs(embedded), key=lambda program: program.order)
+    in_order = sorted(programs.stack_programs(embedded), key=lambda program: program.order)
     assert [program.name for program in in_order] == ["store", "prefect", "service-flights", "worker"]
 
 
 def test_parts_that_somebody_else_runs_are_not_started(tmp_path: Path) -> None:
     foreign = planned(Settings(home=tmp_path, redis_url="redis://there:6379/0", prefect_api_url="https://there/api"))
-    assert [program.name for program in programs.programs(foreign)] == ["service-flights", "worker"]
+    assert [program.name for program in programs.stack_programs(foreign)] == ["service-flights", "worker"]
     environment = programs.environment(foreign, {"PREFECT_API_KEY": "k"})
     assert environment["PREFECT_API_URL"] == "https://there/api"
     assert environment["PREFECT_API_KEY"] == "k"
@@ -48,5 +48,5 @@ def test_telemetry_is_off(embedded: Stack) -> None:
 def test_no_secret_is_written_to_a_file(tmp_path: Path) -> None:
     secret = Settings(home=tmp_path, wandb_api_key="hush", sentry_dsn="hush")  # type: ignore[arg-type]
     stack = planned(secret)
-    supervisord.write_config(tmp_path, stack.socket, programs.programs(stack))
+    supervisord.write_config(tmp_path, stack.socket, programs.stack_programs(stack))
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and "hush" in file.read_text()]

@@ -13,13 +13,15 @@ import httpx
 import psutil
 import pytest
 
+from deployments.cli import run
 from deployments.deploy import POOL
-from deployments.prefect_client.client import PrefectApi
+from deployments.prefect_client.client import PrefectClient
 from deployments.stack import programs, supervisord
 from deployments.stack import stack as stacks
-from deployments.stack.crashed_runs import STARTED
-from deployments.stack.state import Stack, remembered, state_dir
-from deployments.stack.status import look
+from deployments.stack.embedded_redis import store_is_up
+from deployments.stack.prefect_worker import STARTED
+from deployments.stack.state import Stack, load_stack, state_dir
+from deployments.stack.status import stack_status
 from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
 from monitoring.retrain_requests import RetrainRequest
 from perennial.errors import PrefectUnreachable, SpecError, StackError, StoreUnreachable
@@ -43,7 +45,7 @@ def again(settings: Settings) -> Stack:
     return stacks.up(FLIGHTS, settings, os.environ, now())
 
 
-def runs(api: PrefectApi, flow: str) -> list[dict[str, Any]]:
+def runs(api: PrefectClient, flow: str) -> list[dict[str, Any]]:
     """Runs of the flights deployment of a flow, as the API tells them."""
     wanted = {"deployments": {"id": {"any_": [api.deployment_id(f"{flow}/flights")]}}}
     answer = httpx.post(f"{api.url}/flow_runs/filter", json=wanted, timeout=30)
@@ -65,7 +67,7 @@ def request(week: int, text: str = "") -> RetrainRequest:
     )
 
 
-def retrained_by(api: PrefectApi, asked: RetrainRequest) -> list[dict[str, Any]]:
+def retrained_by(api: PrefectClient, asked: RetrainRequest) -> list[dict[str, Any]]:
     """Retrain runs that carry a request as their `event` parameter."""
     return [run for run in runs(api, "retrain") if run["parameters"].get("event") == asked.model_dump(mode="json")]
 
@@ -75,41 +77,41 @@ def ask(stack: Stack, asked: RetrainRequest) -> None:
 
     Prefect has it on disk when this returns: a server killed before would have forgotten the event, and not the cooldown.
     """
-    with PrefectApi(stack.prefect.url, {}) as api, pointed_at(stack.prefect.url):
+    with PrefectClient(stack.prefect.url, {}) as api, pointed_at(stack.prefect.url):
         wait_until(lambda: not api.events(DRIFT_DETECTED, now() - COOLDOWN), 30, "the automation's cooldown to pass")
         sent = request_event(asked, now())
         send(sent)
         wait_until(lambda: _stored(api, sent), 30, "the event to be kept")
 
 
-def _stored(api: PrefectApi, sent: ModelEvent) -> bool:
+def _stored(api: PrefectClient, sent: ModelEvent) -> bool:
     return any(one.id == str(sent.id) for one in api.events(sent.event, sent.occurred))
 
 
-def wait_well(stack: Stack) -> None:
-    wait_until(lambda: look(stack, {}).well, 60, "every part to run")
+def wait_healthy(stack: Stack) -> None:
+    wait_until(lambda: stack_status(stack, {}).healthy, 60, "every component to run")
 
 
-def test_every_part_is_well(stack: Stack) -> None:
-    seen = look(stack, {})
-    assert [part.name for part in seen.parts] == ["store", "prefect", "service-flights", "worker"]
-    assert seen.well
-    assert all(part.memory_mb and part.pid for part in seen.parts)
-    assert seen.failed == ()
+def test_every_component_is_healthy(stack: Stack) -> None:
+    found = stack_status(stack, {})
+    assert [one.name for one in found.components] == ["store", "prefect", "service-flights", "worker"]
+    assert found.healthy
+    assert all(one.memory_mb and one.pid for one in found.components)
+    assert found.failures == ()
 
 
-def test_the_schedule_plans_monitor_runs(stack: Stack, api: PrefectApi) -> None:
+def test_the_schedule_plans_monitor_runs(stack: Stack, api: PrefectClient) -> None:
     def planned() -> bool:
         return any(run["auto_scheduled"] for run in runs(api, "monitor"))
 
     assert wait_until(planned, 60, "the schedule to plan runs: SQLAlchemy 2.1 breaks Prefect 3.8's scheduler")
 
 
-def test_a_monitor_is_at_work_at_once(stack: Stack, api: PrefectApi) -> None:
+def test_a_monitor_is_at_work_at_once(stack: Stack, api: PrefectClient) -> None:
     assert any(not run["auto_scheduled"] for run in runs(api, "monitor"))
 
 
-def test_up_again_leaves_what_runs_alone(stack: Stack, stack_settings: Settings, api: PrefectApi) -> None:
+def test_up_again_leaves_what_runs_alone(stack: Stack, stack_settings: Settings, api: PrefectClient) -> None:
     before = {name: state.pid for name, state in supervisord.states(stack.socket).items()}
     asked_for = sum(not run["auto_scheduled"] for run in runs(api, "monitor"))
     assert again(stack_settings) == stack
@@ -118,21 +120,21 @@ def test_up_again_leaves_what_runs_alone(stack: Stack, stack_settings: Settings,
 
 
 def test_two_ups_at_once_are_refused(stack: Stack, stack_settings: Settings) -> None:
-    with stacks._alone(stack.state_dir), pytest.raises(StackError, match="another `perennial up` is at work"):
+    with stacks._exclusive(stack.state_dir), pytest.raises(StackError, match="another `perennial up` is at work"):
         again(stack_settings)
 
 
-def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: PrefectApi) -> None:
+def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: PrefectClient) -> None:
     asked = request(1, text="quotes \" and ' and {{ braces }} and é")
     ask(stack, asked)
     (run,) = wait_until(lambda: retrained_by(api, asked), 30, "the automation to start a run")
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["parameters"]["spec"] == str(FLIGHTS)
     wait_until(lambda: retrained_by(api, asked)[0]["start_time"], 120, "the run to begin")
-    assert look(stack, {}).failed == ()
+    assert stack_status(stack, {}).failures == ()
 
 
-def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: PrefectApi) -> None:
+def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: PrefectClient) -> None:
     foreign = request(2).model_copy(update={"model": "other"})
     ask(stack, foreign)
     mine = request(3)
@@ -141,10 +143,10 @@ def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: Pre
     assert not retrained_by(api, foreign)
 
 
-def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectApi) -> None:
+def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectClient) -> None:
     _kill(stack, programs.PREFECT)
     wait_until(api.healthy, 120, "the server to answer again")
-    wait_well(stack)
+    wait_healthy(stack)
     asked = request(4)
     ask(stack, asked)
     wait_until(lambda: retrained_by(api, asked), 60, "an automation after the restart")
@@ -152,7 +154,7 @@ def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api
     wait_until(lambda: retrained_by(api, asked)[0]["start_time"], 240, "the worker to start the run")
 
 
-def test_a_killed_worker_is_replaced(stack: Stack, api: PrefectApi) -> None:
+def test_a_killed_worker_is_replaced(stack: Stack, api: PrefectClient) -> None:
     died = _kill(stack, programs.WORKER)
     wait_until(lambda: supervisord.states(stack.socket)[programs.WORKER].pid not in (0, died), 60, "another worker")
     wait_until(lambda: api.online_workers(POOL, now() - timedelta(seconds=2)), 60, "its sign of life")
@@ -164,7 +166,7 @@ def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
     with connect(stack.store.url) as client:
         client.set("kept", "yes")
     _kill(stack, programs.STORE)
-    wait_well(stack)
+    wait_healthy(stack)
     with connect(stack.store.url) as client:
         assert client.get("kept") == b"yes"
 
@@ -172,8 +174,8 @@ def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
 def test_a_second_model_gets_a_service_beside_the_first(stack: Stack, stack_settings: Settings, spec_copy: Path) -> None:
     both = stacks.up(spec_copy, Settings(home=stack_settings.home), os.environ, now())
     assert [service.model for service in both.services] == ["flights", "other"]
-    wait_well(both)
-    with PrefectApi(both.prefect.url, {}) as api:
+    wait_healthy(both)
+    with PrefectClient(both.prefect.url, {}) as api:
         assert api.deployment_id("retrain/other")
 
 
@@ -183,17 +185,17 @@ def test_commands_find_the_running_stack(stack: Stack, stack_settings: Settings)
     assert environment["REDIS_URL"] == stack.store.url
 
 
-def test_down_leaves_no_process_and_up_again_settles_what_ran(stack: Stack, stack_settings: Settings, api: PrefectApi) -> None:
+def test_down_leaves_no_process_and_up_again_settles_what_ran(stack: Stack, stack_settings: Settings, api: PrefectClient) -> None:
     """The last test on the running stack: it is another one afterwards, on the same ports."""
     family = _supervisor(stack).children(recursive=True)
-    running = {run.id for run in wait_until(lambda: api.runs(POOL, STARTED), 120, "a run to be at work")}
+    running = {run.id for run in wait_until(lambda: api.pool_runs(POOL, STARTED), 120, "a run to be at work")}
     assert stacks.down(stack_settings)
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert supervisord.marked(stack.socket) == []
+    assert supervisord.descendants(stack.socket) == []
     assert not stacks.down(stack_settings)
     renewed = again(stack_settings)
     assert (renewed.store, renewed.prefect) == (stack.store, stack.prefect)
-    assert running.isdisjoint(run.id for run in api.runs(POOL, STARTED))
+    assert running.isdisjoint(run.id for run in api.pool_runs(POOL, STARTED))
 
 
 @pytest.fixture
@@ -209,41 +211,77 @@ def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: P
     environ, log = {**os.environ, "PERENNIAL_HOME": str(own.home)}, tmp_path / "up.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
-        wait_until(lambda: "store" in log.read_text() and supervisord.supervisor_of(state_dir(own.home)), 30, "a part to start")
+        wait_until(lambda: "store" in log.read_text() and supervisord.find_supervisor(state_dir(own.home)), 30, "a part to start")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert log.read_text().endswith("interrupted\n")
-    assert supervisord.supervisor_of(state_dir(own.home)) is None
-    assert supervisord.marked(supervisord.socket_path(state_dir(own.home))) == []
+    assert supervisord.find_supervisor(state_dir(own.home)) is None
+    assert supervisord.descendants(supervisord.socket_path(state_dir(own.home))) == []
 
 
-def test_a_part_that_is_not_ready_in_time_is_named_and_nothing_stays(own: Settings) -> None:
-    patience, stacks.READY_TIMEOUT = stacks.READY_TIMEOUT, 0.0
-    try:
-        with pytest.raises(StackError, match=r"(store|prefect) is not ready after 0 s"):
-            again(own)
-    finally:
-        stacks.READY_TIMEOUT = patience
-    assert supervisord.supervisor_of(state_dir(own.home)) is None
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An `up` that gives up at its first component, when it has planned and launched everything."""
+    monkeypatch.setattr(stacks, "READY_TIMEOUT", timedelta(0))
 
 
-def test_a_part_of_somebody_else_that_does_not_answer_is_named_before_anything_starts(own: Settings) -> None:
+@pytest.mark.usefixtures("no_patience")
+def test_a_component_that_is_not_ready_in_time_is_named_and_nothing_stays(own: Settings) -> None:
+    with pytest.raises(StackError, match=r"(store|prefect) is not ready after 0 s"):
+        again(own)
+    assert supervisord.find_supervisor(state_dir(own.home)) is None
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_what_a_killed_supervisor_left_is_ended_before_ports_are_planned(
+    own: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StackError):
+        again(own)
+    stack = load_stack(own.home)
+    assert stack is not None
+    only_store = [program for program in programs.stack_programs(stack) if program.name == programs.STORE]
+    supervisord.write_config(stack.state_dir, stack.socket, only_store)
+    supervisord.start(stack.state_dir, programs.environment(stack, os.environ))
+    wait_until(lambda: store_is_up(stack.store.url), 30, "the store to answer")
+    left = supervisord.states(stack.socket)[programs.STORE].pid
+    _supervisor(stack).kill()
+    wait_until(lambda: supervisord.find_supervisor(stack.state_dir) is None, 30, "the supervisor to be gone")
+    assert stacks.leftover_processes(own) == [left]
+    monkeypatch.setenv("PERENNIAL_HOME", str(own.home))
+    assert run(["status"]) == 1
+    assert "left 1 processes running" in capsys.readouterr().out
+    with pytest.raises(StackError, match="is not ready after 0 s"):
+        again(own)
+    renewed = load_stack(own.home)
+    assert renewed is not None
+    assert (renewed.store, renewed.prefect, renewed.services) == (stack.store, stack.prefect, stack.services)
+    assert not psutil.pid_exists(left)
+
+
+def test_down_ends_a_stack_whose_state_file_is_damaged(own: Settings) -> None:
+    state_dir(own.home).mkdir(parents=True)
+    (state_dir(own.home) / "stack.json").write_text("{")
+    assert not stacks.down(own)
+
+
+def test_an_external_store_or_api_that_does_not_answer_is_named_before_anything_starts(own: Settings) -> None:
     nobody = free_port()
     with pytest.raises(StoreUnreachable, match=f"the store at redis://127.0.0.1:{nobody}/0 .* set REDIS_URL"):
         again(own.model_copy(update={"redis_url": f"redis://127.0.0.1:{nobody}/0"}))
     with pytest.raises(PrefectUnreachable, match=r"http://127.0.0.1:9/api does not answer: .* PREFECT_API_URL"):
         again(own.model_copy(update={"prefect_api_url": "http://127.0.0.1:9/api"}))
-    assert remembered(own.home) is None
+    assert load_stack(own.home) is None
 
 
 def test_a_spec_that_is_wrong_starts_nothing(own: Settings, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no spec at"):
         stacks.up(tmp_path / "nowhere.toml", own, os.environ, now())
-    assert remembered(own.home) is None
+    assert load_stack(own.home) is None
 
 
 def _supervisor(stack: Stack) -> psutil.Process:
-    supervisor = supervisord.supervisor_of(stack.state_dir)
+    supervisor = supervisord.find_supervisor(stack.state_dir)
     assert supervisor is not None
     return supervisor
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -28,7 +29,14 @@ FAMILY = "; ".join(
 
 def program(directory: Path, name: str, code: str = FOREVER, **more: object) -> Program:
     return Program.model_validate(
-        {"name": name, "command": (sys.executable, "-c", code), "order": 1, "directory": directory, "patience": 2} | more
+        {
+            "name": name,
+            "command": (sys.executable, "-c", code),
+            "order": 1,
+            "directory": directory,
+            "stop_timeout": timedelta(seconds=2),
+        }
+        | more
     )
 
 
@@ -66,7 +74,7 @@ def test_a_killed_program_is_started_again(directory: Path) -> None:
 
 
 def test_a_program_waits_until_it_is_asked_for(directory: Path) -> None:
-    supervised = Supervised(directory, program(directory, "later", at_once=False))
+    supervised = Supervised(directory, program(directory, "later", autostart=False))
     assert supervised.state("later") == "STOPPED"
     supervisord.start_program(supervised.socket, "later")
     assert supervised.pid("later")
@@ -89,17 +97,17 @@ def test_nothing_outlives_the_stop_not_even_a_session_of_its_own(directory: Path
     supervised.stop()
     assert not psutil.pid_exists(mother)
     assert not _alive(child)
-    assert supervisord.supervisor_of(directory) is None
+    assert supervisord.find_supervisor(directory) is None
     assert not supervised.socket.exists()
 
 
 def test_what_a_killed_supervisor_left_is_found_by_its_mark(directory: Path) -> None:
     supervised = Supervised(directory, program(directory, "one"))
-    orphan, supervisor = supervised.pid("one"), supervisord.supervisor_of(directory)
+    orphan, supervisor = supervised.pid("one"), supervisord.find_supervisor(directory)
     assert supervisor is not None
     supervisor.kill()
-    wait_until(lambda: supervisord.supervisor_of(directory) is None, 10, "the supervisor to be gone")
-    assert [process.pid for process in supervisord.marked(supervised.socket)] == [orphan]
+    wait_until(lambda: supervisord.find_supervisor(directory) is None, 10, "the supervisor to be gone")
+    assert [process.pid for process in supervisord.descendants(supervised.socket)] == [orphan]
     supervised.stop()
     assert not _alive(orphan)
 
@@ -110,7 +118,7 @@ def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one(tmp_path: Path)
     supervised = Supervised(deep, program(deep, "one"))
     try:
         assert supervised.pid("one")
-        assert len(os.fsencode(supervised.socket)) <= supervisord.LONGEST_SOCKET
+        assert len(os.fsencode(supervised.socket)) <= supervisord.MAX_SOCKET_PATH
         assert supervised.socket.parent.stat().st_mode & 0o077 == 0
     finally:
         supervised.stop()
