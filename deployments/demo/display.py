@@ -6,7 +6,7 @@ It draws snapshots and reads no component of the stack.
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -38,27 +38,7 @@ class Snapshot:
     waiting: str = ""
 
 
-class Display(Protocol):
-    """Where a demo shows its progress."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Leave the terminal as it was."""
-        ...
-
-    def print_line(self, text: str) -> None:
-        """A line that stays."""
-        ...
-
-    def update(self, snapshot: Snapshot) -> None:
-        """The state now; may be dropped."""
-        ...
-
-
-class PlainDisplay:
+class Display:
     """Lines only, for logs and continuous integration; snapshots are dropped."""
 
     def __init__(self, console: Console) -> None:
@@ -71,14 +51,14 @@ class PlainDisplay:
         return None
 
     def print_line(self, text: str) -> None:
-        """Print the line, unwrapped, so that a log can be searched."""
+        """Print a line that stays, unwrapped, so that a log can be searched."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Nothing: a log has no place for what changes every moment."""
+        """Show the state now: nothing here, because a log has no place for what changes at every tick."""
 
 
-class LiveDisplay(PlainDisplay):
+class LiveDisplay(Display):
     """A panel that is redrawn in place, below the lines that stay."""
 
     def __init__(self, console: Console) -> None:
@@ -98,8 +78,8 @@ class LiveDisplay(PlainDisplay):
 
 
 def display_on(console: Console) -> Display:
-    """The live display on a terminal, the plain one elsewhere."""
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+    """The live display on a terminal, lines only elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else Display(console)
 
 
 def panel(snapshot: Snapshot) -> Panel:
@@ -115,11 +95,12 @@ def panel(snapshot: Snapshot) -> Panel:
 
 def _cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
     failed = f" ({snapshot.failed} failed)" if snapshot.failed else ""
+    quality = f"{number(snapshot.loop)} loop, {number(snapshot.static)} frozen first model"
     return [
         ("requests", f"{snapshot.requests:,}{failed}", "rows", f"{snapshot.rows:,} at {snapshot.rows_per_second:,.0f}/s"),
         *_signal_cells(snapshot),
         ("events", f"{snapshot.events}", "retrainings", f"{snapshot.retrainings}"),
-        ("serving", f"version {snapshot.version or '-'}", snapshot.metric, _loop_and_static(snapshot)),
+        ("serving", f"version {snapshot.version or '-'}", snapshot.metric, quality),
     ]
 
 
@@ -133,10 +114,6 @@ def _signal_cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
 def _against(signal: Signal, snapshot: Snapshot) -> str:
     limit = "most" if signal.alarms_when == "above" else "least"
     return f"{number(snapshot.values.get(signal.name))} of at {limit} {number(snapshot.bounds.get(signal.name))}"
-
-
-def _loop_and_static(snapshot: Snapshot) -> str:
-    return f"{number(snapshot.loop)} loop, {number(snapshot.static)} frozen first model"
 
 
 def number(value: float | None, digits: int = 4) -> str:

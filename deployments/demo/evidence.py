@@ -28,7 +28,7 @@ from perennial.spec import ModelSpec
 from tasks.serving.replay import Sent
 
 REFUSALS = {MODEL_HELD: "held", MODEL_REJECTED: "rejected"}
-"""Events by which the gate refuses a version, and what a person calls that."""
+"""Events by which the gate refuses a version, and what people call that."""
 
 GATE_EVENTS = (MODEL_PROMOTED, *REFUSALS)
 
@@ -100,7 +100,7 @@ def replacements(moves: Sequence[Move]) -> list[Move]:
 
 
 def gate_event(version: int, events: Sequence[PrefectEvent]) -> PrefectEvent | None:
-    """The event by which the gate told its decision about a version."""
+    """The event that carries the gate's decision about a version."""
     return next((event for event in events if event.name in GATE_EVENTS and event.payload.get("version") == version), None)
 
 

@@ -76,6 +76,7 @@ class Summary(FrozenModel):
 def summarise(evidence: Evidence) -> Summary:
     """Count every figure from the evidence."""
     comparisons, names = list(evidence.comparisons.values()), [event.name for event in evidence.events]
+    pooled = [evidence.pooled] if evidence.pooled is not None else []
     return Summary(
         requests_sent=evidence.measured.sent.requests,
         requests_failed=evidence.measured.sent.failed,
@@ -97,10 +98,10 @@ def summarise(evidence: Evidence) -> Summary:
         auc_loop=mean_of(comparisons, "loop", "auc"),
         logloss_static=mean_of(comparisons, "static", "log_loss"),
         logloss_loop=mean_of(comparisons, "loop", "log_loss"),
-        pooled_auc_static=_pooled(evidence, "static", "auc"),
-        pooled_auc_loop=_pooled(evidence, "loop", "auc"),
-        pooled_logloss_static=_pooled(evidence, "static", "log_loss"),
-        pooled_logloss_loop=_pooled(evidence, "loop", "log_loss"),
+        pooled_auc_static=mean_of(pooled, "static", "auc"),
+        pooled_auc_loop=mean_of(pooled, "loop", "auc"),
+        pooled_logloss_static=mean_of(pooled, "static", "log_loss"),
+        pooled_logloss_loop=mean_of(pooled, "loop", "log_loss"),
         event_to_retrain_start_s=_timing(event_to_start_s(evidence.events, evidence.retrains)),
         promotion_to_serving_s=_timing(promotion_to_serving_s(evidence.moves, evidence.swaps)),
         peak_memory_mb=round(evidence.measured.peak_memory_mb, 1),
@@ -175,10 +176,6 @@ def _decision(card: ModelCard, decided: PrefectEvent | None, moves: Sequence[Mov
     if any(move.version == card.version for move in replacements(moves)):
         return "promoted"
     return REFUSALS.get(decided.name, "not promoted") if decided is not None else "not promoted"
-
-
-def _pooled(evidence: Evidence, side: str, metric: str) -> float | None:
-    return mean_of([evidence.pooled], side, metric) if evidence.pooled is not None else None
 
 
 def _timing(seconds: Sequence[float]) -> Timing:

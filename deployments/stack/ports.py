@@ -12,8 +12,6 @@ from collections.abc import Container
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from perennial.errors import StackError
 
@@ -37,17 +35,8 @@ def is_free(host: str, port: int) -> bool:
     return not _answers(reachable(host), port) and _can_bind(host, port)
 
 
-class PortReservations:
+class PortReservations(ExitStack):
     """Ports handed out while a stack is planned and starts; until the block is left no other stack is given the same ones."""
-
-    def __init__(self) -> None:
-        self._locks = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._locks.close()
 
     def find(self, host: str, preferred: int, taken: Container[int] = ()) -> int:
         """The first free port from `preferred` upwards that is not in `taken`; raises StackError."""
@@ -69,7 +58,7 @@ class PortReservations:
     def _reserve(self, port: int) -> bool:
         directory = Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-ports"
         directory.mkdir(mode=0o700, exist_ok=True)
-        lock = self._locks.enter_context((directory / str(port)).open("w"))
+        lock = self.enter_context((directory / str(port)).open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -1,4 +1,4 @@
-"""The driver's decisions: when a window falls due, what is held for and how long, what a window's line says."""
+"""The driver's decisions: when a window falls due, what is waited for and how long, what a window's line says."""
 
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ def test_labels_alone_do_not_move_the_watermark() -> None:
     assert pop_due_windows(deque([window_at(MONDAY, WEEK)]), None, LATENESS) == []
 
 
-def test_what_is_waited_for_is_returned_and_a_restarting_part_is_waited_out() -> None:
+def test_what_is_waited_for_is_returned_and_an_api_that_restarts_is_waited_for() -> None:
     answers = iter([PrefectUnreachable("gone"), None, "there"])
 
     def look() -> str | None:
@@ -68,7 +68,7 @@ def test_what_is_waited_for_is_returned_and_a_restarting_part_is_waited_out() ->
     assert poll_until(look, timedelta(seconds=10), "the answer") == "there"
 
 
-def test_patience_ends_with_the_name_of_what_did_not_come_and_the_last_error() -> None:
+def test_a_timeout_names_what_did_not_come_and_the_last_error() -> None:
     def look() -> None:
         raise PrefectUnreachable("no route")
 
@@ -78,7 +78,7 @@ def test_patience_ends_with_the_name_of_what_did_not_come_and_the_last_error() -
 
 def test_a_mistake_of_ours_is_not_waited_out() -> None:
     with pytest.raises(ZeroDivisionError):
-        poll_until(lambda: 1 // 0, timedelta(seconds=10), "a miracle")
+        poll_until(lambda: 1 // 0, timedelta(seconds=10), "the impossible")
 
 
 def test_a_line_says_what_the_window_was_and_what_was_decided() -> None:
@@ -88,7 +88,7 @@ def test_a_line_says_what_the_window_was_and_what_was_decided() -> None:
     assert window_line(a_result("drift", "0.4 is over 0.25"), None, "auc").endswith("AUC - (frozen -)  DRIFT: 0.4 is over 0.25")
 
 
-def test_a_retraining_is_told_by_what_it_came_to() -> None:
+def test_a_retraining_is_described_by_its_outcome() -> None:
     assert outcome_text(1, 2, 2, "") == "version 2 answers now"
     assert outcome_text(1, 1, 2, "") == "the gate refused version 2, version 1 answers on"
     assert outcome_text(1, 1, 2, "settled by version 1") == "settled by version 1; version 1 answers on"

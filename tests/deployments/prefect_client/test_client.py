@@ -16,7 +16,7 @@ from tests.deployments.conftest import deployed
 from tests.support.http_server import QuietHandler, http_server
 from tests.support.waiting import wait_until
 
-POOL = "orphan"
+POOL = "crashed"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_pool_is_known_or_not(client: PrefectClient, deployment: str) -> None:
     assert client.has_pool(POOL)
     assert not client.has_pool("nobody")
     assert client.online_workers("nobody", datetime.now(UTC)) == ()
-    assert client.deployment_id("orphan/orphan") == deployment
+    assert client.deployment_id("crashed/crashed") == deployment
 
 
 def test_an_api_that_is_away_is_named_with_the_fix() -> None:
@@ -76,7 +76,7 @@ def answering(answers: list[tuple[int, dict[str, str]]]) -> Iterator[str]:
         yield url
 
 
-def test_runs_without_a_process_are_settled_and_requests_are_kept(client: PrefectClient, deployment: str) -> None:
+def test_runs_without_a_process_are_ended_and_requested_ones_stay(client: PrefectClient, deployment: str) -> None:
     started, asked = client.start_run(deployment), client.start_run(deployment)
     _post(client, f"/flow_runs/{started}/set_state", {"state": {"type": "RUNNING"}, "force": True})
     assert end_crashed_runs(client, POOL, datetime.now(UTC)) == 1

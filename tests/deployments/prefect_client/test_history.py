@@ -1,4 +1,4 @@
-"""The history reads a real Prefect API: runs of one model's deployments, and the events on its resource."""
+"""The history of one model, read from a real Prefect API: runs of one model's deployments, and the events on its resource."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

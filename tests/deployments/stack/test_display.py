@@ -9,7 +9,7 @@ from deployments.stack.display import StackProgress
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_every_part_and_its_last_state_are_shown(terminal: bool) -> None:
+def test_every_component_and_its_last_state_are_shown(terminal: bool) -> None:
     shown = io.StringIO()
     with StackProgress(Console(file=shown, force_terminal=terminal, width=100)) as progress:
         progress("store", "starting")

@@ -24,7 +24,7 @@ def planned(settings: Settings, before: Stack | None = None) -> Stack:
         return plan.with_service(stack, before, load_spec(FLIGHTS), FLIGHTS, settings, ports)
 
 
-def test_parts_of_the_environment_are_not_embedded(tmp_path: Path) -> None:
+def test_a_store_and_api_from_the_environment_are_not_embedded(tmp_path: Path) -> None:
     environ = {"REDIS_URL": "redis://there:6379/2", "PREFECT_API_URL": "https://there/api", "PERENNIAL_HOME": str(tmp_path)}
     stack = planned(load_settings(environ))
     assert (stack.store.url, stack.store.embedded) == ("redis://there:6379/2", False)
@@ -39,7 +39,7 @@ def test_ports_are_different_and_remembered(tmp_path: Path) -> None:
     assert again == stack
 
 
-def test_a_remembered_port_that_somebody_took_is_replaced(tmp_path: Path) -> None:
+def test_a_port_of_last_time_that_is_taken_is_replaced(tmp_path: Path) -> None:
     stack = planned(Settings(home=tmp_path))
     assert stack.store.port is not None
     with socket.create_server(("127.0.0.1", stack.store.port)):

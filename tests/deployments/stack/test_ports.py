@@ -28,7 +28,7 @@ def test_the_next_free_port_is_found(taken: int, ports: PortReservations) -> Non
     assert is_free(LOOPBACK, found)
 
 
-def test_a_port_of_another_part_is_passed_over(taken: int, ports: PortReservations) -> None:
+def test_a_port_of_another_program_is_passed_over(taken: int, ports: PortReservations) -> None:
     assert ports.find(LOOPBACK, taken, {taken + 1}) > taken + 1
 
 

@@ -22,7 +22,7 @@ def test_the_worker_stops_first_and_the_store_last(embedded: Stack) -> None:
     assert [program.name for program in in_order] == ["store", "prefect", "service-flights", "worker"]
 
 
-def test_parts_that_somebody_else_runs_are_not_started(tmp_path: Path) -> None:
+def test_an_external_store_or_api_is_not_started(tmp_path: Path) -> None:
     foreign = planned(Settings(home=tmp_path, redis_url="redis://there:6379/0", prefect_api_url="https://there/api"))
     assert [program.name for program in programs.stack_programs(foreign)] == ["service-flights", "worker"]
     environment = programs.environment(foreign, {"PREFECT_API_KEY": "k"})
@@ -31,7 +31,7 @@ def test_parts_that_somebody_else_runs_are_not_started(tmp_path: Path) -> None:
     assert "PREFECT_HOME" not in environment
 
 
-def test_everyone_is_told_where_the_parts_are(embedded: Stack) -> None:
+def test_every_program_gets_the_addresses_of_the_components(embedded: Stack) -> None:
     environment = programs.environment(embedded, {"PATH": "/bin"})
     assert environment["REDIS_URL"] == embedded.store.url
     assert environment["PREFECT_API_URL"] == embedded.prefect.url

@@ -1,4 +1,4 @@
-"""The whole local stack, really up: from an event to a retraining, over deaths of its parts, and down without a trace."""
+"""The whole local stack, really up: from an event to a retraining, over deaths of its components, and down without a trace."""
 
 import os
 import signal
@@ -185,7 +185,9 @@ def test_commands_find_the_running_stack(stack: Stack, stack_settings: Settings)
     assert environment["REDIS_URL"] == stack.store.url
 
 
-def test_down_leaves_no_process_and_up_again_settles_what_ran(stack: Stack, stack_settings: Settings, api: PrefectClient) -> None:
+def test_down_leaves_no_process_and_up_again_ends_the_runs_it_had(
+    stack: Stack, stack_settings: Settings, api: PrefectClient
+) -> None:
     """The last test on the running stack: it is another one afterwards, on the same ports."""
     family = _supervisor(stack).children(recursive=True)
     running = {run.id for run in wait_until(lambda: api.pool_runs(POOL, STARTED), 120, "a run to be at work")}
@@ -211,7 +213,9 @@ def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: P
     environ, log = {**os.environ, "PERENNIAL_HOME": str(own.home)}, tmp_path / "up.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
-        wait_until(lambda: "store" in log.read_text() and supervisord.find_supervisor(state_dir(own.home)), 30, "a part to start")
+        wait_until(
+            lambda: "store" in log.read_text() and supervisord.find_supervisor(state_dir(own.home)), 30, "the supervisor to start"
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert log.read_text().endswith("interrupted\n")
@@ -259,7 +263,7 @@ def test_what_a_killed_supervisor_left_is_ended_before_ports_are_planned(
     assert not psutil.pid_exists(left)
 
 
-def test_down_ends_a_stack_whose_state_file_is_damaged(own: Settings) -> None:
+def test_down_works_beside_a_damaged_state_file(own: Settings) -> None:
     state_dir(own.home).mkdir(parents=True)
     (state_dir(own.home) / "stack.json").write_text("{")
     assert not stacks.down(own)
@@ -286,9 +290,11 @@ def _supervisor(stack: Stack) -> psutil.Process:
     return supervisor
 
 
-def _kill(stack: Stack, part: str) -> int:
-    """SIGKILL a part's process and wait until the supervisor has noticed."""
-    pid = supervisord.states(stack.socket)[part].pid
+def _kill(stack: Stack, component: str) -> int:
+    """SIGKILL a component's process and wait until the supervisor has noticed."""
+    pid = supervisord.states(stack.socket)[component].pid
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: supervisord.states(stack.socket)[part].pid != pid, 30, f"the supervisor to notice that {part} is gone")
+    wait_until(
+        lambda: supervisord.states(stack.socket)[component].pid != pid, 30, f"the supervisor to notice that {component} is gone"
+    )
     return pid

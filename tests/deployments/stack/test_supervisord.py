@@ -103,13 +103,13 @@ def test_nothing_outlives_the_stop_not_even_a_session_of_its_own(directory: Path
 
 def test_what_a_killed_supervisor_left_is_found_by_its_mark(directory: Path) -> None:
     supervised = Supervised(directory, program(directory, "one"))
-    orphan, supervisor = supervised.pid("one"), supervisord.find_supervisor(directory)
+    left, supervisor = supervised.pid("one"), supervisord.find_supervisor(directory)
     assert supervisor is not None
     supervisor.kill()
     wait_until(lambda: supervisord.find_supervisor(directory) is None, 10, "the supervisor to be gone")
-    assert [process.pid for process in supervisord.descendants(supervised.socket)] == [orphan]
+    assert [process.pid for process in supervisord.descendants(supervised.socket)] == [left]
     supervised.stop()
-    assert not _alive(orphan)
+    assert not _alive(left)
 
 
 def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one(tmp_path: Path) -> None:
