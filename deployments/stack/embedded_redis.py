@@ -21,9 +21,11 @@ _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 def store_command(directory: Path, port: int) -> tuple[str, ...]:
     """The command of a store on loopback with its append-only file in `directory`; raises StackError without a server."""
+    # A server that sets its process title overwrites its environment, by which `supervisord.descendants` knows it.
+    title = ("--set-proc-title", "no")
     # Written every second: at worst the last second is lost with the machine, nothing with the process.
     durability = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
-    return (str(find_server()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *durability)
+    return (str(find_server()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *title, *durability)
 
 
 def find_server() -> Path:
