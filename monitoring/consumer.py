@@ -18,7 +18,7 @@ import redis
 from monitoring.archive import Archive
 from perennial.base import FrozenModel
 from perennial.error_reporting import report
-from perennial.errors import DataError, PerennialError, RecordError
+from perennial.errors import DataError, NewerFormat, PerennialError, RecordError
 from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
 from service.prediction_log.streams import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
 
@@ -193,7 +193,7 @@ class StreamConsumer:
             try:
                 payload = from_entry(fields or {})
                 found.append(Entry(stream, id_, payload, self._about_this_model(decode(payload))))
-            except RecordError as error:
+            except (RecordError, NewerFormat) as error:
                 counter["unreadable"] += 1
                 self.dead_letter(stream, id_, (fields or {}).get(b"b", b""), error)
         return tuple(found)

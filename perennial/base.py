@@ -44,7 +44,11 @@ def refuse_newer(content: bytes, where: str) -> None:
         raw = orjson.loads(content)
     except orjson.JSONDecodeError:
         return  # the reader's own validation says what is wrong with it
-    found = raw.get("format") if isinstance(raw, dict) else None
+    refuse_newer_format(raw.get("format") if isinstance(raw, dict) else None, where)
+
+
+def refuse_newer_format(found: object, where: str) -> None:
+    """Raise NewerFormat when a format, as it was found, is higher than the one this release knows."""
     if isinstance(found, int) and found > FORMAT:
         raise NewerFormat(
             f"{where} was written by a newer release of Perennial (format {found}, this one reads {FORMAT}): upgrade this one"

@@ -12,10 +12,8 @@ from typing import Any
 
 import orjson
 
+from perennial.base import FORMAT, refuse_newer_format
 from perennial.errors import RecordError
-
-CODEC = 1
-"""Version of the wire form; a reader refuses any other."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SCALARS = (bool, int, float, str, NoneType)
@@ -56,7 +54,7 @@ def encode_prediction_batch(batch: PredictionBatch) -> bytes:
     """The wire form of a prediction batch: compact JSON, times as microseconds since 1970 UTC."""
     return orjson.dumps(
         {
-            "c": CODEC,
+            "format": FORMAT,
             "model": batch.model,
             "version": batch.version,
             "at": _micros(batch.served_at),
@@ -69,7 +67,7 @@ def encode_prediction_batch(batch: PredictionBatch) -> bytes:
 
 
 def decode_prediction_batch(payload: bytes) -> PredictionBatch:
-    """The inverse of `encode_prediction_batch`; raises RecordError saying what is wrong, without the values."""
+    """The inverse of `encode_prediction_batch`; raises RecordError saying what is wrong, without the values, or NewerFormat."""
     raw = _load(payload)
     rows = len(raw.list("ids", str))
     scores = map(_score, raw.list("scores", int, float, list, rows=rows))
@@ -88,7 +86,7 @@ def encode_label_batch(batch: LabelBatch) -> bytes:
     """The wire form of a label batch."""
     return orjson.dumps(
         {
-            "c": CODEC,
+            "format": FORMAT,
             "model": batch.model,
             "at": _micros(batch.received_at),
             "ids": batch.ids,
@@ -99,7 +97,7 @@ def encode_label_batch(batch: LabelBatch) -> bytes:
 
 
 def decode_label_batch(payload: bytes) -> LabelBatch:
-    """The inverse of `encode_label_batch`; raises RecordError saying what is wrong, without the values."""
+    """The inverse of `encode_label_batch`; raises RecordError saying what is wrong, without the values, or NewerFormat."""
     raw = _load(payload)
     rows = len(raw.list("ids", str))
     times = raw.list("times", int, NoneType, rows=rows)
@@ -153,9 +151,11 @@ def _load(payload: bytes) -> _Raw:
         raw = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise RecordError(f"not JSON: {error.msg} at byte {error.pos}") from None
-    if not isinstance(raw, dict) or raw.get("c") != CODEC:
-        found = raw.get("c") if isinstance(raw, dict) else type(raw).__name__
-        raise RecordError(f"codec {found!r:.40} is unknown; this release reads codec {CODEC}")
+    if not isinstance(raw, dict):
+        raise RecordError(f"a record should be an object, not {type(raw).__name__}")
+    refuse_newer_format(raw.get("format"), "the record")
+    if raw.get("format") != FORMAT:
+        raise RecordError(f"format {raw.get('format')!r:.40} is unknown; this release reads format {FORMAT}")
     return _Raw(raw)
 
 

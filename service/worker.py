@@ -78,7 +78,7 @@ class Worker:
     def close(self) -> None:
         """Stop watching and flush the log."""
         self._watcher.stop()
-        self._log.close(FLUSH_TIMEOUT.total_seconds())
+        self._log.close(FLUSH_TIMEOUT)
 
     def status(self) -> dict[str, int | str | None]:
         """Which version answers, and what keeps its predictions: the store, the disk (spool), or memory alone."""

@@ -1,217 +1,170 @@
-"""The spool: entries on disk while the store is away, in segments of one source, read back in order.
+"""The disk queue: entries on disk while the store does not take them, in one SQLite file for each source, read back in order.
 
-    {source}.{n}.spool    frames: magic, CRC-32 of the payload, start, end, length; then the payload
+    {source}.db    start, end, payload of each entry
 
-What `write` has returned from is safe against a loss of power. A frame that a kill cut short is where a segment ends.
-How far the store has got is not kept here: the store knows, and says so by position.
+Thread-safe: the disk thread writes, the publisher's thread reads and removes. What `write` has returned from is committed and
+safe against a loss of power (WAL, synchronous=FULL). The file is removed when the last entry is; until then the space of
+removed entries is given back as they go. How far the store has got is not kept here: the store knows, by position.
 """
 
 import logging
-import os
-import struct
+import sqlite3
 import threading
-import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
+from perennial.base import FORMAT, refuse_newer_format
 from perennial.error_reporting import report
-from perennial.errors import RecordError
-from service.prediction_log.buffer import Entry, take
+from service.prediction_log.entries import Entry, first_bytes
 
-SUFFIX = ".spool"
-SEGMENT = 64 * 1024 * 1024
-"""Bytes after which a new segment begins: what the store has is given back to the disk by whole segments."""
+SUFFIX = ".db"
 
-_FRAME = struct.Struct("<4sIQQI")
-_MAGIC = b"pred"
+_SETTINGS = (
+    "PRAGMA locking_mode=EXCLUSIVE",  # one process at a time, and so no shared memory file beside the database
+    "PRAGMA auto_vacuum=INCREMENTAL",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+)
+_SCHEMA = (
+    'CREATE TABLE IF NOT EXISTS entries ("end" INTEGER PRIMARY KEY, start INTEGER NOT NULL, payload BLOB NOT NULL)',
+    f"PRAGMA user_version={FORMAT}",
+)
+_FILES = ("", "-wal", "-journal")
+"""Ends of the names of a database's files."""
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 logger = logging.getLogger(__name__)
 
 
-class Spool:
-    """One source's spool. One thread writes, another reads; segments that are there already are only read."""
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """Rows that are in the queue, that were written since the start, and that were removed because the store has them."""
 
-    def __init__(self, directory: Path, source: str, segment: int = SEGMENT) -> None:
-        self._directory = directory
-        self._source = source
-        self._size = segment
-        self._segments = deque(sorted(directory.glob(f"{source}.*{SUFFIX}")))
-        self._next = len(self._segments)
-        self._file: int | None = None
-        self._offset = 0
-        self._done = 0
-        self._end = 0
-        self._rows = sum(self._count(path) for path in self._segments)
+    waiting: int = 0
+    written: int = 0
+    removed: int = 0
+
+
+class DiskQueue:
+    """One source's queue; `counts` is an immutable snapshot. Raises NewerFormat or OSError for a file that is there already."""
+
+    def __init__(self, directory: Path, source: str) -> None:
+        self._path = directory / f"{source}{SUFFIX}"
         self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        self._done = self._end = 0
+        self.counts = QueueCounts()
+        if self._path.exists():
+            with self._lock, self._guarded():
+                rows, end = self._open().execute('SELECT sum("end" - start), max("end") FROM entries').fetchone()
+                self.counts, self._end = QueueCounts(waiting=rows or 0), end or 0
 
-    @property
-    def waiting(self) -> int:
-        """Rows that are only here."""
-        return self._rows if self._segments else 0
-
-    def write(self, entries: Sequence[Entry]) -> int:
-        """Add what is new of the entries and see it to the disk; returns its rows. After an OSError it holds none of them."""
-        fresh = [entry for entry in entries if entry.end > max(self._end, self._done)]
-        if not fresh:
-            return 0
-        with self._lock:
-            file = self._open()
-            before = os.lseek(file, 0, os.SEEK_END)
-            try:
-                _write_all(file, b"".join(map(_frame, fresh)))
-                os.fsync(file)
-            except OSError:
-                self._undo(file, before)
-                raise
-            self._end = fresh[-1].end
-            rows = sum(entry.end - entry.start for entry in fresh)
-            self._rows += rows
-            return rows
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Commit those of the entries that are new. After an OSError the queue holds none of them."""
+        with self._lock, self._guarded():
+            fresh = [(one.end, one.start, one.payload) for one in entries if one.end > max(self._end, self._done)]
+            if not fresh:
+                return
+            with self._open() as transaction:
+                transaction.executemany("INSERT INTO entries VALUES (?, ?, ?)", fresh)
+            self._end = fresh[-1][0]
+            rows = sum(end - start for end, start, _ in fresh)
+            self.counts = replace(self.counts, waiting=self.counts.waiting + rows, written=self.counts.written + rows)
+            return
+        raise OSError(f"{self._path} was damaged and is set aside: the next write begins another one")
 
     def oldest(self, limit: int) -> list[Entry]:
-        """The oldest entries that are not forgotten, some `limit` bytes of them; empty when there is none."""
-        with self._lock:
-            while self._segments:
-                if found := self._read(self._segments[0], limit):
-                    return found
-                if len(self._segments) == 1 and self._file is not None:
-                    return []
-                self._retire()
-            return []
+        """The oldest entries, some `limit` bytes of them; empty when there is none."""
+        found: list[Entry] = []
+        with self._lock, self._guarded():
+            if self._database is not None:
+                query = 'SELECT start, "end", payload FROM entries WHERE "end" > ? ORDER BY "end"'
+                with closing(self._database.execute(query, (self._done,))) as rows:
+                    found = first_bytes((Entry(*row) for row in rows), limit)
+        return found
 
-    def forget(self, position: int) -> int:
-        """The store has everything up to `position`; returns how many rows were waiting for that."""
+    def remove_until(self, position: int) -> int:
+        """The store has everything up to `position`; returns how many of these rows were removed.
+
+        A full disk, which takes no removal either, delays it until the last entry can go, with the file.
+        """
         with self._lock:
             self._done = max(self._done, position)
-            if self._file is not None and self._end <= self._done:
-                while self._segments:
-                    self._retire()
-            before, self._rows = self._rows, self._remaining()
-            return before - self._rows
+            rows = 0
+            if self._database is not None:
+                rows = self.counts.waiting if self._end <= self._done else self._remove_rows()
+                self.counts = replace(self.counts, waiting=self.counts.waiting - rows, removed=self.counts.removed + rows)
+                if self._end <= self._done:
+                    self._delete()
+            return rows
 
     def remove(self) -> None:
-        """Delete what is left of it."""
+        """Delete it with what it holds."""
         with self._lock:
-            while self._segments:
-                self._retire()
+            self._delete()
+            self.counts = replace(self.counts, waiting=0)
 
     def close(self) -> None:
-        """Stop writing; what is here stays for the next process."""
+        """Stop; what is here stays for another process."""
         with self._lock:
             self._close()
 
-    def _open(self) -> int:
-        if self._file is not None and os.lseek(self._file, 0, os.SEEK_END) >= self._size:
-            self._close()
-        if self._file is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            path = self._directory / f"{self._source}.{self._next:06d}{SUFFIX}"
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-            self._next += 1
-            self._segments.append(path)
-            _sync_directory(self._directory)
-        return self._file
-
-    def _undo(self, file: int, length: int) -> None:
-        try:
-            os.ftruncate(file, length)
-        except OSError:
-            self._close()  # the torn frame ends this segment
-
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _read(self, path: Path, limit: int) -> list[Entry]:
-        try:
-            with path.open("rb") as file:
-                file.seek(self._offset)
-                return take(self._unforgotten(file), limit)
-        except (RecordError, FileNotFoundError) as error:
-            self._set_aside(path, error)
-            return []
-
-    def _unforgotten(self, file: BinaryIO) -> Iterator[tuple[Entry, int]]:
-        for entry in _entries(file):
-            if entry.end <= self._done:
-                self._offset = file.tell()
-            else:
-                yield entry, len(entry.payload)
-
-    def _retire(self) -> None:
-        """The first segment is used up."""
-        if len(self._segments) == 1:
-            self._close()
-        self._segments.popleft().unlink(missing_ok=True)
-        self._offset = 0
-
-    def _set_aside(self, path: Path, error: Exception) -> None:
-        logger.error("%s is damaged (%s): what follows is not read; it is kept as %s.broken", path, error, path.name)
-        report(error, group=("service", "spool-damaged"))
-        with suppress(OSError):
-            path.rename(path.with_suffix(".broken"))
-
-    def _remaining(self) -> int:
-        return max(0, min(self._rows, self._end - self._done)) if self._segments else 0
-
-    def _count(self, path: Path) -> int:
+    def _remove_rows(self) -> int:
         rows = 0
-        with suppress(RecordError, OSError), path.open("rb") as file:
-            for start, end in _spans(file):
-                rows, self._end = rows + end - start, end
+        with suppress(OSError), self._guarded(), self._open() as transaction:
+            query = 'DELETE FROM entries WHERE "end" <= ? RETURNING "end" - start'
+            rows = sum(rows for (rows,) in transaction.execute(query, (self._done,)).fetchall())
+        if rows:
+            with suppress(OSError), self._guarded():
+                self._open().executescript("PRAGMA incremental_vacuum")  # execute would free one page
         return rows
 
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
+            try:
+                found = database.execute("PRAGMA user_version").fetchone()[0]
+                refuse_newer_format(found, str(self._path))
+                for statement in _SETTINGS + (_SCHEMA if found != FORMAT else ()):
+                    database.execute(statement).fetchall()
+            except BaseException:
+                database.close()
+                raise
+            self._database = database
+        return self._database
 
-def _frame(entry: Entry) -> bytes:
-    head = _FRAME.pack(_MAGIC, zlib.crc32(entry.payload), entry.start, entry.end, len(entry.payload))
-    return head + entry.payload
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """What SQLite cannot do now is an OSError; a damaged file is set aside, and the queue goes on with none."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise OSError(f"{self._path}: {error}") from error
+            self._set_aside(error)
 
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        aside = self._path.with_suffix(".damaged")
+        logger.error("%s is damaged (%s): what it holds is not read; it is kept as %s", self._path, error, aside.name)
+        report(error, group=("service", "spool-damaged"))
+        self._close()
+        for end in _FILES:
+            with suppress(OSError):
+                Path(f"{self._path}{end}").rename(f"{aside}{end}")
+        self.counts = replace(self.counts, waiting=0)
 
-def _entries(file: BinaryIO) -> Iterator[Entry]:
-    while (head := _head(file)) is not None:
-        digest, start, end, length = head
-        payload = file.read(length)
-        if len(payload) < length:
-            return
-        if zlib.crc32(payload) != digest:
-            raise RecordError(f"the frame that ends at row {end} has another digest")
-        yield Entry(start, end, payload)
+    def _delete(self) -> None:
+        self._close()
+        for end in _FILES:
+            with suppress(OSError):
+                Path(f"{self._path}{end}").unlink()
 
-
-def _spans(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    size = os.fstat(file.fileno()).st_size
-    while (head := _head(file)) is not None:
-        _, start, end, length = head
-        if file.seek(length, os.SEEK_CUR) > size:
-            return
-        yield start, end
-
-
-def _head(file: BinaryIO) -> tuple[int, int, int, int] | None:
-    """CRC, start, end and length of the next frame; None at the end of the segment, or of what a kill left of it."""
-    head = file.read(_FRAME.size)
-    if len(head) < _FRAME.size:
-        return None
-    magic, digest, start, end, length = _FRAME.unpack(head)
-    if magic != _MAGIC:
-        raise RecordError(f"no frame at byte {file.tell() - _FRAME.size}")
-    return digest, start, end, length
-
-
-def _write_all(file: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(file, view) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    """A new file is safe only when its directory says so."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _close(self) -> None:
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None

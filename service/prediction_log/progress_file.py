@@ -1,7 +1,9 @@
-"""The ledger: how far one process has answered, in a small mapped file that outlives a kill -9 of its owner.
+"""The progress file: how far one process has answered and stored, in a small mapped file that outlives a kill -9 of it.
 
-Positions count rows since the process started: a batch of 3 rows after position 7 ends at 10. The owner holds a lock on
-its ledger as long as it lives, so whoever gets the lock knows that the owner is dead and may take over what it left.
+    {source}.progress    one page: "progress", format, answered, stored
+
+Each number has one writer: `answered` the buffer, under its lock, `stored` the publisher's thread. The owner holds a lock on
+the file as long as it lives, so a process that gets the lock knows that the owner is dead and may take over what it left.
 """
 
 import fcntl
@@ -10,24 +12,26 @@ import mmap
 import os
 import struct
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIX = ".ledger"
-MAGIC = b"pledger1"
+from perennial.base import FORMAT, refuse_newer_format
+
+SUFFIX = ".progress"
 SIZE = 4096
 """Bytes of the file: one page, written whole at the start, so that a disk that fills up later cannot take it away."""
 
-_FORM = struct.Struct("<8sQQ")
+_MAGIC = b"progress"
+_PAGE = struct.Struct("<8sQQQ")
 _NUMBER = struct.Struct("<Q")
-_ANSWERED, _KEPT = 8, 16
+_ANSWERED, _STORED = 16, 24
 """Where the two positions are; aligned words, so a reader after a kill never sees half of one."""
+_EMPTY = _PAGE.pack(_MAGIC, FORMAT, 0, 0).ljust(SIZE, b"\0")
 
 logger = logging.getLogger(__name__)
 
 
-class Ledger:
-    """Two positions: `answered` (handed to the log) and `kept` (known to be in the store or in the spool)."""
+class ProgressFile:
+    """Two positions: `answered` (handed to the log) and `stored` (known to have reached the store)."""
 
     def __init__(self, source: str, path: Path | None, descriptor: int | None, page: mmap.mmap) -> None:
         self.source = source
@@ -45,88 +49,88 @@ class Ledger:
         _NUMBER.pack_into(self._page, _ANSWERED, position)
 
     @property
-    def kept(self) -> int:
-        """Rows that are in the store or in the spool."""
-        return int(_NUMBER.unpack_from(self._page, _KEPT)[0])
+    def stored(self) -> int:
+        """Rows that have reached the store."""
+        return int(_NUMBER.unpack_from(self._page, _STORED)[0])
 
-    @kept.setter
-    def kept(self, position: int) -> None:
-        _NUMBER.pack_into(self._page, _KEPT, position)
+    @stored.setter
+    def stored(self, position: int) -> None:
+        _NUMBER.pack_into(self._page, _STORED, position)
 
     @property
-    def on_disk(self) -> bool:
+    def is_on_disk(self) -> bool:
         """Whether another process could take over what this one leaves."""
         return self._path is not None
 
     def close(self) -> None:
-        """Give up the lock; the file stays for the next process."""
+        """Give up the lock; the file stays for another process."""
         self._page.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def remove(self) -> None:
-        """Everything is accounted for: nobody needs to look at this ledger again."""
+        """Everything is accounted for."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self.close()
 
 
-def open_ledger(directory: Path) -> Ledger:
-    """A new ledger, locked. On a disk that takes no file it lives in memory only, and what a kill loses is not counted."""
+def create_progress(directory: Path) -> ProgressFile:
+    """A new progress file, locked. Where the disk takes no file it is in memory only, and what a kill loses is not counted."""
     source = uuid.uuid4().hex[:16]
     try:
         return _create(directory, source)
     except OSError as error:
-        logger.warning("no ledger in %s (%s): predictions lost to a kill will not be counted", directory, error)
+        logger.warning("no progress file in %s (%s): predictions lost to a kill will not be counted", directory, error)
         page = mmap.mmap(-1, SIZE)
-        _FORM.pack_into(page, 0, MAGIC, 0, 0)
-        return Ledger(source, None, None, page)
+        page[:] = _EMPTY
+        return ProgressFile(source, None, None, page)
 
 
-def take_dead(directory: Path) -> Iterator[Ledger]:
-    """The ledgers in `directory` whose owners are dead; each is locked, and so ours, until it is closed or removed."""
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
-        if (ledger := _take(path)) is not None:
-            yield ledger
+def take_over(path: Path) -> ProgressFile | None:
+    """The progress file of a dead process, locked; None when its owner lives or another process has it. NewerFormat, OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None  # another process is done with it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink > 0:
+            return _read(path, descriptor)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
-def _create(directory: Path, source: str) -> Ledger:
+def _create(directory: Path, source: str) -> ProgressFile:
     directory.mkdir(parents=True, exist_ok=True)
-    # Under another name until it is locked, or an heir could take it for a dead one's.
+    # Under another name until it is locked, or another process could take it for a dead one's.
     staged, path = directory / f"{source}.new", directory / f"{source}{SUFFIX}"
     descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        os.write(descriptor, _FORM.pack(MAGIC, 0, 0).ljust(SIZE, b"\0"))
+        os.write(descriptor, _EMPTY)
         os.fsync(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         staged.rename(path)
-        return Ledger(source, path, descriptor, mmap.mmap(descriptor, SIZE))
+        return ProgressFile(source, path, descriptor, mmap.mmap(descriptor, SIZE))
     except OSError:
         os.close(descriptor)
         staged.unlink(missing_ok=True)
         raise
 
 
-def _take(path: Path) -> Ledger | None:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return None  # the heir before us is done with it
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink > 0:
-            return _read(path, descriptor)
-    except OSError:
-        pass  # its owner lives, or another heir was faster
-    os.close(descriptor)
-    return None
-
-
-def _read(path: Path, descriptor: int) -> Ledger:
-    if os.fstat(descriptor).st_size != SIZE or os.pread(descriptor, len(MAGIC), 0) != MAGIC:
-        # A machine that lost power: what the spool holds is still brought in, what was lost cannot be counted.
+def _read(path: Path, descriptor: int) -> ProgressFile:
+    page = os.pread(descriptor, SIZE, 0)
+    if len(page) == SIZE and page.startswith(_MAGIC):
+        refuse_newer_format(_PAGE.unpack_from(page)[1], str(path))
+    else:
+        # A machine that lost power: what the disk queue holds is still brought in, what was lost cannot be counted.
         logger.warning("%s is damaged: what its process lost is not counted", path)
-        os.pwrite(descriptor, _FORM.pack(MAGIC, 0, 0).ljust(SIZE, b"\0"), 0)
+        os.pwrite(descriptor, _EMPTY, 0)
         os.ftruncate(descriptor, SIZE)
-    return Ledger(path.stem, path, descriptor, mmap.mmap(descriptor, SIZE))
+    return ProgressFile(path.stem, path, descriptor, mmap.mmap(descriptor, SIZE))

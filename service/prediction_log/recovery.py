@@ -1,62 +1,143 @@
-"""The heir: takes over what dead processes of the same model left in the spool, and counts what a kill has cost.
+"""Recovery: a living process takes over what dead ones of the same model left, and counts what a kill has cost.
 
-A process that was killed leaves a ledger (how far it had answered), the store's mark (how far the store has its rows) and
-perhaps a spool. The spool is brought in; what is then still missing was lost.
+A process that was killed leaves a progress file (how far it had answered), the store's mark (how far the store has its rows)
+and perhaps a disk queue. The queue is brought in; what is then still missing was lost. For the publisher's thread.
 """
 
 import logging
-from collections.abc import Iterator
+import time
+from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import redis
 
-from service.prediction_log.disk_queue import Spool
-from service.prediction_log.progress_file import Ledger, take_dead
-from service.prediction_log.publisher import Ferry
+from perennial.error_reporting import report
+from perennial.errors import NewerFormat
+from service.prediction_log.disk_queue import DiskQueue
+from service.prediction_log.entries import MAX_BYTES
+from service.prediction_log.progress_file import SUFFIX, ProgressFile, take_over
+from service.prediction_log.publisher import StreamPublisher
+
+SEARCH_INTERVAL = timedelta(seconds=5)
+"""Between two looks for what dead processes left."""
 
 logger = logging.getLogger(__name__)
 
 
-class Estate:
-    """What one dead process left; its ledger is locked, so it is ours alone."""
+class Recovered(NamedTuple):
+    """What one step did: rows brought in, and rows found lost."""
 
-    def __init__(self, ledger: Ledger, spool: Spool, ferry: Ferry) -> None:
-        self.source = ledger.source
-        self._ledger = ledger
-        self._spool = spool
-        self._ferry = ferry
-        self._asked = False
-        self.lost = 0
-        """Rows that were answered and are nowhere; known when it is settled."""
+    rows: int = 0
+    lost: int = 0
+
+
+class OrphanedLog:
+    """What one dead process left; its progress file is locked, so no other process works on it."""
+
+    def __init__(self, progress: ProgressFile, queue: DiskQueue, publisher: StreamPublisher) -> None:
+        self.source = progress.source
+        self._progress = progress
+        self._queue = queue
+        self._publisher = publisher
+        self._is_loaded = False
+        self.is_done = False
 
     @property
     def waiting(self) -> int:
-        """Rows in its spool."""
-        return self._spool.waiting
+        """Rows in its disk queue."""
+        return self._queue.counts.waiting
 
-    def settle(self, limit: int) -> int | None:
-        """Bring in some `limit` bytes of it; returns the rows that were, None when all is done. Raises StoreUnreachable."""
-        if not self._asked:
-            self._ferry.ask()
-            self._spool.forget(self._ferry.stored or 0)
-            self._asked = True
-        if chunk := self._spool.oldest(limit):
-            return self._spool.forget(self._ferry.carry(chunk))
-        self._close()
-        return None
+    def advance(self) -> Recovered:
+        """Bring in a part of it, or close it when nothing is left. Raises StoreUnreachable, OSError."""
+        if not self._is_loaded:
+            self._publisher.load_position()
+            self._queue.remove_until(self._publisher.position)
+            self._is_loaded = True
+        if entries := self._queue.oldest(MAX_BYTES):
+            position, lost = self._publisher.publish(entries)
+            self._progress.stored = position
+            return Recovered(self._queue.remove_until(position), lost)
+        return Recovered(lost=self._close())
 
-    def _close(self) -> None:
-        # A store that has forgotten the mark has been emptied or replaced: then the process's own word counts.
-        safe = self._ledger.kept if self._ferry.stored is None else self._ferry.stored
-        self.lost = self._ferry.lost + max(0, self._ledger.answered - safe)
-        self._ferry.finish()
-        self._spool.remove()
-        self._ledger.remove()
+    def release(self) -> None:
+        """Leave it to another process."""
+        self._queue.close()
+        self._progress.close()
+
+    def _close(self) -> int:
+        lost = max(0, self._progress.answered - self._publisher.position)
+        self._publisher.forget_mark()
+        self._queue.remove()
+        self._progress.remove()
+        self.is_done = True
+        return lost
 
 
-def find_estates(directory: Path, store: redis.Redis, url: str, model: str) -> Iterator[Estate]:
-    """The estates in a spool directory that nobody has taken over yet."""
-    for ledger in take_dead(directory):
-        spool = Spool(directory, ledger.source)
-        logger.info("taking over the log of a dead process (%s): %d rows in its spool", ledger.source, spool.waiting)
-        yield Estate(ledger, spool, Ferry(store, url, model, ledger.source))
+class Recovery:
+    """The orphaned logs in a directory, taken over one after another."""
+
+    def __init__(self, directory: Path, store: redis.Redis, url: str, model: str) -> None:
+        self._directory, self._store, self._url, self._model = directory, store, url, model
+        self._orphans: list[OrphanedLog] = []
+        self._skipped: set[Path] = set()
+        self._next_search = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the disk queues that were taken over."""
+        return sum(orphan.waiting for orphan in self._orphans)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is something to bring in."""
+        return bool(self._orphans)
+
+    def search(self) -> None:
+        """Take over what dead processes left, if the last look was long ago."""
+        now = time.monotonic()
+        if now < self._next_search:
+            return
+        self._next_search = now + SEARCH_INTERVAL.total_seconds()
+        for path in sorted(self._directory.glob(f"*{SUFFIX}")):
+            if path not in self._skipped:
+                self._take(path)
+
+    def advance(self) -> Recovered:
+        """One step for the oldest orphaned log. Raises StoreUnreachable."""
+        if not self._orphans:
+            return Recovered()
+        orphan = self._orphans[0]
+        try:
+            recovered = orphan.advance()
+        except OSError as error:
+            del self._orphans[0]
+            orphan.release()
+            self._skip(self._directory / f"{orphan.source}{SUFFIX}", error)
+            return Recovered()
+        if recovered.lost:
+            logger.warning("%d rows of the dead process %s were lost", recovered.lost, orphan.source)
+        if orphan.is_done:
+            del self._orphans[0]
+        return recovered
+
+    def _take(self, path: Path) -> None:
+        progress = None
+        try:
+            if (progress := take_over(path)) is None:
+                return
+            queue = DiskQueue(self._directory, progress.source)
+        except (OSError, NewerFormat) as error:
+            if progress is not None:
+                progress.close()
+            self._skip(path, error)
+            return
+        publisher = StreamPublisher(self._store, self._url, self._model, progress.source, progress.stored)
+        logger.info("taking over the log of a dead process (%s): %d rows on disk", progress.source, queue.counts.waiting)
+        self._orphans.append(OrphanedLog(progress, queue, publisher))
+
+    def _skip(self, path: Path, error: Exception) -> None:
+        """Another process, perhaps of another release, tries again."""
+        self._skipped.add(path)
+        logger.error("what a dead process left in %s cannot be taken over: %s", path, error)
+        report(error, group=("service", "orphaned-log"))

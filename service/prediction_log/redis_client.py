@@ -1,10 +1,11 @@
-"""The store: the one place that opens a connection to Redis or Valkey.
+"""The Redis client: the one place that opens a connection to Redis or Valkey (tests/test_structure.py), for all packages.
 
-Whoever needs the store asks here, so that timeouts, retries and the words of its errors are the same everywhere.
+So timeouts, retries and the words of its errors are the same everywhere.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,23 +14,23 @@ from redis.retry import Retry
 from perennial.errors import StoreUnreachable
 from perennial.logs import without_credentials
 
-ANSWER_TIMEOUT = 3.0
-"""Seconds for a store that is frozen rather than gone; a pipeline of 64 batches takes milliseconds."""
+ANSWER_TIMEOUT = timedelta(seconds=3)
+"""For a store that is frozen rather than gone; a megabyte of entries takes it milliseconds."""
 
-CONNECT_TIMEOUT = 2.0
-"""Seconds to open a connection."""
+CONNECT_TIMEOUT = timedelta(seconds=2)
+"""To open a connection."""
 
 
-def connect(url: str, *, blocking: bool = False, patience: float = ANSWER_TIMEOUT) -> redis.Redis:
+def connect(url: str, *, blocking: bool = False, timeout: timedelta = ANSWER_TIMEOUT) -> redis.Redis:
     """A client of the store at `url`; nothing is sent yet. It never retries by itself: callers know what they may repeat.
 
     `blocking` is for XREADGROUP with BLOCK: redis-py's own timeout would otherwise cut the wait short.
-    `patience` is in seconds, for an answer and for a connection.
+    `timeout` is for an answer and for a connection.
     """
     client: redis.Redis = redis.Redis.from_url(
         url,
-        socket_timeout=None if blocking else patience,
-        socket_connect_timeout=min(patience, CONNECT_TIMEOUT),
+        socket_timeout=None if blocking else timeout.total_seconds(),
+        socket_connect_timeout=min(timeout, CONNECT_TIMEOUT).total_seconds(),
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
     )

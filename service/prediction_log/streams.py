@@ -4,30 +4,29 @@ What a payload means is `perennial.record`'s matter; who reads the streams is `m
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import redis
 
+from perennial.base import FORMAT, refuse_newer_format
 from perennial.errors import RecordError
 
 GROUP = "monitor"
 """The consumer group that archives both streams."""
 
-FORM = b"1"
-"""Version of the entry's own form; the payload inside carries its own."""
+MARK_LIFE = timedelta(days=30)
+"""For which a mark is kept after its source last wrote; a clean end deletes it, so this is for machines that never came back."""
 
-MARK_LIFE = 30 * 24 * 3600
-"""Seconds a mark is kept after its source last wrote; a clean end deletes it, so this is for machines that never came back."""
-
-_VERSION = b"v"
+_FORMAT = b"v"
 _BODY = b"b"
 
 _APPEND_AFTER = """
 local at = redis.call('GET', KEYS[2])
 if at and at ~= ARGV[1] then return at end
-for number = 4, #ARGV do redis.call('XADD', KEYS[1], '*', 'v', '%s', 'b', ARGV[number]) end
+for number = 5, #ARGV do redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'b', ARGV[number]) end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 return ARGV[2]
-""" % FORM.decode()  # noqa: UP031 - braces and percent signs of Lua stay readable
+"""
 """Entries and mark in one step: what a try that timed out has written is seen by the next one, which writes it no second time."""
 
 
@@ -46,20 +45,23 @@ def dead_stream(model: str) -> str:
     return f"perennial:{model}:dead"
 
 
-def mark_of(model: str, source: str) -> str:
+def source_mark(model: str, source: str) -> str:
     """Where the store keeps how far it has the predictions of one source, by position."""
     return f"perennial:{model}:written:{source}"
 
 
 def to_entry(payload: bytes) -> dict[bytes, bytes]:
     """The fields of the stream entry that carries `payload`."""
-    return {_VERSION: FORM, _BODY: payload}
+    return {_FORMAT: b"%d" % FORMAT, _BODY: payload}
 
 
 def from_entry(fields: Mapping[bytes, bytes]) -> bytes:
-    """The payload of an entry; raises RecordError when the entry is not one of ours."""
-    if fields.get(_VERSION) != FORM:
-        raise RecordError(f"entry form {fields.get(_VERSION)!r:.40} is unknown; this release reads {FORM!r}")
+    """The payload of an entry; raises NewerFormat, or RecordError when the entry is not one of ours."""
+    found = fields.get(_FORMAT, b"")
+    number = int(found) if found.isdigit() and len(found) < 10 else 0
+    refuse_newer_format(number, "the stream entry")
+    if number != FORMAT:
+        raise RecordError(f"entry format {fields.get(_FORMAT)!r:.40} is unknown; this release reads format {FORMAT}")
     if _BODY not in fields:
         raise RecordError(f"entry has no field {_BODY.decode()!r}; it has {sorted(map(repr, fields))!r:.80}")
     return fields[_BODY]
@@ -70,14 +72,14 @@ def append(store: redis.Redis, stream: str, payload: bytes) -> None:
     store.xadd(stream, to_entry(payload))  # type: ignore[arg-type]  # redis-py's type is invariant in its key union
 
 
-def append_after(store: redis.Redis, stream: str, mark: str, expected: int | None, end: int, payloads: Sequence[bytes]) -> int:
+def append_after(store: redis.Redis, stream: str, mark: str, expected: int, end: int, payloads: Sequence[bytes]) -> int:
     """Add entries that end at position `end`, if the source's mark stands at `expected`; returns where it stands then.
 
     A mark that stands elsewhere means that the store knows better than the caller what it has: nothing is added. A mark that
     is not there does not hinder.
     """
-    known = "" if expected is None else str(expected)
-    return int(store.eval(_APPEND_AFTER, 2, stream, mark, known, str(end), str(MARK_LIFE), *payloads))
+    life = str(int(MARK_LIFE.total_seconds()))
+    return int(store.eval(_APPEND_AFTER, 2, stream, mark, str(expected), str(end), life, str(FORMAT), *payloads))
 
 
 def append_all(store: redis.Redis, stream: str, payloads: Sequence[bytes]) -> None:

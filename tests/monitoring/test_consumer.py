@@ -119,7 +119,7 @@ def test_a_poisoned_record_is_reported_without_its_values(
     store: redis.Redis, consumer: StreamConsumer, sentry: SentryReceiver
 ) -> None:
     init_error_reporting(Settings(sentry_dsn=sentry.dsn), "monitor")
-    append(store, PREDICTIONS, b'{"c": 1, "model": "secret"}')
+    append(store, PREDICTIONS, b'{"format": 1, "model": "secret"}')
     consumer.read()
     (event,) = sentry.wait_for(1)
     assert event["fingerprint"] == ["monitoring", "unreadable-entry", PREDICTIONS, "RecordError"]

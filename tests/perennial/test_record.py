@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perennial.errors import RecordError
+from perennial.errors import NewerFormat, RecordError
 from perennial.record import (
     EPOCH,
     LabelBatch,
@@ -65,13 +65,14 @@ def test_any_bytes_give_a_record_or_a_record_error(payload: bytes) -> None:
             decode(payload)
 
 
-GOOD = {"c": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times": [0], "columns": {"x": [1]}, "scores": [0.5]}
+GOOD = {"format": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times": [0], "columns": {"x": [1]}, "scores": [0.5]}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"c": 2}, "codec 2 is unknown"),
+        ({"format": 0}, "format 0 is unknown"),
+        ({"format": None}, "format None is unknown"),
         ({"ids": ["a", "b"]}, "1 values for 2 ids"),
         ({"ids": [7]}, "ids holds int"),
         ({"ids": None}, "ids should be a list, not NoneType"),
@@ -88,6 +89,12 @@ GOOD = {"c": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times": [0],
 def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(RecordError, match=message):
         decode_prediction_batch(orjson.dumps({**GOOD, **change}))
+
+
+def test_a_record_of_a_newer_release_is_called_that() -> None:
+    for decode in (decode_prediction_batch, decode_label_batch):
+        with pytest.raises(NewerFormat, match="the record was written by a newer release"):
+            decode(orjson.dumps({**GOOD, "format": 2}))
 
 
 def test_the_error_never_repeats_a_value() -> None:

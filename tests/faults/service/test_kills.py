@@ -43,8 +43,8 @@ def test_a_worker_killed_under_load_leaves_no_client_waiting(
             took.append(time.monotonic() - since)
             load.flow(1)
     answered = {answer.id for answer in load.answers}
-    wait_until(lambda: not list((tmp_path / "home" / "small" / "service" / "spool").glob("*.spool")), 30, "spools to be empty")
-    wait_until(lambda: settled(service, own_store, answered), 20, "the dead processes' ledgers to be settled")
+    wait_until(lambda: not list((tmp_path / "home" / "small" / "service" / "spool").glob("*.db")), 30, "spools to be empty")
+    wait_until(lambda: settled(service, own_store, answered), 20, "the dead processes' progress files to be settled")
     missing, lost = answered - set(own_store.streamed()), service.metric("perennial_log_lost_total")
     say(
         f"{KILLS} kills, whole again after {', '.join(f'{one:.1f}' for one in took)} s; {len(load.answers)} answers, "
@@ -85,8 +85,8 @@ def test_the_main_process_killed_under_load_leaves_neither_process_nor_port(
     with again(service, own_store, tmp_path) as log:
         whole_after = time.monotonic() - since
         assert service.predict(rows(1)).status_code == 200
-        wait_until(lambda: len(list(spool.glob("*.ledger"))) == 2, 20, "the dead processes' ledgers to be settled")
-        wait_until(lambda: not list(spool.glob("*.spool")), 20, "their spools to be brought in")
+        wait_until(lambda: len(list(spool.glob("*.progress"))) == 2, 20, "the dead processes' progress files to be settled")
+        wait_until(lambda: not list(spool.glob("*.db")), 20, "their spools to be brought in")
         counted = "are in no log" in log.read_text()
     missing = {answer.id for answer in load.answers} - set(own_store.streamed())
     say(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -65,15 +66,16 @@ def test_a_store_that_is_away_at_the_end_gets_everything_from_the_next_start(
     assert service.process.wait(10) == 0
     own_store.start()
     spool = tmp_path / "home" / "small" / "service" / "spool"
-    assert list(spool.glob("*.spool"))
-    heir = PredictionLog(own_store.url, "small", spool)
-    heir.start()
-    wait_until(lambda: not list(spool.glob("*.spool")), 30, "the spools to be taken over")
-    heir.close(3)
+    assert list(spool.glob("*.db"))
+    successor = PredictionLog(own_store.url, "small", spool)
+    successor.start()
+    wait_until(lambda: not list(spool.glob("*.db")), 30, "the spools to be taken over")
+    successor.close(timedelta(seconds=3))
     streamed = own_store.streamed()
-    say(f"{len(load.answers)} answers, {load.failed} failed, {len(streamed)} in the stream, {heir.state().replayed} from spools")
+    replayed = successor.state().replayed
+    say(f"{len(load.answers)} answers, {load.failed} failed, {len(streamed)} in the stream, {replayed} from spools")
     assert sorted(streamed) == sorted(answer.id for answer in load.answers)
-    assert heir.state().lost == 0
+    assert successor.state().lost == 0
 
 
 def test_without_store_and_disk_the_service_says_that_it_is_not_ready(service: Serving, own_store: Store, tmp_path: Path) -> None:

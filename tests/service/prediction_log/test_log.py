@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from tests.support.store import valkey
 from tests.support.waiting import wait_until
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
+SIZE = 120
+"""Bytes of a batch, as a caller would estimate them."""
 
 
 def batch(number: int, rows: int = 1) -> PredictionBatch:
@@ -43,7 +45,7 @@ def writing(url: str, spool: Path, **options: Any) -> Iterator[PredictionLog]:
     log = PredictionLog(url, "small", spool, **options)
     log.start()
     yield log
-    log.close(3)
+    log.close(timedelta(seconds=3))
 
 
 @contextmanager
@@ -60,8 +62,8 @@ def frozen(port: int) -> Iterator[None]:
 def test_every_row_arrives_in_order_and_nothing_is_left_behind(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
     with writing(store_url, tmp_path) as log:
         for number in range(0, 1_500, 3):
-            log.append(batch(number, rows=3))
-        assert log.close(10) == 0
+            log.append(batch(number, rows=3), SIZE)
+        assert log.close(timedelta(seconds=10)) == 0
         state = log.state()
     assert arrived(store_url) == names(1_500)
     assert (state.waiting, state.waiting_bytes, state.written, state.keeper) == (0, 0, 1_500, "store")
@@ -73,7 +75,7 @@ def test_rows_go_to_the_spool_until_there_is_a_store(tmp_path: Path) -> None:
     port = free_port()
     with writing(f"redis://127.0.0.1:{port}/0", tmp_path / "spool") as log:
         for number in range(100):
-            log.append(batch(number))
+            log.append(batch(number), SIZE)
         wait_until(lambda: log.state().waiting == 0, 10, "the rows to be on the disk")
         state = log.state()
         assert (state.spooled, state.spool_waiting, state.reached, state.keeper) == (100, 100, False, "spool")
@@ -81,7 +83,7 @@ def test_rows_go_to_the_spool_until_there_is_a_store(tmp_path: Path) -> None:
             wait_until(lambda: log.state().keeper == "store", 20, "the spool to be brought in")
             assert arrived(url) == names(100)
             assert log.state().replayed == 100
-            log.append(batch(100))
+            log.append(batch(100), SIZE)
             wait_until(lambda: log.state().written == 101, 10, "a row to go straight to the store")
             assert log.state().spooled == 100
 
@@ -89,15 +91,15 @@ def test_rows_go_to_the_spool_until_there_is_a_store(tmp_path: Path) -> None:
 def test_a_frozen_store_is_not_waited_for_and_gets_every_row_once(tmp_path: Path) -> None:
     port = free_port()
     with valkey(tmp_path, port) as url, writing(url, tmp_path / "spool") as log:
-        log.append(batch(0))
+        log.append(batch(0), SIZE)
         wait_until(lambda: log.state().written == 1, 10, "the first row to be written")
         with frozen(port):
             for number in range(1, 2_000):
-                log.append(batch(number))
+                log.append(batch(number), SIZE)
             wait_until(lambda: log.state().waiting == 0, 10, "the rows to be on the disk")
             wait_until(lambda: not log.state().reached, 20, "the writer to give up on one try")
             for number in range(2_000, 2_100):
-                log.append(batch(number))
+                log.append(batch(number), SIZE)
             wait_until(lambda: log.state().waiting == 0, 10, "the later rows too")
         wait_until(lambda: log.state().keeper == "store", 20, "the spool to be brought in")
         # The tries that timed out were carried out when the store thawed: none of them wrote a second time.
@@ -109,8 +111,8 @@ def test_a_store_that_takes_no_writes_gets_everything_later(tmp_path: Path, away
     with valkey(tmp_path) as url, redis.Redis.from_url(url) as store, writing(url, tmp_path / "spool") as log:
         for name, value in away.items():
             store.config_set(name, value)
-        log.append(batch(0))
-        log.append(batch(1))
+        log.append(batch(0), SIZE)
+        log.append(batch(1), SIZE)
         wait_until(lambda: log.state().keeper == "spool", 10, "the log to be refused")
         for name in away:
             store.config_set(name, "0")
@@ -123,38 +125,38 @@ def test_at_the_end_the_spool_keeps_what_the_store_does_not_take_and_the_next_pr
     url = f"redis://127.0.0.1:{port}/0"
     with writing(url, spool) as log:
         for number in range(50):
-            log.append(batch(number))
-        assert log.close(3) == 0
+            log.append(batch(number), SIZE)
+        assert log.close(timedelta(seconds=3)) == 0
     with writing(url, spool) as second:
-        second.append(batch(50))
+        second.append(batch(50), SIZE)
         wait_until(lambda: second.state().spool_waiting == 51, 10, "the dead process's spool to be taken over")
         with valkey(tmp_path, port):
             wait_until(lambda: second.state().keeper == "store", 20, "both spools to be brought in")
             assert sorted(arrived(url)) == sorted(names(51))
             assert (second.state().replayed, second.state().lost) == (51, 0)
-            second.close(3)
+            second.close(timedelta(seconds=3))
             assert list(spool.iterdir()) == []
 
 
 def test_a_full_memory_goes_to_the_spool_and_nothing_is_dropped(tmp_path: Path) -> None:
     with writing(f"redis://127.0.0.1:{free_port()}/0", tmp_path, capacity=1_000) as log:
         for number in range(200):
-            log.append(batch(number))
+            log.append(batch(number), SIZE)
         wait_until(lambda: log.state().spool_waiting == 200, 10, "all rows to be in the spool")
         assert log.state().dropped == 0
 
 
 def test_a_store_that_comes_back_with_an_older_state_is_noticed(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
     with writing(store_url, tmp_path) as log:
-        log.append(batch(0, rows=10))
+        log.append(batch(0, rows=10), SIZE)
         wait_until(lambda: log.state().written == 10, 10, "the rows to be written")
         (mark,) = store.scan_iter("perennial:small:written:*")
         store.set(mark, 4)  # what a server says that was restored from a copy of its past
-        log.append(batch(10))
+        log.append(batch(10), SIZE)
         wait_until(lambda: log.state().written == 11, 10, "the next row to be written")
         assert log.state().lost == 6
         store.flushdb()  # emptied on purpose: nothing was lost that somebody wanted
-        log.append(batch(11))
+        log.append(batch(11), SIZE)
         wait_until(lambda: log.state().written == 12, 10, "one more row to be written")
         assert (log.state().lost, arrived(store_url)) == (6, ["id-11"])
 
@@ -175,15 +177,15 @@ def test_without_store_and_disk_the_policy_decides(tmp_path: Path) -> None:
         spool = tmp_path / policy
         with writing(url, spool, capacity=300, full=policy) as log:
             with no_disk(log, spool):
-                log.append(batch(0))
+                log.append(batch(0), SIZE)
                 wait_until(lambda log=log: log.state().keeper == "memory", 10, "the disk to be missed")
-                log.append(batch(1))
+                log.append(batch(1), SIZE)
                 if policy == "fail":
                     with pytest.raises(ServiceError, match="store and disk take nothing") as caught:
-                        log.append(batch(2))
+                        log.append(batch(2), SIZE)
                     assert error_status(caught.value) == 503
                 else:
-                    log.append(batch(2))
+                    log.append(batch(2), SIZE)
                 assert log.state().dropped == (1 if policy == "count" else 0)
             wait_until(lambda log=log: log.state().spool_waiting == 2, 10, "the disk to take what waited in memory")
 
@@ -191,12 +193,12 @@ def test_without_store_and_disk_the_policy_decides(tmp_path: Path) -> None:
 def test_the_state_is_observed(store_url: str, store: redis.Redis, tmp_path: Path) -> None:
     seen: list[int] = []
     with writing(store_url, tmp_path, observe=lambda state: seen.append(state.written)) as log:
-        log.append(batch(0))
+        log.append(batch(0), SIZE)
         wait_until(lambda: seen and seen[-1] == 1, 10, "an observation")
 
 
 def test_a_closed_log_takes_nothing(store_url: str, store: redis.Redis, tmp_path: Path) -> None:
     with writing(store_url, tmp_path) as log:
-        log.close(3)
+        log.close(timedelta(seconds=3))
         with pytest.raises(ServiceError, match="ending"):
-            log.append(batch(0))
+            log.append(batch(0), SIZE)

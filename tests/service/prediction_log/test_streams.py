@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from perennial.errors import RecordError
+from perennial.errors import NewerFormat, RecordError
 from service.prediction_log.streams import (
     append,
     append_all,
@@ -28,7 +28,13 @@ def test_a_payload_comes_back_as_it_went_in(store: redis.Redis) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
-    [({}, "form None"), ({b"v": b"2", b"b": b"x"}, "form b'2'"), ({b"v": b"1"}, "no field 'b'"), ({b"b": b"x"}, "form None")],
+    [
+        ({}, "format None"),
+        ({b"v": b"0", b"b": b"x"}, "format b'0'"),
+        ({b"v": b"1" * 5_000, b"b": b"x"}, "format b'1111"),
+        ({b"v": b"1"}, "no field 'b'"),
+        ({b"b": b"x"}, "format None"),
+    ],
 )
 def test_an_entry_that_is_not_ours_is_refused_with_the_reason(fields: dict[bytes, bytes], reason: str) -> None:
     with pytest.raises(RecordError, match=reason):
@@ -37,3 +43,8 @@ def test_an_entry_that_is_not_ours_is_refused_with_the_reason(fields: dict[bytes
 
 def test_an_entry_has_a_version_and_a_body() -> None:
     assert to_entry(b"payload") == {b"v": b"1", b"b": b"payload"}
+
+
+def test_an_entry_of_a_newer_release_is_called_that() -> None:
+    with pytest.raises(NewerFormat, match=r"stream entry was written by a newer release .* \(format 2, this one reads 1\)"):
+        from_entry({b"v": b"2", b"b": b"x"})

@@ -1,0 +1,124 @@
+"""Stream entries of one source: encoded groups of prediction batches, each with the positions of its rows.
+
+A position counts the rows that a process (a source) has answered since it started: a batch of 3 rows after position 7 has the
+positions 8, 9 and 10; its `start` is 7 and its `end` is 10. Where one entry ends and the next begins may differ between two
+tries: an entry that overlaps what the store has is cut at that row.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import chain
+from typing import Any, TypeVar
+
+from perennial.errors import NewerFormat, RecordError
+from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
+
+MAX_ROWS = 4096
+"""In a merged entry: it is what the monitor decodes at once."""
+
+MAX_BYTES = 1024 * 1024
+"""In a merged entry, as the callers estimate them, and in a round trip to the store: it takes the store milliseconds."""
+
+SERVED_SPAN = timedelta(milliseconds=100)
+"""Within which the batches of a merged entry were answered: its rows share the first one's `served_at`."""
+
+Item = TypeVar("Item", "PendingBatch", "Entry")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """A batch that waits in memory: positions, the caller's estimate of its bytes, when it came by the monotonic clock."""
+
+    start: int
+    end: int
+    size: int
+    since: float
+    batch: PredictionBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A payload for the stream and the rows it holds, as positions: those after `start`, up to and including `end`."""
+
+    start: int
+    end: int
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        return len(self.payload)
+
+    def after(self, position: int) -> "Entry":
+        """The rows after `position`. A payload that cannot be read stays whole: the monitor sets it aside with the reason."""
+        if position <= self.start:
+            return self
+        try:
+            batch = decode_prediction_batch(self.payload)
+        except (RecordError, NewerFormat):
+            return self
+        return Entry(position, self.end, encode_prediction_batch(_rows_from(batch, position - self.start)))
+
+
+def encode_entries(pending: Iterable[PendingBatch]) -> list[Entry]:
+    """Entries for consecutive batches: those of one model version and time that fit into an entry are merged."""
+    groups: list[list[PendingBatch]] = []
+    rows = size = 0
+    for one in pending:
+        rows, size = rows + one.end - one.start, size + one.size
+        if groups and rows <= MAX_ROWS and size <= MAX_BYTES and _is_mergeable(groups[-1][0].batch, one.batch):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+            rows, size = one.end - one.start, one.size
+    return [Entry(group[0].start, group[-1].end, encode_prediction_batch(_merge(group))) for group in groups]
+
+
+def first_bytes(items: Iterable[Item], limit: int) -> list[Item]:
+    """Items until `limit` bytes are together; the first one always."""
+    found: list[Item] = []
+    size = 0
+    for item in items:
+        size += item.size
+        if found and size > limit:
+            break
+        found.append(item)
+    return found
+
+
+def _is_mergeable(first: PredictionBatch, other: PredictionBatch) -> bool:
+    return (
+        other.version == first.version
+        and other.model == first.model
+        and abs(other.served_at - first.served_at) <= SERVED_SPAN
+        and list(other.columns) == list(first.columns)
+    )
+
+
+def _merge(group: Sequence[PendingBatch]) -> PredictionBatch:
+    batches = [one.batch for one in group]
+    if len(batches) == 1:
+        return batches[0]
+    columns = [batch.columns.values() for batch in batches]
+    return replace(
+        batches[0],
+        ids=_concatenate([batch.ids for batch in batches]),
+        event_times=_concatenate([batch.event_times for batch in batches]),
+        columns=dict(zip(batches[0].columns, map(_concatenate, zip(*columns, strict=True)), strict=True)),
+        scores=_concatenate([batch.scores for batch in batches]),
+    )
+
+
+def _concatenate(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple(chain.from_iterable(parts))
+
+
+def _rows_from(batch: PredictionBatch, first: int) -> PredictionBatch:
+    return replace(
+        batch,
+        ids=batch.ids[first:],
+        event_times=batch.event_times[first:],
+        columns={name: cells[first:] for name, cells in batch.columns.items()},
+        scores=batch.scores[first:],
+    )
