@@ -112,6 +112,7 @@ def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
     ((_, dead),) = cast("list[tuple[bytes, dict[bytes, bytes]]]", store.xrange(DEAD))
     assert (dead[b"stream"], dead[b"id"], dead[b"b"]) == (PREDICTIONS.encode(), id_, fields.get(b"b", b""))
     assert dead[b"reason"]
+    assert (b"written by a newer release" in dead[b"reason"]) == (fields.get(b"v") == b"9")
     assert pending(store) == 10
 
 
