@@ -34,24 +34,30 @@ A stack takes the first free ports from well-known ones upwards, and the port of
 is started again: beside each other, two stacks could take each other's ports. As one group they run one after another.
 """
 
-_WITH_STACKS = ("deployments", "faults", "test_examples.py", "test_learning_loop.py", "test_readme.py")
+_WITH_STACKS = ("deployments/stack", "deployments/demo", "faults", "test_examples.py", "test_learning_loop.py", "test_readme.py")
+_WITHOUT_STACKS = "faults/service"
+
+_LONGEST_FIRST = (STACKS, "service", _WITHOUT_STACKS, "monitoring", "flows")
+"""Groups in the order in which workers take them; the others are short and come last, so that both workers end together."""
 
 hypothesis.settings.register_profile("shared cores", deadline=None)
 hypothesis.settings.load_profile("shared cores")  # an example may be slow because the other worker starts a stack
 
 
-def group_of(path: Path) -> str:
+def group_of(file: Path) -> str:
     """The group of a test file: the stacks, or its directory, so that a session fixture is started by one worker only."""
-    first = path.relative_to(ROOT / "tests").parts[0]
-    return STACKS if first in _WITH_STACKS else first
+    path = file.relative_to(ROOT / "tests")
+    if path.is_relative_to(_WITHOUT_STACKS):
+        return _WITHOUT_STACKS
+    return STACKS if any(path.is_relative_to(one) for one in _WITH_STACKS) else path.parts[0]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A group runs on one worker of pytest-xdist, in its order; the longest group, the stacks, begins."""
+    """A group runs on one worker of pytest-xdist, in its order."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: group_of(item.path) != STACKS)
+        items.sort(key=lambda item: (*_LONGEST_FIRST, group_of(item.path)).index(group_of(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -97,7 +97,8 @@ def test_a_recipe_does_what_it_says_when_it_is_followed(recipe: Recipe, copy: Pa
     for verb, path, _, content in recipe.steps:
         if verb:
             follow(verb, copy / path, content)
-    shell(f"ruff check {' '.join(sorted(path for path in recipe.touched if path.endswith('.py')))}")
+    python = " ".join(sorted(path for path in recipe.touched if path.endswith(".py")))
+    shell(f"ruff check {python} && ruff format --check {python}")
     printed = "".join(shell(command) for command in recipe.commands)
     assert not [text for text in EXPECTED[recipe.title] if text not in printed], printed
 
