@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import AwareDatetime, JsonValue
+from pydantic import AwareDatetime
 
 from perennial.base import FrozenModel
 from perennial.errors import VersionNotFound
@@ -26,8 +26,8 @@ def announce(move: RolledBack) -> None:
     from monitoring.events import MODEL_ROLLED_BACK, ModelEvent, deterministic_id, send
 
     id_ = deterministic_id(MODEL_ROLLED_BACK, move.model, move.version, move.at.isoformat())
-    payload: dict[str, JsonValue] = {"version": move.version, "previous": move.previous, "cause": "manual"}
-    send(ModelEvent(event=MODEL_ROLLED_BACK, model=move.model, id=id_, occurred=move.at, payload=payload))
+    payload = {"version": move.version, "previous": move.previous, "cause": "manual"}
+    send(ModelEvent(name=MODEL_ROLLED_BACK, model=move.model, id=id_, occurred=move.at, payload=payload))
 
 
 def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> RolledBack:

@@ -113,7 +113,7 @@ def _request(measured: WindowMeasurement, decision: Decision, model: Model, link
         reason=decision.reason,
         evidence=_evidence(measured, model),
         report=str(link) if link else None,
-        event_id=str(window_event_id(card.name, card.version, card.trained_at, window, decision.kind)),
+        event_id=window_event_id(card.name, card.version, card.trained_at, window, decision.kind),
     )
 
 

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
-from pydantic import AwareDatetime, Field, JsonValue
+from pydantic import AwareDatetime, Field
 
 from monitoring.retrain_requests import Cause, RetrainRequest
 from monitoring.window import Window
@@ -43,14 +43,14 @@ CONFIRMATION_TIMEOUT = timedelta(seconds=15)
 
 
 class ModelEvent(FrozenModel):
-    """Something that happened to a model, as it is sent and as it is read back. The same id sent twice is one event."""
+    """Something that happened to a model, as it is sent to Prefect. The same id sent twice is one event."""
 
-    event: str
+    name: str
     model: str
-    id: UUID
+    id: str
     occurred: AwareDatetime
-    payload: dict[str, JsonValue] = Field(default_factory=dict)
-    follows: UUID | None = None
+    payload: dict[str, Any] = Field(default_factory=dict)
+    follows: str | None = None
 
     @property
     def resource_id(self) -> str:
@@ -63,7 +63,7 @@ def resource_id(model: str) -> str:
     return f"perennial.model.{model}"
 
 
-def window_event_id(model: str, version: int, trained_at: datetime, window: Window, cause: Cause) -> UUID:
+def window_event_id(model: str, version: int, trained_at: datetime, window: Window, cause: Cause) -> str:
     """The id of the event about this champion, window and cause: the same after a crash, on any machine.
 
     `trained_at` tells the champion from one of the same number in an earlier life: a home may be wiped while the
@@ -72,17 +72,17 @@ def window_event_id(model: str, version: int, trained_at: datetime, window: Wind
     return deterministic_id(EVENT_NAMES[cause], model, version, trained_at.isoformat(), window.start.isoformat())
 
 
-def deterministic_id(*parts: str | int) -> UUID:
-    """An id made from what the event is about."""
-    return uuid5(NAMESPACE_URL, "perennial:" + "/".join(map(str, parts)))
+def deterministic_id(*parts: str | int) -> str:
+    """A UUID made from what the event is about."""
+    return str(uuid5(NAMESPACE_URL, "perennial:" + "/".join(map(str, parts))))
 
 
 def request_event(request: RetrainRequest, occurred: datetime) -> ModelEvent:
     """The event that carries a request (or, for broken data, an alert)."""
     return ModelEvent(
-        event=EVENT_NAMES[request.cause],
+        name=EVENT_NAMES[request.cause],
         model=request.model,
-        id=UUID(request.event_id),
+        id=request.event_id,
         occurred=occurred,
         payload=request.model_dump(mode="json"),
     )
@@ -101,7 +101,7 @@ def _send(event: ModelEvent, timeout: timedelta) -> None:
     # Prefect's client raises what its transport raises, a bare Exception included.
     except Exception as error:
         raise PrefectUnreachable(
-            f"event {event.event} about {event.resource_id} was not confirmed by {_address()} "
+            f"event {event.name} about {event.resource_id} was not confirmed by {_address()} "
             f"({type(error).__name__}: {error}): is the Prefect server up, and PREFECT_API_URL right?"
         ) from error
 
@@ -118,7 +118,7 @@ def _to_prefect(event: ModelEvent) -> Any:
     from prefect.events import Event, Resource
 
     resource = Resource({"prefect.resource.id": event.resource_id, "prefect.resource.name": f"{event.model} (model)"})
-    return Event(resource=resource, **event.model_dump(exclude={"model"}))
+    return Event(event=event.name, resource=resource, **event.model_dump(exclude={"name", "model"}))
 
 
 def _address() -> str:

@@ -5,9 +5,7 @@ An event server that does not answer is a warning in the log and never undoes th
 
 import logging
 from datetime import UTC, datetime
-from uuid import UUID
-
-from pydantic import JsonValue
+from typing import Any
 
 from monitoring import events
 from monitoring.events import ModelEvent, deterministic_id, send
@@ -28,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 def retrain_event(
-    event: str, model: str, run_id: str | None, request: RetrainRequest | None, now: datetime, **payload: JsonValue
+    event: str, model: str, run_id: str | None, request: RetrainRequest | None, now: datetime, **payload: Any
 ) -> ModelEvent:
     """Something that happened to a retraining, following the event that requested it."""
     origin = {"version": request.version, "cause": request.cause, "request": request.event_id} if request else {"cause": "manual"}
-    follows = UUID(request.event_id) if request else None
+    follows = request.event_id if request else None
     key = deterministic_id(event, model, run_id or now.isoformat())
     return ModelEvent(
-        event=event, model=model, id=key, occurred=now, payload={**origin, "flow_run": run_id, **payload}, follows=follows
+        name=event, model=model, id=key, occurred=now, payload={**origin, "flow_run": run_id, **payload}, follows=follows
     )
 
 
@@ -43,7 +41,7 @@ def gate_event(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> 
     """What the gate decided about a version; the same version is decided about once."""
     card, event = challenger.card, OUTCOMES[verdict.decision]
     return ModelEvent(
-        event=event,
+        name=event,
         model=card.name,
         id=deterministic_id(event, card.name, card.version, card.trained_at.isoformat()),
         occurred=now,
@@ -56,7 +54,7 @@ def gate_event(job: Job, challenger: Model, verdict: Verdict, now: datetime) -> 
             "train_until": card.until.isoformat(),
             **verdict.model_dump(mode="json"),
         },
-        follows=UUID(card.cause.event_id) if card.cause.event_id else None,
+        follows=card.cause.event_id,
     )
 
 

@@ -19,7 +19,7 @@ def request_for(model: str) -> RetrainRequest:
         cause="drift",
         reason="drift 0.2 is over its bound 0.1",
         evidence={"drift": 0.2, "top_features": "amount 0.2"},
-        event_id=str(window_event_id(model, 3, START, WINDOW, "drift")),
+        event_id=window_event_id(model, 3, START, WINDOW, "drift"),
     )
 
 

@@ -27,10 +27,10 @@ def test_an_event_arrives_with_its_payload_and_only_once(prefect_api: str) -> No
     sent = request_event(request_for("sent"), datetime.now(UTC))
     send(sent)
     send(sent)
-    send(ModelEvent(event="perennial.model.promoted", model="sent", id=deterministic_id("after"), occurred=datetime.now(UTC)))
+    send(ModelEvent(name="perennial.model.promoted", model="sent", id=deterministic_id("after"), occurred=datetime.now(UTC)))
     found = wait_until(lambda: two if len(two := events_of(prefect_api, "sent")) > 1 else [], 20, "both events")
     (event,) = (one for one in found if one["event"] == DRIFT_DETECTED)
-    assert event["id"] == str(sent.id)
+    assert event["id"] == sent.id
     assert RetrainRequest.model_validate(event["payload"]) == request_for("sent")
 
 

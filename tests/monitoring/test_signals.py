@@ -67,7 +67,7 @@ sent = []
 monitoring.closing.send = sent.append
 closed = close_window(window_at(later, week), model, named, archive, MonitorState(), 0.0, later + week)
 (event,) = sent
-assert event.event == "perennial.performance.degraded"
+assert event.name == "perennial.performance.degraded"
 assert event.payload["evidence"]["gap"] > event.payload["evidence"]["gap_bound"] == 0.0
 assert event.payload["reason"].startswith("calibration gap ")
 assert "| calibration gap | " in window_markdown(closed.result)

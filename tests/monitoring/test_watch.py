@@ -115,7 +115,7 @@ def test_drift_asks_for_a_retraining_once_and_cools_down(store: redis.Redis, set
     serve(store, MODEL, weeks(3, shift=1.5))
     assert run(settings).requests == 2
     results = load_results(home(settings))
-    ids = [str(window_event_id("small", 1, MODEL.card.trained_at, one.window, "drift")) for one in results]
+    ids = [window_event_id("small", 1, MODEL.card.trained_at, one.window, "drift") for one in results]
     decided = [(one.decision.kind, one.decision.in_cooldown) for one in results]
     assert decided == [("drift", False), ("none", True), ("drift", False)]
     assert [one.decision.event_id for one in results] == [ids[0], None, ids[2]]

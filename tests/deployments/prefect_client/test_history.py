@@ -66,14 +66,16 @@ def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: 
 def test_events_on_the_models_resource_are_read_back_in_order(prefect_api: str, model: str) -> None:
     now = datetime.now(UTC)
     told = [
-        ModelEvent(event=name, model=model, id=uuid4(), occurred=now - timedelta(seconds=10 - order), payload={"version": order})
+        ModelEvent(
+            name=name, model=model, id=f"{uuid4()}", occurred=now - timedelta(seconds=10 - order), payload={"version": order}
+        )
         for order, name in enumerate((DRIFT_DETECTED, MODEL_PROMOTED))
     ]
-    for event in (*reversed(told), ModelEvent(event=DRIFT_DETECTED, model=model + "x", id=uuid4(), occurred=now)):
+    for event in (*reversed(told), ModelEvent(name=DRIFT_DETECTED, model=model + "x", id=f"{uuid4()}", occurred=now)):
         send(event)
     with a_history(prefect_api, model, now - BEFORE) as history:
         seen = wait_until(lambda: found if len(found := history.events()) == len(told) else None, 30, "the events to be stored")
-    assert [(one.id, one.name, one.payload) for one in seen] == [(str(one.id), one.event, one.payload) for one in told]
+    assert [(one.id, one.name, one.payload) for one in seen] == [(one.id, one.name, one.payload) for one in told]
 
 
 def test_more_events_than_a_page_are_all_read(prefect_api: str, model: str) -> None:

@@ -63,7 +63,7 @@ def request(week: int, text: str = "") -> RetrainRequest:
         cause="drift",
         reason=text or "drift 0.3 above its bound 0.2",
         evidence={"drift": 0.3, "bound": 0.2},
-        event_id=str(deterministic_id("test", week)),
+        event_id=deterministic_id("test", week),
     )
 
 
@@ -85,7 +85,7 @@ def ask(stack: Stack, asked: RetrainRequest) -> None:
 
 
 def _stored(api: PrefectClient, sent: ModelEvent) -> bool:
-    return any(one.id == str(sent.id) for one in api.events(sent.event, sent.occurred))
+    return any(one.id == sent.id for one in api.events(sent.name, sent.occurred))
 
 
 def wait_healthy(stack: Stack) -> None:
