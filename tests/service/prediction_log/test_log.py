@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,3 +203,20 @@ def test_a_closed_log_takes_nothing(store_url: str, store: redis.Redis, tmp_path
         log.close(timedelta(seconds=3))
         with pytest.raises(ServiceError, match="ending"):
             log.append(batch(0), SIZE)
+
+
+def test_has_room_until_nine_tenths_of_the_capacity_wait(tmp_path: Path) -> None:
+    log = PredictionLog(f"redis://127.0.0.1:{free_port()}/0", "small", tmp_path, capacity=1_000)
+    assert log.has_room
+    log.append(batch(0), 900)
+    assert log.has_room
+    log.append(batch(1), 10)
+    assert not log.has_room
+    log.close(timedelta())
+
+
+def test_several_threads_append_at_once(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    with writing(store_url, tmp_path) as log, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: log.append(batch(number), SIZE), range(1_000)))
+        assert log.close(timedelta(seconds=10)) == 0
+    assert sorted(arrived(store_url)) == sorted(names(1_000))

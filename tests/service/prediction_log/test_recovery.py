@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import redis
 
 from perennial.error_reporting import flush, init_error_reporting
+from perennial.errors import NewerFormat
 from perennial.settings import load_settings
 from service.prediction_log.log import PredictionLog
 from service.prediction_log.progress_file import ProgressFile, create_progress, take_over
@@ -114,6 +116,33 @@ def test_a_damaged_progress_file_does_not_hinder(tmp_path: Path) -> None:
     path.write_bytes(b"half a pa")
     (taken,) = dead_ones(tmp_path)
     assert (taken.answered, taken.stored) == (0, 0)
+
+
+def test_what_a_damaged_disk_queue_held_is_counted_as_lost(tmp_path: Path) -> None:
+    port, spool = free_port(), tmp_path / "spool"
+    with writing(f"redis://127.0.0.1:{port}/0", spool) as log:
+        log.append(batch(0, rows=30), SIZE)
+        wait_until(lambda: log.state().spool_waiting == 30, 10, "the rows to be on disk")
+    (queue,) = spool.glob("*.db")
+    queue.write_bytes(b"?" * 10_000)
+    with valkey(tmp_path, port) as url, writing(url, spool) as successor:
+        wait_until(lambda: successor.state().lost, 10, "the loss to be counted")
+        assert (successor.state().lost, successor.state().replayed, arrived(url)) == (30, 0, [])
+    assert [path.suffix for path in spool.iterdir()] == [".damaged"]
+
+
+def test_a_progress_file_of_a_newer_release_is_left_to_it(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    create_progress(tmp_path).close()
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[8] = 2
+    path.write_bytes(content)
+    with pytest.raises(NewerFormat, match="written by a newer release"):
+        take_over(path)
+    with writing(store_url, tmp_path) as log:
+        log.append(batch(0), SIZE)
+        wait_until(lambda: log.state().written == 1, 10, "the log to work beside it")
+    assert path.read_bytes() == bytes(content)
 
 
 def test_without_room_for_a_progress_file_the_log_works_with_the_store_alone(
