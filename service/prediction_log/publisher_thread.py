@@ -102,7 +102,8 @@ class PublisherThread(threading.Thread):
             self._publisher.ping()
         elif not self._queue.counts.waiting and not self._recovery.is_needed and not self._wait_for_rows():
             return
-        if entries := self._queue.oldest(MAX_BYTES) or encode_entries(self._buffer.oldest(MAX_BYTES)):
+        pending = self._buffer.oldest(MAX_BYTES)  # before the queue: what goes to disk in between is found there, or is in here
+        if entries := self._queue.oldest(MAX_BYTES) or encode_entries(pending):
             position, lost = self._publisher.publish(entries)
             self._note_stored(position, lost)
         recovered, lost = self._recovery.advance()

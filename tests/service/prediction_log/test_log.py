@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,12 @@ import redis
 
 from perennial.record import PredictionBatch, decode_prediction_batch
 from service.errors import ServiceError, error_status
+from service.prediction_log.buffer import Buffer
+from service.prediction_log.disk_queue import DiskQueue
+from service.prediction_log.entries import Entry, encode_entries
 from service.prediction_log.log import PredictionLog
+from service.prediction_log.progress_file import create_progress
+from service.prediction_log.publisher_thread import PublisherThread
 from service.prediction_log.streams import from_entry, predictions_stream
 from tests.support.processes import free_port
 from tests.support.store import valkey
@@ -220,3 +226,33 @@ def test_several_threads_append_at_once(store: redis.Redis, store_url: str, tmp_
         list(pool.map(lambda number: log.append(batch(number), SIZE), range(1_000)))
         assert log.close(timedelta(seconds=10)) == 0
     assert sorted(arrived(store_url)) == sorted(names(1_000))
+
+
+def test_rows_that_go_to_disk_while_the_publisher_looks_are_not_skipped(
+    store: redis.Redis, store_url: str, tmp_path: Path
+) -> None:
+    progress = create_progress(tmp_path)
+    buffer, closing, stopped = Buffer(1_000, lambda _: None), threading.Event(), threading.Event()
+
+    class MovedMeanwhile(DiskQueue):
+        """The disk thread moves the first row right after the publisher has found the queue empty."""
+
+        def oldest(self, limit: int) -> list[Entry]:
+            found = super().oldest(limit)
+            if buffer.end == 1:
+                self.write(encode_entries(buffer.oldest(1)))
+                buffer.append(batch(1), SIZE, 0)
+                buffer.drop(1)
+            return found
+
+    queue = MovedMeanwhile(tmp_path, progress.source)
+    buffer.append(batch(0), SIZE, 0)
+    publisher = PublisherThread(store_url, "small", tmp_path, buffer, queue, progress, closing, stopped, lambda: None)
+    publisher.start()
+    wait_until(lambda: publisher.state.written == 2, 10, "both rows to be written")
+    stopped.set()
+    buffer.close()
+    publisher.join(10)
+    assert (arrived(store_url), publisher.state.lost) == (names(2), 0)
+    queue.close()
+    progress.remove()
