@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ import polars as pl
 from perennial.features import CROSS_SEPARATOR, MICROSECOND, FeatureSet, compile_features, single_column
 from perennial.schema import POLARS
 from perennial.spec import FeatureSpec, feature_columns
-from perennial.value_types import check_value, parse_time
+from perennial.value_types import Dtype, check_value, parse_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAN = math.nan
@@ -44,16 +45,19 @@ def _step(name: str, features: FeatureSet, base: Path) -> Callable[[Row], float]
     spec = features.specs[name]
     if spec.operation == "function":
         return _through_polars(name, features, base)
+    scalar = _scalar(name, spec, features)
     if spec.time_zone and spec.operation == "date_part":
         column = single_column(name, spec, features.event_time)
-        return _agreed(column, _scalar(name, spec, features), _through_polars(name, features, base))
-    return _scalar(name, spec, features)
+        return _agreed(column, scalar, _through_polars(name, features, base))
+    return scalar
 
 
 def _scalar(name: str, spec: FeatureSpec, features: FeatureSet) -> Callable[[Row], float]:
     if features.kinds[name] == "numeric":
         return _finite(_NUMBERS[spec.operation](name, spec, features))
-    return _coded(_category(name, spec, features), features.categories[name])
+    codes = {category: float(code) for code, category in enumerate(features.categories[name])}
+    text = _category(name, spec, features)
+    return lambda row: codes.get(text(row), NAN)  # type: ignore[arg-type]  # None is no category
 
 
 def _agreed(column: str, scalar: Callable[[Row], float], polars: Callable[[Row], float]) -> Callable[[Row], float]:
@@ -66,39 +70,42 @@ def _agreed(column: str, scalar: Callable[[Row], float], polars: Callable[[Row],
 
 def _finite(number: Number) -> Callable[[Row], float]:
     def step(row: Row) -> float:
-        value = _finite_or_none(number(row))
-        return NAN if value is None else value
+        value = number(row)
+        return value if value is not None and math.isfinite(value) else NAN
 
     return step
 
 
-def _coded(text: Text, categories: tuple[str, ...]) -> Callable[[Row], float]:
-    codes = {category: float(code) for code, category in enumerate(categories)}
+def _lift(function: Callable[..., Any], *parts: Callable[[Row], Any]) -> Callable[[Row], Any]:
+    """The function of what the parts give for a row; None where one of them gives None."""
 
-    def step(row: Row) -> float:
-        value = text(row)
-        return NAN if value is None else codes.get(value, NAN)
+    def value(row: Row) -> Any:
+        values = [part(row) for part in parts]
+        return None if None in values else function(*values)
 
-    return step
+    return value
 
 
 def _category(name: str, spec: FeatureSpec, features: FeatureSet) -> Text:
     if spec.operation == "cross":
-        return _cross(spec, features)
+        texts = [_text(column, features) for column in spec.cross or ()]
+        return _lift(lambda *parts: CROSS_SEPARATOR.join(map(_escape, parts)), *texts)
     if spec.operation == "column":
         return _text(single_column(name, spec, features.event_time), features)
-    number = _NUMBERS[spec.operation](name, spec, features)
-    return lambda row: _number_text(_finite_or_none(number(row)))
-
-
-def _finite_or_none(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return _lift(_number_text, _NUMBERS[spec.operation](name, spec, features))
 
 
 def _number(column: str, features: FeatureSet) -> Number:
-    if features.dtype(column) == "datetime":
-        return lambda row: None if row[column] is None else _seconds(parse_time(row[column]) - EPOCH)
-    return lambda row: None if row[column] is None else float(row[column])
+    convert = _since_epoch if features.dtype(column) == "datetime" else float
+    return _lift(convert, itemgetter(column))
+
+
+def _numbers(columns: tuple[str, ...] | None, features: FeatureSet) -> list[Number]:
+    return [_number(column, features) for column in columns or ()]
+
+
+def _since_epoch(time: object) -> float:
+    return _seconds(parse_time(time) - EPOCH)
 
 
 def _seconds(duration: timedelta) -> float:
@@ -106,19 +113,11 @@ def _seconds(duration: timedelta) -> float:
 
 
 def _text(column: str, features: FeatureSet) -> Text:
-    match features.dtype(column):
-        case "string":
-            return lambda row: row[column]
-        case "bool":
-            return lambda row: None if row[column] is None else "true" if row[column] else "false"
-        case "int":
-            return lambda row: None if row[column] is None else str(int(row[column]))
-        case _:
-            return lambda row: _number_text(row[column])
+    return _lift(_TEXTS[features.dtype(column)], itemgetter(column))
 
 
-def _number_text(value: float | None) -> str | None:
-    if value is None:
+def _number_text(value: float) -> str | None:
+    if not math.isfinite(value):
         return None
     if value == math.floor(value) and abs(value) < 2.0**53:
         return str(int(value))
@@ -130,65 +129,31 @@ def _column(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
 
 
 def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
-    column = single_column(name, spec, features.event_time)
     zone = ZoneInfo(spec.time_zone) if spec.time_zone else UTC
     part = _PARTS[str(spec.date_part)]
-    return lambda row: None if row[column] is None else float(part(parse_time(row[column]).astimezone(zone)))
+    return _lift(
+        lambda time: float(part(parse_time(time).astimezone(zone))), itemgetter(single_column(name, spec, features.event_time))
+    )
 
 
 def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
-    if all(features.dtype(column) == "datetime" for column in spec.difference or ()):
-        return _time_difference(*(spec.difference or ("", "")))
-    first, second = (_number(column, features) for column in spec.difference or ())
-    return _both(first, second, lambda a, b: a - b)
-
-
-def _time_difference(first: str, second: str) -> Number:
-    def number(row: Row) -> float | None:
-        a, b = row[first], row[second]
-        return None if a is None or b is None else _seconds(parse_time(a) - parse_time(b))
-
-    return number
+    columns = spec.difference or ()
+    if all(features.dtype(column) == "datetime" for column in columns):
+        return _lift(lambda first, second: _seconds(parse_time(first) - parse_time(second)), *map(itemgetter, columns))
+    return _lift(lambda first, second: first - second, *_numbers(columns, features))
 
 
 def _ratio(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
-    first, second = (_number(column, features) for column in spec.ratio or ())
-    return _both(first, second, lambda a, b: a / b if b else NAN)
-
-
-def _both(first: Number, second: Number, combine: Callable[[float, float], float]) -> Number:
-    def number(row: Row) -> float | None:
-        a, b = first(row), second(row)
-        return None if a is None or b is None else combine(a, b)
-
-    return number
+    return _lift(lambda first, second: first / second if second else NAN, *_numbers(spec.ratio, features))
 
 
 def _bins(name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
-    number, edges = _number(single_column(name, spec, features.event_time), features), spec.bins or ()
-    return _mapped(number, lambda value: float(bisect_right(edges, value)))
+    edges = spec.bins or ()
+    return _lift(lambda value: float(bisect_right(edges, value)), _column(name, spec, features))
 
 
 def _log(_name: str, spec: FeatureSpec, features: FeatureSet) -> Number:
-    return _mapped(_number(str(spec.log), features), lambda value: math.log1p(value) if value > -1 else NAN)
-
-
-def _mapped(number: Number, function: Callable[[float], float]) -> Number:
-    def mapped(row: Row) -> float | None:
-        value = number(row)
-        return None if value is None else function(value)
-
-    return mapped
-
-
-def _cross(spec: FeatureSpec, features: FeatureSet) -> Text:
-    texts = [_text(column, features) for column in spec.cross or ()]
-
-    def text(row: Row) -> str | None:
-        parts = [part(row) for part in texts]
-        return None if None in parts else CROSS_SEPARATOR.join(_escape(str(part)) for part in parts)
-
-    return text
+    return _lift(lambda value: math.log1p(value) if value > -1 else NAN, _number(str(spec.log), features))
 
 
 def _escape(part: str) -> str:
@@ -215,6 +180,13 @@ _NUMBERS: dict[str, Callable[[str, FeatureSpec, FeatureSet], Number]] = {
     "ratio": _ratio,
     "bins": _bins,
     "log": _log,
+}
+
+_TEXTS: dict[Dtype, Callable[[Any], str | None]] = {
+    "string": str,
+    "bool": lambda value: "true" if value else "false",
+    "int": lambda value: str(int(value)),
+    "float": _number_text,
 }
 
 _PARTS: dict[str, Callable[[datetime], int]] = {
