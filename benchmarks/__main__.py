@@ -50,14 +50,12 @@ def _comparisons(data: Flights, rounds: int) -> Iterator[Comparison]:
 
 def _features(data: Flights, rounds: int) -> Iterator[Comparison]:
     """One row through the scalar encoder against one row through polars; a table at once against row by row."""
-    encoder, row = RowEncoder(data.features.features, Path()), data.frame.select(data.spec.inputs).row(0, named=True)
-    time, one = data.frame[data.spec.event_time][0], data.frame.head(1)
-    scalar, polars = _times(lambda: encoder.encode(row, time), 200), _times(lambda: data.features.matrix(one), 200)
+    steps = RowEncoder(data.features.features, Path()).steps.values()
+    rows, one = data.frame.height, data.frame.head(1)
+    some = list(data.frame.head(2_000).iter_rows(named=True))
+    scalar, polars = _times(lambda: [step(some[0]) for step in steps], 200), _times(lambda: data.features.matrix(one), 200)
     yield compare("features of one row, encoder", 200, scalar, polars, "polars", rounds)
-    rows = data.frame.height
-    some = data.frame.head(2_000)
-    each = [(values, values[data.spec.event_time]) for values in some.iter_rows(named=True)]
-    by_row = _times(lambda: [encoder.encode(values, time) for values, time in each], max(1, rows // 2_000))
+    by_row = _times(lambda: [[step(values) for step in steps] for values in some], max(1, rows // 2_000))
     yield compare("features of a table, polars", rows, lambda: data.features.matrix(data.frame), by_row, "encoder", rounds)
 
 

@@ -51,7 +51,7 @@ class Model:
         return self.predict_matrix(self.compiled.matrix(frame))
 
     def predict_matrix(self, matrix: Floats) -> Floats:
-        """Scores of encoded rows, (n, k) as `RowEncoder.encode` and `CompiledFeatures.matrix` make them."""
+        """Scores of encoded rows, (n, k) as `CompiledFeatures.matrix` makes them."""
         if len(matrix) == 0:
             return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
         return self.estimator.predict(matrix)
