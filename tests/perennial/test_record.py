@@ -1,6 +1,6 @@
 """The wire form of predictions and labels: what goes in comes out, and nonsense is named."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from perennial.errors import NewerFormat, RecordError
 from perennial.record import (
-    EPOCH,
     LabelBatch,
     PredictionBatch,
     decode_label_batch,
@@ -18,7 +17,7 @@ from perennial.record import (
     encode_prediction_batch,
 )
 
-times = st.integers(-(10**15), 2 * 10**17).map(lambda micros: EPOCH + timedelta(microseconds=micros))
+times = st.datetimes(timezones=st.just(UTC))
 floats = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 integers = st.integers(-(2**53), 2**53)
@@ -45,7 +44,14 @@ def prediction_batches(draw: st.DrawFn) -> PredictionBatch:
 
 @given(prediction_batches())
 def test_a_prediction_batch_survives_the_wire(batch: PredictionBatch) -> None:
-    assert decode_prediction_batch(encode_prediction_batch(batch)) == batch
+    decoded = decode_prediction_batch(encode_prediction_batch(batch))
+    assert decoded == batch
+    # True == 1 in Python, so the types are compared as well.
+    assert types(decoded) == types(batch)
+
+
+def types(batch: PredictionBatch) -> dict[str, list[type]]:
+    return {name: list(map(type, cells)) for name, cells in batch.columns.items()}
 
 
 @given(st.lists(st.tuples(texts, st.booleans() | integers | floats | texts, st.none() | times), max_size=8), times)
@@ -65,7 +71,17 @@ def test_any_bytes_give_a_record_or_a_record_error(payload: bytes) -> None:
             decode(payload)
 
 
-GOOD = {"format": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times": [0], "columns": {"x": [1]}, "scores": [0.5]}
+NOON = "2024-07-01T12:00:00Z"
+GOOD = {
+    "format": 1,
+    "model": "m",
+    "version": 1,
+    "served_at": NOON,
+    "ids": ["a"],
+    "event_times": [NOON],
+    "columns": {"x": [1]},
+    "scores": [0.5],
+}
 
 
 @pytest.mark.parametrize(
@@ -73,17 +89,19 @@ GOOD = {"format": 1, "model": "m", "version": 1, "at": 0, "ids": ["a"], "times":
     [
         ({"format": 0}, "format 0 is unknown"),
         ({"format": None}, "format None is unknown"),
-        ({"ids": ["a", "b"]}, "1 values for 2 ids"),
-        ({"ids": [7]}, "ids holds int"),
-        ({"ids": None}, "ids should be a list, not NoneType"),
-        ({"times": [0.5]}, "times holds float"),
-        ({"scores": [["high"]]}, r"scores\[\] holds str"),
-        ({"times": [10**18]}, "years 1 to 9999"),
-        ({"columns": {"x": [[1]]}}, "columns.x holds list"),
-        ({"columns": []}, "columns should be dict, not list"),
-        ({"version": "1"}, "version should be int, not str"),
-        ({"version": True}, "version should be int, not bool"),
-        ({"scores": ["high"]}, "scores holds str"),
+        ({"ids": ["a", "b"]}, "event_times has 1 values for 2 ids"),
+        ({"columns": {"x": []}}, r"columns\.x has 0 values for 1 ids"),
+        ({"ids": [7]}, r"Expected `str`, got `int` - at `\$\.ids\[0\]`"),
+        ({"ids": None}, r"Expected `array`, got `null` - at `\$\.ids`"),
+        ({"event_times": [0.5]}, r"Expected `datetime`, got `float` - at `\$\.event_times\[0\]`"),
+        ({"event_times": ["2024-07-01T12:00:00"]}, r"with a timezone component - at `\$\.event_times\[0\]`"),
+        ({"event_times": ["10000-01-01T00:00:00Z"]}, r"Invalid RFC3339 encoded datetime - at `\$\.event_times\[0\]`"),
+        ({"scores": [["high"]]}, r"Expected `float`, got `str` - at `\$\.scores\[0\]\[0\]`"),
+        ({"scores": ["high"]}, r"got `str` - at `\$\.scores\[0\]`"),
+        ({"columns": {"x": [[1]]}}, r"got `array` - at `\$\.columns\[\.\.\.\]\[0\]`"),
+        ({"columns": []}, r"Expected `object`, got `array` - at `\$\.columns`"),
+        ({"version": "1"}, r"Expected `int`, got `str` - at `\$\.version`"),
+        ({"version": True}, r"Expected `int`, got `bool` - at `\$\.version`"),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, object], message: str) -> None:
