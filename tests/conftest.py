@@ -53,11 +53,12 @@ def group_of(file: Path) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A group runs on one worker of pytest-xdist, in its order."""
+    """A group runs on one worker of pytest-xdist, in its order; without workers the order is that of the files."""
+    if not hasattr(config, "workerinput"):
+        return
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (*_LONGEST_FIRST, group_of(item.path)).index(group_of(item.path)))
+    items.sort(key=lambda item: (*_LONGEST_FIRST, group_of(item.path)).index(group_of(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)

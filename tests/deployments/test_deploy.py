@@ -94,8 +94,9 @@ def test_a_failed_monitor_of_this_model_alone_is_started_again(other: ModelSpec)
     assert trigger["parameters"] == monitor["parameters"]
 
 
-def test_a_file_that_prefect_refuses_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_file_that_prefect_refuses_is_one_clear_error(tmp_path: Path, prefect_api: str) -> None:
     file = tmp_path / "prefect.yaml"
     file.write_text("deployments:\n  - name: x\n    entrypoint: no.such.flow\n")
+    own = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": prefect_api}
     with pytest.raises(StackError, match=r"`prefect --no-prompt deploy --all .*` failed:\n"):
-        deploy.apply(file, tmp_path, {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path)})
+        deploy.apply(file, tmp_path, own)
