@@ -11,7 +11,7 @@ from uuid import uuid4
 
 
 def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
-    """Create a whole file if there is none; False when somebody was first."""
+    """Create a whole file if there is none; False when there is one already."""
     if not _is_local(fs):
         return _put_if_absent(fs, path, content)
     staged = _stage(Path(path), content)

@@ -1,9 +1,10 @@
 """Base classes of declared values: `FrozenModel` for values in memory, `StoredModel` for files that outlive a process.
 
 A stored value carries `format`, the version of its file format. A reader asks `read_stored`, which looks at that number
-before anything else, so that a file of a newer release is refused by name instead of failing on a key nobody knows here.
+before anything else, so that a file of a newer release is refused as such, not for a key that this release does not know.
 """
 
+from contextlib import suppress
 from typing import Literal, TypeVar
 
 import orjson
@@ -34,17 +35,10 @@ def read_stored(kind: type[Stored], content: bytes, where: str) -> Stored:
 
     Raises NewerFormat when a newer release wrote it, and what pydantic raises (ValidationError) for anything else.
     """
-    refuse_newer(content, where)
-    return kind.model_validate_json(content)
-
-
-def refuse_newer(content: bytes, where: str) -> None:
-    """Raise NewerFormat when this JSON object says that it has a higher format than this release knows."""
-    try:
+    with suppress(orjson.JSONDecodeError):  # the validation below says what is wrong
         raw = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return  # the reader's own validation says what is wrong with it
-    refuse_newer_format(raw.get("format") if isinstance(raw, dict) else None, where)
+        refuse_newer_format(raw.get("format") if isinstance(raw, dict) else None, where)
+    return kind.model_validate_json(content)
 
 
 def refuse_newer_format(found: object, where: str) -> None:

@@ -87,25 +87,17 @@ class CompiledFeatures:
         return self.codes(self.table(frame))
 
     def codes(self, table: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """The model's input from readable values, for who needs both."""
+        """The model's input from readable values, for a caller that needs both."""
         columns = [_codes(table[name], self.features.categories.get(name)) for name in self.features.names]
         return np.column_stack(columns) if columns else np.empty((table.height, 0))
 
-    def unknown(self, frame: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
-        """By categorical feature: rows whose category is not in the dictionary (nulls not counted)."""
-        return self.count_unknown(self.table(frame))
-
-    def nulls(self, frame: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
-        """By feature: rows without a value."""
-        return self.count_nulls(self.table(frame))
-
     def count_unknown(self, table: pl.DataFrame) -> dict[str, int]:
-        """`unknown` from readable values."""
+        """By categorical feature: readable values that are not in the dictionary (nulls not counted)."""
         known = {name: pl.Series(values, dtype=pl.String) for name, values in self.features.categories.items()}
         return {name: int((~table[name].is_in(values.implode())).sum()) for name, values in known.items()}
 
     def count_nulls(self, table: pl.DataFrame) -> dict[str, int]:
-        """`nulls` from readable values."""
+        """By feature: rows without a value."""
         return {name: table[name].null_count() for name in self.features.names}
 
     def _inputs(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:

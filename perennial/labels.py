@@ -62,14 +62,6 @@ class LabelCodec:
 
         return {"binary": pl.Boolean(), "multiclass": pl.String(), "regression": pl.Float64()}[self.task]
 
-    def accepts(self, value: object) -> bool:
-        """Whether a client may send this value as a label."""
-        try:
-            self.parse(value)
-        except ValueError:
-            return False
-        return True
-
     def parse(self, value: object) -> StoredLabel:
         """A value as it is stored; raises ValueError saying what was expected. A stored label stays what it is."""
         stored = _PARSE[self.task](value)

@@ -17,8 +17,6 @@ from perennial.spec import Task
 EPSILON = 1e-15
 """Probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity."""
 
-HIGHER_IS_BETTER = frozenset({"auc", "accuracy"})
-
 
 class Metrics(FrozenModel):
     """Metrics by name over `rows` labelled rows; a metric that cannot be computed is absent.
@@ -32,7 +30,7 @@ class Metrics(FrozenModel):
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of the metric is better."""
-    return metric in HIGHER_IS_BETTER
+    return metric in ("auc", "accuracy")
 
 
 def score(task: Task, labels: Floats, predictions: Floats, weights: Floats | None = None) -> Metrics:

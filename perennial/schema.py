@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -174,14 +175,11 @@ def _convert(series: pl.Series, dtype: Dtype) -> tuple[pl.Series, pl.Series]:
     return cast, lost
 
 
-def _to_float(series: pl.Series) -> pl.Series:
-    known = series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)
-    return (series.cast(pl.Float64, strict=False) if known else _all_null(series, "float")).fill_nan(None)
-
-
-def _to_int(series: pl.Series) -> pl.Series:
-    known = series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)
-    return series.cast(pl.Int64, strict=False) if known else _all_null(series, "int")
+def _to_number(series: pl.Series, dtype: Dtype) -> pl.Series:
+    if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)):
+        return _all_null(series, dtype)
+    cast = series.cast(POLARS[dtype], strict=False)
+    return cast.fill_nan(None) if dtype == "float" else cast
 
 
 def _to_bool(series: pl.Series) -> pl.Series:
@@ -215,8 +213,8 @@ def _time_or_none(text: str | None) -> datetime | None:
 
 
 _CONVERT: dict[Dtype, Callable[[pl.Series], pl.Series]] = {
-    "float": _to_float,
-    "int": _to_int,
+    "float": partial(_to_number, dtype="float"),
+    "int": partial(_to_number, dtype="int"),
     "bool": _to_bool,
     "string": _to_string,
     "datetime": _to_time,

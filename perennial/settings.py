@@ -26,7 +26,7 @@ FOREIGN = {
 """Fields that are read from a tool's own variable."""
 
 Access = Literal["key", "open", "closed"]
-"""Who may read a page: whoever may predict, everybody, nobody."""
+"""Which clients may read a page: those that may predict, all, none."""
 
 
 class Settings(FrozenModel):
@@ -77,7 +77,7 @@ class Settings(FrozenModel):
 
     @property
     def registry_url(self) -> str:
-        """Where model versions live."""
+        """Where model versions are stored."""
         return self.registry or str(self.home.absolute() / "registry")
 
     def model_home(self, model: str) -> Path:

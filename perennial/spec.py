@@ -1,6 +1,6 @@
 """The model spec: everything a person says about one model, read from one TOML file.
 
-Only declarations live here; what a declaration means is defined by the module that uses it.
+This module holds declarations only; what one means is defined by the module that uses it.
 """
 
 import tomllib

@@ -1,6 +1,6 @@
 """User functions: Python that a spec names as `file.py:function`, loaded from beside the spec.
 
-Only loading lives here; what a function is given and must return is said by the module that calls it.
+This module only loads them; what a function is given and must return is said by the module that calls it.
 """
 
 import hashlib

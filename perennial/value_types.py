@@ -1,6 +1,6 @@
-"""Cells: what a single value from a client may be, by the contract type of its column.
+"""Value types: what a single value from a client may be, by the contract type of its column.
 
-Plain Python on purpose: a process that only checks requests need not load polars.
+Plain Python on purpose: a process that only checks requests does not load polars.
 """
 
 import math

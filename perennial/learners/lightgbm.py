@@ -121,10 +121,7 @@ class LightGBM:
 
     file = FILE
     default_rounds = 100
-
-    def trainer(self, table: TrainingTable, objective: Objective) -> TreeTrainer:
-        """A trainer of this table."""
-        return TreeTrainer(table, objective)
+    trainer = TreeTrainer
 
     def from_bytes(self, content: bytes) -> TreeEstimator:
         """A booster from its text."""

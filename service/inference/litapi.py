@@ -94,7 +94,7 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
 
 
 def _error_response(error: Exception) -> InferenceResponse:
-    """What a client is told of an error; one of the service's own is logged and reported here, where it is known."""
+    """The response to an error; one of the service's own is logged and reported here, where it is known."""
     if isinstance(error, PerennialError) and not is_internal(error):
         return InferenceResponse(error_status(error), error_body(error))
     logger.error("a request failed in the worker", exc_info=error)

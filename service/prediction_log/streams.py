@@ -41,7 +41,7 @@ def labels_stream(model: str) -> str:
 
 
 def dead_stream(model: str) -> str:
-    """Where entries go that nobody can read, with the reason."""
+    """The stream of entries that cannot be read, each with the reason."""
     return f"perennial:{model}:dead"
 
 

@@ -1,11 +1,7 @@
-"""Orphans: no process of the service outlives the main one, even when that is killed and can tell nobody.
-
-Imports nothing of ours: the process that keeps the queues needs this module and no other.
-"""
+"""Parent watch: a thread ends its process when the parent is gone, also when the parent was killed and could not say so."""
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable
 
@@ -19,13 +15,6 @@ def end_with_parent(before: Callable[[], None] | None = None) -> None:
     # Not getppid: the parent may be gone already.
     parent = os.getppid() if main is None or main.pid is None else main.pid
     threading.Thread(target=_watch, args=(parent, before), name="parent-watch", daemon=True).start()
-
-
-def outlive_signals(before: Callable[[], None] | None = None) -> None:
-    """Leave the end of this process to its parent: a signal to the whole group must not cut off requests in flight."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent(before)
 
 
 def _watch(parent: int, before: Callable[[], None] | None) -> None:

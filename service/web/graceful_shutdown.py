@@ -1,4 +1,4 @@
-"""Graceful shutdown: a worker that is told to end says first that it is not ready, answers on a moment, then takes no more."""
+"""Graceful shutdown: a worker that gets SIGTERM first says that it is not ready, answers on a moment, then takes no more."""
 
 import threading
 from types import FrameType

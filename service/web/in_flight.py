@@ -7,7 +7,7 @@ MAX_BYTES = 256 * 1024 * 1024
 
 
 class InFlight:
-    """Counts requests and bytes; lives in a worker's event loop."""
+    """Counts requests and bytes; used by a worker's event loop."""
 
     def __init__(self, max_requests: int) -> None:
         self._max_requests = max_requests

@@ -37,11 +37,6 @@ def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str,
     return _load(name, str(source.loader), base)
 
 
-def read_table(path: str, nulls: tuple[str, ...] = ("", "NA", "NULL")) -> pl.DataFrame:
-    """Read a table by its path or URL alone; raises SourceError."""
-    return read_source(path, SourceSpec(path=path, nulls=nulls), Path.cwd(), {})
-
-
 def _guarded(name: str, where: str, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
     try:
         return read()

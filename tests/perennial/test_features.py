@@ -138,15 +138,15 @@ def test_an_unknown_category_is_served_and_counted() -> None:
     features = compiled(frame_of(shop=["a", "b"], n=[1, 2]), shop={}, n={})
     later = frame_of(shop=["b", "new", None], n=[None, 1, 1])
     np.testing.assert_array_equal(features.matrix(later), [[1, np.nan], [np.nan, 1], [np.nan, 1]])
-    assert features.unknown(later) == {"shop": 1}
-    assert features.nulls(later) == {"shop": 1, "n": 1}
+    assert features.count_unknown(features.table(later)) == {"shop": 1}
+    assert features.count_nulls(features.table(later)) == {"shop": 1, "n": 1}
     assert features.table(later)["shop"].to_list() == ["b", "new", None]
 
 
 def test_a_category_without_any_value_has_an_empty_dictionary() -> None:
     frame = frame_of(shop=pl.Series([None, None], dtype=pl.String))
     features = compiled(frame, shop={})
-    assert features.unknown(frame_of(shop=["a", None])) == {"shop": 1}
+    assert features.count_unknown(features.table(frame_of(shop=["a", None]))) == {"shop": 1}
     assert np.isnan(features.matrix(frame)).all()
 
 
