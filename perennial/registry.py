@@ -11,13 +11,13 @@ when its folder is deleted, for services and the prediction log know versions by
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 from pydantic import AwareDatetime, Field, ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
-from perennial.base import StoredModel, read_stored
+from perennial.base import Stored, StoredModel, read_stored
 from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound
 
 MANIFEST = "manifest.json"
@@ -63,9 +63,6 @@ class Aliases(StoredModel):
     def challenger(self) -> int | None:
         """The version that asks to serve."""
         return self.positions.get(CHALLENGER)
-
-
-Stored = TypeVar("Stored", bound=StoredModel)
 
 
 class Registry:
