@@ -29,7 +29,7 @@ down: .venv/.installed  ## end the stack
 	$(BIN)/perennial down
 
 test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry", WORKERS=0 for one after another)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.installed  ## style, types, direction of imports, Dockerfile
 	$(BIN)/ruff check

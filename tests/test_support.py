@@ -60,6 +60,18 @@ def test_every_module_that_brings_a_stack_up_is_in_the_group_of_the_stacks():
     assert {group_of(path) for path in modules} == {STACKS}
 
 
+def test_the_tests_of_one_group_run_on_one_worker():
+    modules = [
+        "tests/deployments/stack/test_plan.py",
+        "tests/deployments/demo/test_summary.py",
+        "tests/perennial/test_durations.py",
+    ]
+    command = python("-m", "pytest", "-v", "-n", "2", "--no-loadscope-reorder", *modules)
+    done = subprocess.run(command, check=False, capture_output=True, cwd=ROOT, text=True)
+    ran = set(re.findall(r"^\[(gw\d)\].*PASSED tests/(\w+)/", done.stdout, re.MULTILINE))
+    assert (done.returncode, len(ran), {room for _, room in ran}) == (0, 2, {"deployments", "perennial"}), done.stdout[-2_000:]
+
+
 def test_prefect_is_reached_from_this_thread_and_from_others(prefect_api: str):
     from prefect.client.orchestration import SyncPrefectClient, get_client
 
