@@ -55,6 +55,13 @@ class _Header(msgspec.Struct):
     format: Any = None
 
 
+class _Columns(msgspec.Struct):
+    columns: dict[str, msgspec.Raw]
+
+
+_ANY_COLUMN = "$.columns[...]"
+"""How msgspec names a column."""
+
 _encoder = msgspec.json.Encoder()
 _read_header = msgspec.json.Decoder(_Header).decode
 _read_predictions = msgspec.json.Decoder(PredictionBatch)
@@ -94,7 +101,19 @@ def _decode(decoder: msgspec.json.Decoder[Batch], payload: bytes) -> Batch:
             raise RecordError(f"format {found!r:.40} is unknown; this release reads format {FORMAT}")
         return decoder.decode(payload)
     except msgspec.DecodeError as error:  # names the place and the types, not the value
-        raise RecordError(f"not a record: {error}") from None
+        raise RecordError(f"not a record: {_name_column(str(error), payload)}") from None
+
+
+def _name_column(message: str, payload: bytes) -> str:
+    """The message with the name of a wrong column, which msgspec does not say."""
+    if _ANY_COLUMN not in message:
+        return message
+    for name, cells in msgspec.json.decode(payload, type=_Columns).columns.items():
+        try:
+            msgspec.json.decode(cells, type=tuple[Scalar, ...])
+        except msgspec.ValidationError:
+            return message.replace(_ANY_COLUMN, f"$.columns.{name}")
+    return message
 
 
 def _refuse_lengths(rows: int, fields: Iterable[tuple[str, tuple[Any, ...]]]) -> None:

@@ -59,7 +59,8 @@ class Settings(FrozenModel):
     )
     api_keys_file: Path | None = Field(None, description="file of such keys, one a line; read again whenever it changes")
     metrics_access: Access = Field(
-        "key", description="who may read `/metrics`: those with a key (everybody where none is asked for), everybody, or nobody"
+        "key",
+        description="who may read `/metrics`: clients with a key (every client where none is asked for), every client, or none",
     )
     docs_access: Access = Field("key", description="who may read `/docs`, in the same way")
     watch_interval: Seconds = Field(
