@@ -34,7 +34,7 @@ def without_credentials(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """`2013-03-01T05:15:00Z WARNING service service.champion: message`."""
+    """`2013-03-01T05:15:00Z WARNING service service.server: message`."""
 
     converter = staticmethod(time.gmtime)
 

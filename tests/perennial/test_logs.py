@@ -27,7 +27,9 @@ def test_a_line_says_when_how_bad_which_part_and_where(capsys: pytest.CaptureFix
     configure_logging(Settings(), "service")
     logging.getLogger("service.inference.model_watcher").warning("version %d is live", 3)
     line = capsys.readouterr().err
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ WARNING service service\.champion: version 3 is live\n", line)
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ WARNING service service\.inference\.model_watcher: version 3 is live\n", line
+    )
 
 
 def test_times_are_utc():
