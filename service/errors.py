@@ -55,8 +55,8 @@ def timed_out(seconds: float) -> ServiceError:
     return ServiceError(HTTPStatus.GATEWAY_TIMEOUT, "timeout", message)
 
 
-def error_status(error: PerennialError) -> int:
-    """The HTTP status of an error raised on purpose."""
+def error_status(error: Exception) -> int:
+    """The HTTP status of an error; 500 for one that was not raised on purpose."""
     match error:
         case ServiceError():
             return int(error.status)
@@ -73,8 +73,8 @@ def error_headers(status: int) -> dict[str, str]:
     return _HEADERS.get(status, {})
 
 
-def error_body(error: PerennialError) -> bytes:
-    """The JSON body of an error raised on purpose."""
+def error_body(error: Exception) -> bytes:
+    """The JSON body of an error; one that was not raised on purpose says nothing about the inside."""
     return ErrorBody(error=_detail(error)).model_dump_json(exclude_none=True).encode()
 
 
@@ -83,12 +83,12 @@ def internal_error_body() -> bytes:
     return ErrorBody(error=_INTERNAL).model_dump_json(exclude_none=True).encode()
 
 
-def is_internal(error: PerennialError) -> bool:
+def is_internal(error: Exception) -> bool:
     """Whether it is a fault of the service: neither the client's mistake nor a part that is known to be away."""
     return not isinstance(error, ServiceError | RequestError | StoreUnreachable)
 
 
-def _detail(error: PerennialError) -> ErrorDetail:
+def _detail(error: Exception) -> ErrorDetail:
     match error:
         case ServiceError():
             return ErrorDetail(code=error.code, message=str(error))

@@ -13,9 +13,8 @@ import msgspec
 from litserve import LitAPI
 
 from perennial.error_reporting import report
-from perennial.errors import PerennialError
 from service.decoding.responses import explanation_body, prediction_body
-from service.errors import error_body, error_status, internal_error_body, is_internal
+from service.errors import error_body, error_status, is_internal
 
 if TYPE_CHECKING:
     from service.inference.predictor import DecodedRequest, InferenceRequest, Prediction, Predictor
@@ -95,10 +94,7 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
 
 def _error_response(error: Exception) -> InferenceResponse:
     """The response to an error; one of the service's own is logged and reported here, where it is known."""
-    if isinstance(error, PerennialError) and not is_internal(error):
-        return InferenceResponse(error_status(error), error_body(error))
-    logger.error("a request failed in the worker", exc_info=error)
-    report(error, group=("service", "worker"))
-    if isinstance(error, PerennialError):
-        return InferenceResponse(error_status(error), error_body(error))
-    return InferenceResponse(500, internal_error_body())
+    if is_internal(error):
+        logger.error("a request failed in the worker", exc_info=error)
+        report(error, group=("service", "worker"))
+    return InferenceResponse(error_status(error), error_body(error))

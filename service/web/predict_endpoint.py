@@ -8,8 +8,7 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perennial.error_reporting import report
-from perennial.errors import PerennialError
-from service.errors import error_body, error_headers, error_status, internal_error_body, is_internal
+from service.errors import error_body, error_headers, error_status, is_internal
 from service.inference.batcher import RequestBatcher
 from service.inference.litapi import InferenceResponse
 from service.inference.predictor import InferenceRequest
@@ -45,10 +44,7 @@ class PredictEndpoint:
         try:
             body = await read_json_body(scope, receive, self._max_body)
             return await self._batcher.submit(InferenceRequest("predict", body))
-        except PerennialError as error:
+        except Exception as error:  # noqa: BLE001 - the outermost place: reported where it is the service's own, answered
             if is_internal(error):
                 report(error, group=("service", "http", PATH))
             return InferenceResponse(error_status(error), error_body(error))
-        except Exception as error:  # noqa: BLE001 - the outermost place: reported, answered
-            report(error, group=("service", "http", PATH))
-            return InferenceResponse(500, internal_error_body())
