@@ -6,15 +6,15 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from monitoring.events import RETRAIN_DECLINED, RETRAIN_STARTED
 from tasks.data.retraining_data import build_dataset, select_rows, validate_log
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
-from tasks.promotion.challenger import train_challenger
 from tasks.promotion.gate import gate
-from tasks.promotion.publish import apply_verdict, require_champion
+from tasks.promotion.publish import apply_verdict, require_champion, train_challenger
 from tasks.promotion.retrain_request import acknowledge_request, already_handled, cause_of, read_request, record_outcome
-from tasks.reporting.outcome import announce_decline, announce_start, report_outcome
-from tasks.training.split import hold_out_for_gate
+from tasks.reporting.outcome import announce, report_outcome
+from tasks.training.split import split_newest
 from tasks.training.training_data import build_training_data
 from tasks.training.tune import keep_or_tune
 
@@ -27,19 +27,19 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     acknowledge_request(job, request)
     champion = require_champion(job)
     if reason := already_handled(job, champion, request):
-        record_outcome(job, request, None)
-        announce_decline(job, request, reason)
+        record_outcome(job, request, "declined")
+        announce(job, RETRAIN_DECLINED, request, reason=reason)
         return Completed(name="Declined", message=reason)
-    announce_start(job, request)
+    announce(job, RETRAIN_STARTED, request)
     dataset = build_dataset(job, champion)
     rows, _ = validate_log(job, dataset)
-    split = hold_out_for_gate(job, rows)
+    split = split_newest(rows, job.spec.event_time, job.spec.gate.holdout)
     selected = select_rows(job, split.train)
     data = build_training_data(job, selected.rows, dataset.manifest, selected.weights)
     tuned = keep_or_tune(job, data, champion)
     challenger = train_challenger(job, dataset, data, tuned, split.test, cause_of(request), champion)
     verdict = gate(job, challenger.model, champion, split.test)
     apply_verdict(job, challenger.model, champion, verdict)
-    record_outcome(job, request, verdict)
+    record_outcome(job, request, verdict.outcome)
     report_outcome(job, challenger, verdict)
     return challenger.version

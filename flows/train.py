@@ -8,12 +8,11 @@ from tasks.data.ingest import ingest
 from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
 from tasks.job import open_job
-from tasks.promotion.challenger import train_challenger
 from tasks.promotion.gate import gate
-from tasks.promotion.publish import apply_verdict, read_champion
+from tasks.promotion.publish import apply_verdict, read_champion, train_challenger
 from tasks.reporting.artifacts import show_checks, show_trials
 from tasks.reporting.outcome import report_outcome
-from tasks.training.split import hold_out_test
+from tasks.training.split import split_newest
 from tasks.training.training_data import build_training_data
 from tasks.training.tune import tune
 
@@ -25,7 +24,7 @@ def train(spec: str, until: str | None = None) -> int:
     dataset = ingest(job, until)
     rows, checks = validate(job, dataset)
     show_checks(job, checks)
-    split = hold_out_test(job, rows)
+    split = split_newest(rows, job.spec.event_time, job.spec.split.test)
     data = build_training_data(job, split.train, dataset.manifest)
     tuned = tune(job, data, job.spec.search.trials)
     show_trials(job, tuned)

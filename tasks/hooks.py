@@ -16,18 +16,20 @@ def run_name() -> str:
     from prefect.runtime import flow_run
 
     parameters: dict[str, Any] = flow_run.get_parameters()
-    return " ".join(part for part in (Path(str(parameters["spec"])).stem, _circumstance(parameters)) if part)
+    model, event, until = Path(str(parameters["spec"])).stem, parameters.get("event"), parameters.get("until")
+    if isinstance(event, dict):
+        return f"{model} after {event.get('cause')} of version {event.get('version')}"
+    about = f"until {until}" if until else Path(parameters.get("source") or "").name
+    return f"{model} {about}".rstrip()
 
 
 def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
     """Send the error that ended a flow run to Sentry."""
     from perennial.error_reporting import flush, report
 
-    error = error_of(state)
-    if error is None:
-        return
-    report(error, group=("flow", flow.name), flow=flow.name, flow_run=str(flow_run.id))
-    flush()
+    if (error := error_of(state)) is not None:
+        report(error, group=("flow", flow.name), flow=flow.name, flow_run=str(flow_run.id))
+        flush()
 
 
 def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's signature
@@ -35,8 +37,8 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
     from monitoring import events
     from monitoring.retrain_requests import RetrainRequest
     from tasks.job import load_job
-    from tasks.promotion.retrain_request import write_outcome
-    from tasks.reporting.outcome import retrain_event, send_or_warn
+    from tasks.promotion.retrain_request import record_outcome
+    from tasks.reporting.outcome import announce
 
     try:
         job = load_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
@@ -45,26 +47,13 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
     except (PerennialError, ValueError):
         return  # a spec or an event that cannot be read is what failed, and names no model
     try:
-        write_outcome(job, request, "failed", job.now)
+        record_outcome.fn(job, request, "failed")
     except (PerennialError, ValueError) as failure:
         logger.warning("the failure is announced, but not written down: %s", failure)
-    send_or_warn(
-        retrain_event(
-            events.RETRAIN_FAILED, job.spec.name, job.run_id, request, job.now, error=str(error_of(state) or state.message)[:500]
-        )
-    )
+    announce.fn(job, events.RETRAIN_FAILED, request, error=str(error_of(state) or state.message)[:500])
 
 
 def error_of(state: Any) -> BaseException | None:
     """The exception of a failed state, if it is known; the engine wraps it where results may be kept."""
     error = getattr(state.data, "result", state.data)
     return error if isinstance(error, BaseException) else None
-
-
-def _circumstance(parameters: dict[str, Any]) -> str:
-    event = parameters.get("event")
-    if isinstance(event, dict):
-        return f"after {event.get('cause')} of version {event.get('version')}"
-    if parameters.get("until"):
-        return f"until {parameters['until']}"
-    return str(Path(parameters["source"]).name) if parameters.get("source") else ""

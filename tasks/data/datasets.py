@@ -52,10 +52,16 @@ def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tupl
     since, until = frame[event_time].min(), frame[event_time].max()
     if not isinstance(since, datetime) or not isinstance(until, datetime):
         raise DataError(f"no row has an event time: column {event_time!r} is empty; check its name and format")
-    columns = {column: str(dtype) for column, dtype in frame.schema.items()}
-    manifest = Manifest(fingerprint=fingerprint, rows=frame.height, since=since, until=until, columns=columns,
-                        origin=origin, created_at=now)  # fmt: skip
-    _write(directory, frame, manifest)
+    columns, rows = {column: str(dtype) for column, dtype in frame.schema.items()}, frame.height
+    manifest = Manifest(
+        fingerprint=fingerprint, rows=rows, since=since, until=until, columns=columns, origin=origin, created_at=now
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / f"data.{os.getpid()}.partial"
+    frame.write_parquet(partial)
+    partial.replace(directory / "data.parquet")
+    # The manifest comes last and by rename: a directory without one is no dataset.
+    replace(fsspec.filesystem("file"), str(directory / "manifest.json"), manifest.model_dump_json(indent=2).encode())
     return Dataset(frame, manifest, directory)
 
 
@@ -98,15 +104,6 @@ def _parts(series: pl.Series) -> Iterator[bytes]:
         yield filled.fill_null(0).to_numpy().tobytes()
     else:
         yield repr(filled.to_list()).encode()
-
-
-def _write(directory: Path, frame: pl.DataFrame, manifest: Manifest) -> None:
-    """The manifest comes last and by rename: a directory without one is no dataset."""
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f"data.{os.getpid()}.partial"
-    frame.write_parquet(partial)
-    partial.replace(directory / "data.parquet")
-    replace(fsspec.filesystem("file"), str(directory / "manifest.json"), manifest.model_dump_json(indent=2).encode())
 
 
 def _manifest(directory: Path) -> Manifest:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import AwareDatetime
 
+from monitoring.receipts import Outcome
 from perennial.base import FrozenModel
 from perennial.labels import LabelCodec
 from perennial.metrics import higher_is_better, score
@@ -17,6 +18,9 @@ from tasks.job import Job
 from tasks.task_defaults import local_task
 
 Decision = Literal["promote", "hold", "reject"]
+
+OUTCOMES: dict[Decision, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+"""What each decision is called once it has been carried out."""
 
 
 class Verdict(FrozenModel):
@@ -31,6 +35,11 @@ class Verdict(FrozenModel):
     rows: int = 0
     since: AwareDatetime | None = None
 
+    @property
+    def outcome(self) -> Outcome:
+        """The decision, as the receipt of a request to retrain has it."""
+        return OUTCOMES[self.decision]
+
 
 @local_task("gate")
 def gate(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame) -> Verdict:
@@ -42,21 +51,13 @@ def gate(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFr
     newer = holdout.filter(pl.col(job.spec.event_time) > since)
     rows = newer.filter(LabelCodec(job.spec.task).parse_column(newer[job.spec.target]).is_not_null())
     if (excuse := _cannot_judge(job.spec, rows, since)) is not None:
-        return Verdict(
-            decision="hold", reason=excuse, metric=metric, rows=rows.height, since=since, champion_version=champion.card.version
-        )
-    old, new = (measure(job.spec, model, rows) for model in (champion, challenger))
-    decision, reason = decide(metric, new, old, job.spec.gate.min_gain)
-    return Verdict(
-        decision=decision,
-        reason=f"{reason} on {rows.height:,} rows since {since:%Y-%m-%d %H:%M}, newer than both trainings",
-        metric=metric,
-        challenger=new,
-        champion=old,
-        champion_version=champion.card.version,
-        rows=rows.height,
-        since=since,
-    )
+        verdict = Verdict(decision="hold", reason=excuse, metric=metric)
+    else:
+        old, new = (measure(job.spec, model, rows) for model in (champion, challenger))
+        decision, found = decide(metric, new, old, job.spec.gate.min_gain)
+        reason = f"{found} on {rows.height:,} rows since {since:%Y-%m-%d %H:%M}, newer than both trainings"
+        verdict = Verdict(decision=decision, reason=reason, metric=metric, challenger=new, champion=old)
+    return verdict.model_copy(update={"champion_version": champion.card.version, "rows": rows.height, "since": since})
 
 
 def decide(metric: str, challenger: float, champion: float, min_gain: float) -> tuple[Decision, str]:

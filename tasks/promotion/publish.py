@@ -1,19 +1,47 @@
-"""Publish: a version in the registry, and the alias moves that a verdict allows."""
+"""Publish: from chosen parameters to a version in the registry, and the alias moves that a verdict allows."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import polars as pl
+
+from monitoring.calibration import Calibration
 from perennial.errors import AliasConflict, TrainingError
 from perennial.model import Model, to_files
+from perennial.model_card import Cause
 from perennial.model_loading import load_champion, load_model
 from perennial.registry import CHALLENGER, CHAMPION
 from perennial.signals import Bounds
+from tasks.data.datasets import Dataset
 from tasks.job import Job
 from tasks.promotion.gate import Verdict
 from tasks.task_defaults import local_task
+from tasks.training.assemble import assemble
+from tasks.training.calibrate import calibrate
+from tasks.training.evaluate import Evaluation, evaluate
+from tasks.training.fit import Fitted, fit
+from tasks.training.training_data import TrainingData
+from tasks.training.tune import Tuned
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A published version, and what is known of its training for those who judge and report it."""
+
+    model: Model
+    dataset: Dataset
+    tuned: Tuned
+    fitted: Fitted
+    evaluation: Evaluation
+    calibration: Calibration
+
+    @property
+    def version(self) -> int:
+        """Its number in the registry."""
+        return self.model.card.version
 
 
 @local_task("champion")
@@ -30,37 +58,36 @@ def require_champion(job: Job) -> Model:
     return champion
 
 
-def publish_version(job: Job, draft: Model, bounds: Bounds, now: datetime) -> Model:
-    """Write the draft as the next version, name it challenger, and return it as read back: what serves is what is judged."""
-    complete = replace(draft, card=draft.card.model_copy(update={"bounds": bounds}))
-    version = job.registry.publish(job.spec.name, lambda number: to_files(complete.with_version(number)))
-    _move_challenger(job, version, now)
-    return load_model(job.registry, job.spec.name, version, job.base)
-
-
-def move_champion(job: Job, challenger: Model, champion: Model | None, verdict: Verdict, now: datetime) -> None:
-    """Move the champion alias if the verdict says so; raises AliasConflict when another promoter moved it meanwhile."""
-    if verdict.decision == "promote":
-        standing = champion.card.version if champion else None
-        job.registry.promote(job.spec.name, CHAMPION, challenger.card.version, expect=standing, reason=verdict.reason, now=now)
-
-
-def _move_challenger(job: Job, version: int, now: datetime) -> None:
-    standing = job.registry.aliases(job.spec.name).challenger
-    try:
-        job.registry.promote(job.spec.name, CHALLENGER, version, expect=standing, reason="published", now=now)
-    except AliasConflict as error:
-        # The alias only says which version came last; the gate compares versions, not aliases.
-        logger.warning("version %d of %s is not the newest challenger: %s", version, job.spec.name, error)
+def train_challenger(
+    job: Job, dataset: Dataset, data: TrainingData, tuned: Tuned, test: pl.DataFrame, cause: Cause, champion: Model | None
+) -> Challenger:
+    """Fit, evaluate, calibrate and publish, each a task of the flow run that calls this; the champion is named as the parent."""
+    fitted = fit(job, data, tuned.params)
+    evaluation = evaluate(job, fitted, test)
+    draft = assemble(job, data, fitted, evaluation, cause, champion)
+    calibration = calibrate(job, draft, data, fitted)
+    model = publish(job, draft, calibration.bounds)
+    return Challenger(model, dataset, tuned, fitted, evaluation, calibration)
 
 
 @local_task("publish")
 def publish(job: Job, draft: Model, bounds: Bounds) -> Model:
-    """Publish at this moment."""
-    return publish_version(job, draft, bounds, datetime.now(UTC))
+    """Write the draft as the next version, name it challenger, and return it as read back: what serves is what is judged."""
+    complete, name = replace(draft, card=draft.card.model_copy(update={"bounds": bounds})), job.spec.name
+    version = job.registry.publish(name, lambda number: to_files(complete.with_version(number)))
+    standing = job.registry.aliases(name).challenger
+    try:
+        job.registry.promote(name, CHALLENGER, version, expect=standing, reason="published", now=datetime.now(UTC))
+    except AliasConflict as error:
+        # The alias only says which version came last; the gate compares versions, not aliases.
+        logger.warning("version %d of %s is not the newest challenger: %s", version, name, error)
+    return load_model(job.registry, name, version, job.base)
 
 
 @local_task("apply verdict")
 def apply_verdict(job: Job, challenger: Model, champion: Model | None, verdict: Verdict) -> None:
-    """Promote, or not, at this moment."""
-    move_champion(job, challenger, champion, verdict, datetime.now(UTC))
+    """Move the champion alias if the verdict says so; raises AliasConflict when another promoter moved it meanwhile."""
+    if verdict.decision != "promote":
+        return
+    standing, now = champion.card.version if champion else None, datetime.now(UTC)
+    job.registry.promote(job.spec.name, CHAMPION, challenger.card.version, expect=standing, reason=verdict.reason, now=now)

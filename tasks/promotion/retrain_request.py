@@ -18,11 +18,7 @@ from perennial.errors import TrainingError
 from perennial.model import CARD_FILE, Model
 from perennial.model_card import Cause
 from tasks.job import Job
-from tasks.promotion.gate import Verdict
 from tasks.task_defaults import local_task
-
-OUTCOMES: dict[str, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
-"""What each decision of the gate is called once it has been carried out."""
 
 
 def read_request(job: Job, event: dict[str, Any] | None) -> RetrainRequest | None:
@@ -34,9 +30,8 @@ def read_request(job: Job, event: dict[str, Any] | None) -> RetrainRequest | Non
     except ValidationError as error:
         raise TrainingError(f"parameter `event` is not a request to retrain: {error}; leave it out to retrain by hand") from error
     if request.model != job.spec.name:
-        raise TrainingError(
-            f"the event is about {request.model!r}, but the spec is {job.spec.name!r}: mend the automation's trigger"
-        )
+        where = f"the event is about {request.model!r}, but the spec is {job.spec.name!r}"
+        raise TrainingError(f"{where}: mend the automation's trigger")
     return request
 
 
@@ -48,9 +43,11 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
     standing = champion.card.version
     if request.version != standing:
         return f"the event is about version {request.version}, and version {standing} serves by now"
-    newer = [version for version in job.registry.versions(job.spec.name) if version > request.version]
-    trained = next((version for version in newer if _event_of(job, version) == request.event_id), None)
-    return None if trained is None else f"version {trained} was trained for this event already"
+    for version in (one for one in job.registry.versions(job.spec.name) if one > standing):
+        card = json.loads(job.registry.read(job.spec.name, version)[CARD_FILE])  # no more of it: an old card may not load
+        if card["cause"]["event_id"] == request.event_id:
+            return f"version {version} was trained for this event already"
+    return None
 
 
 def cause_of(request: RetrainRequest | None) -> Cause:
@@ -70,19 +67,7 @@ def acknowledge_request(job: Job, request: RetrainRequest | None) -> None:
 
 
 @local_task("record outcome")
-def record_outcome(job: Job, request: RetrainRequest | None, verdict: Verdict | None) -> None:
-    """Write what the gate decided; without a verdict the request was declined."""
-    write_outcome(job, request, OUTCOMES[verdict.decision] if verdict else "declined", datetime.now(UTC))
-
-
-def write_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, now: datetime) -> None:
-    """Write the outcome of a request; raises ArchiveError when that cannot be written."""
+def record_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome) -> None:
+    """Write what became of a request; raises ArchiveError when that cannot be written."""
     if request is not None:
-        receipts.record_outcome(job.home, request.event_id, outcome, now, job.run_id)
-
-
-def _event_of(job: Job, version: int) -> str | None:
-    """The event a version was trained for; its card alone is read, as it stands."""
-    card = json.loads(job.registry.read(job.spec.name, version)[CARD_FILE])
-    event_id: str | None = card["cause"]["event_id"]
-    return event_id
+        receipts.record_outcome(job.home, request.event_id, outcome, datetime.now(UTC), job.run_id)

@@ -6,13 +6,12 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from monitoring.calibration import Calibration, missing_bounds_warning
-from perennial.metrics import Metrics
 from perennial.model import Model
 from perennial.signals import SIGNALS
 from tasks.data.validate import Checks
 from tasks.job import Job
-from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
+from tasks.promotion.publish import Challenger
 from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.tune import Tuned
@@ -20,28 +19,27 @@ from tasks.training.tune import Tuned
 
 def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calibration) -> str:
     """What a version was trained on and how good it is, as a page."""
-    card = model.card
+    card, metrics = model.card, evaluation.metrics.values
     bounds = [(signal.label, calibration.bounds[signal.name]) for signal in SIGNALS if signal.name in calibration.bounds]
     warning = missing_bounds_warning(card.spec, calibration)
-    return "\n\n".join(
-        [
-            f"# {card.name} version {card.version}",
-            f"Trained on {card.data.rows:,} rows from {card.data.since:%Y-%m-%d} to {card.until:%Y-%m-%d %H:%M}, "
-            f"{card.rounds} rounds, because: {card.cause.kind}. {card.cause.detail}".rstrip(),
-            "## Test rows",
-            markdown_table(("metric", "value"), [*_metric_rows(evaluation.metrics)]),
-            "## Calibration",
-            markdown_table(
-                ("predicted", "observed", "rows"), [(row.predicted, row.observed, row.rows) for row in evaluation.calibration]
-            ),
-            *_slices(evaluation),
-            "## Bounds of the monitor's signals",
-            markdown_table(("signal", "bound"), bounds) if bounds else "None could be calibrated.",
-            *([f"**Warning**: {warning}."] if warning else []),
-            "## Parameters",
-            markdown_table(("parameter", "value"), list(card.params.items())),
-        ]
-    )
+    calibrated = [(row.predicted, row.observed, row.rows) for row in evaluation.calibration]
+    slices = [(one.column, one.value, one.metrics.rows, *map(one.metrics.values.get, metrics)) for one in evaluation.slices]
+    parts = [
+        f"# {card.name} version {card.version}",
+        f"Trained on {card.data.rows:,} rows from {card.data.since:%Y-%m-%d} to {card.until:%Y-%m-%d %H:%M}, "
+        f"{card.rounds} rounds, because: {card.cause.kind}. {card.cause.detail}".rstrip(),
+        "## Test rows",
+        markdown_table(("metric", "value"), [("rows", evaluation.metrics.rows), *metrics.items()]),
+        "## Calibration",
+        markdown_table(("predicted", "observed", "rows"), calibrated),
+        *(["## Slices", markdown_table(("column", "value", "rows", *metrics), slices)] if slices else []),
+        "## Bounds of the monitor's signals",
+        markdown_table(("signal", "bound"), bounds) if bounds else "None could be calibrated.",
+        *([f"**Warning**: {warning}."] if warning else []),
+        "## Parameters",
+        markdown_table(("parameter", "value"), list(card.params.items())),
+    ]
+    return "\n\n".join(parts)
 
 
 def verdict_markdown(model: Model, verdict: Verdict) -> str:
@@ -63,27 +61,10 @@ def checks_markdown(checks: Checks) -> str:
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table in Markdown; numbers to five digits."""
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns), *(" | ".join(map(_cell, row)) for row in rows)]
+    texts = [[f"{one:.5g}" if isinstance(one, float) else "" if one is None else str(one) for one in row] for row in rows]
+    cells = [[text.replace("|", "\\|") for text in row] for row in texts]
+    lines = [" | ".join(row) for row in (columns, ["---"] * len(columns), *cells)]
     return "\n".join(f"| {line} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:.5g}" if isinstance(value, float) else "" if value is None else str(value)
-    return text.replace("|", "\\|")
-
-
-def _metric_rows(metrics: Metrics) -> list[tuple[str, Any]]:
-    return [("rows", metrics.rows), *metrics.values.items()]
-
-
-def _slices(evaluation: Evaluation) -> list[str]:
-    if not evaluation.slices:
-        return []
-    names = tuple(evaluation.metrics.values)
-    rows = [
-        (one.column, one.value, one.metrics.rows, *(one.metrics.values.get(name) for name in names)) for one in evaluation.slices
-    ]
-    return ["## Slices", markdown_table(("column", "value", "rows", *names), rows)]
 
 
 @local_task("show checks")

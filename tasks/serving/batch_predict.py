@@ -28,16 +28,12 @@ def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
         pl.Series("label", labels),
         pl.lit(champion.card.version).alias("version"),
     )
-    return _write(scored, Path(output).absolute())
-
-
-def _write(scored: pl.DataFrame, output: Path) -> Path:
-    """Whole or not at all: a reader never meets half a file."""
-    partial = output.with_name(f".{output.name}.partial")
+    file = Path(output).absolute()
+    partial = file.with_name(f".{file.name}.partial")  # whole or not at all: a reader never meets half a file
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         scored.write_parquet(partial)
-        partial.replace(output)
+        partial.replace(file)
     except OSError as error:
-        raise DataError(f"cannot write the scores to {output}: {error}; give another `output`") from error
-    return output
+        raise DataError(f"cannot write the scores to {file}: {error}; give another `output`") from error
+    return file

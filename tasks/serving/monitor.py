@@ -18,22 +18,14 @@ logger = logging.getLogger(__name__)
 
 def follow(job: Job, minutes: float) -> None:
     """Read the streams and close windows for `minutes`, telling the Prefect UI about each."""
-    watch(
-        job.spec,
-        job.base,
-        job.settings,
-        until=datetime.now(UTC) + timedelta(minutes=minutes),
-        on_window=show_window,
-    )
+    watch(job.spec, job.base, job.settings, until=datetime.now(UTC) + timedelta(minutes=minutes), on_window=show_window)
 
 
 def show_window(result: WindowResult) -> None:
     """One window as an artifact; the monitor goes on without it when Prefect does not take it."""
-    key = f"{result.model}-window-{result.window.start:%Y%m%d-%H%M}"
+    key, said = f"{result.model}-window-{result.window.start:%Y%m%d-%H%M}", f"{result.decision.kind}: {result.decision.reason}"
     try:
-        create_markdown_artifact(
-            window_markdown(result), key=key, description=f"{result.decision.kind}: {result.decision.reason}"
-        )
+        create_markdown_artifact(window_markdown(result), key=key, description=said)
     except Exception as error:  # noqa: BLE001 - whatever the client raises, the window is settled and on disk
         logger.warning("no artifact %s: %s", key, error)
 

@@ -15,9 +15,10 @@ import polars as pl
 
 from perennial.api_keys import authorization
 from perennial.durations import parse_duration
-from perennial.errors import DataError, RequestError
+from perennial.errors import RequestError
 from perennial.labels import LabelCodec
 from perennial.log_columns import EVENT_TIME, ID, LABEL
+from perennial.schema import refuse_missing
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job
@@ -57,13 +58,9 @@ class Sent:
     failures: tuple[str, ...] = ()
 
     def __add__(self, other: "Sent") -> "Sent":
-        return Sent(
-            self.requests + other.requests,
-            self.failed + other.failed,
-            self.predictions + other.predictions,
-            self.labels + other.labels,
-            (*self.failures, *other.failures)[:20],
-        )
+        requests, failed = self.requests + other.requests, self.failed + other.failed
+        predictions, labels = self.predictions + other.predictions, self.labels + other.labels
+        return Sent(requests, failed, predictions, labels, (*self.failures, *other.failures)[:20])
 
 
 def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
@@ -72,7 +69,7 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     Rows that the spec gives no id are numbered in that order, so that a second replay sends the same ids.
     Raises DataError naming the columns the table does not have.
     """
-    _refuse_missing(table, spec)
+    refuse_missing(table.columns, (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs))
     identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
     labels = LabelCodec(spec.task).parse_column(table[spec.target])
     ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
@@ -88,16 +85,13 @@ def ticks(
 
     `rows` is what `prepare` returns; a row without a label is asked and never answered for.
     """
-    asked = (
-        rows.filter(pl.col(EVENT_TIME) >= start)
-        if until is None
-        else rows.filter(pl.col(EVENT_TIME).is_between(start, until, closed="left"))
-    )
-    known = asked.filter(pl.col(LABEL).is_not_null()).select(ID, EVENT_TIME, LABEL)
-    questions = _by_moment(asked.drop(LABEL), pl.col(EVENT_TIME).dt.truncate(step))
-    answers = _by_moment(known, _ceil(pl.col(EVENT_TIME) + label_delay, step))
+    time, due = pl.col(EVENT_TIME), pl.col(EVENT_TIME) + label_delay
+    asked = rows.filter(time >= start).filter(time < until if until else pl.lit(value=True))
+    known, floor = asked.select(ID, EVENT_TIME, LABEL).drop_nulls(LABEL), due.dt.truncate(step)
+    questions = _by_moment(asked.drop(LABEL), time.dt.truncate(step))
+    answers = _by_moment(known, pl.when(floor == due).then(floor).otherwise(floor + step))
     for clock in sorted(questions.keys() | answers.keys()):
-        yield Tick(clock, _to_rows(questions.get(clock)), _to_rows(answers.get(clock)))
+        yield Tick(clock, questions.get(clock, []), answers.get(clock, []))
 
 
 class Client:
@@ -157,29 +151,10 @@ def replay_table(job: Job, start: str, until: str | None, url: str, label_delay:
     return client.total
 
 
-def _refuse_missing(table: pl.DataFrame, spec: ModelSpec) -> None:
-    wanted = (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs)
-    missing = [column for column in wanted if column not in table.columns]
-    if missing:
-        raise DataError(f"the table to replay has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
-
-
-def _ceil(time: pl.Expr, step: timedelta) -> pl.Expr:
-    """The first moment of the grid that is not before `time`."""
-    floor = time.dt.truncate(step)
-    return pl.when(floor == time).then(floor).otherwise(floor + step)
-
-
-def _by_moment(rows: pl.DataFrame, moment: pl.Expr) -> dict[datetime, pl.DataFrame]:
+def _by_moment(rows: pl.DataFrame, moment: pl.Expr) -> dict[datetime, Rows]:
     keyed = rows.with_columns(moment.alias("_moment"))
-    parts: dict[tuple[Any, ...], pl.DataFrame] = keyed.partition_by(
-        "_moment", as_dict=True, maintain_order=True, include_key=False
-    )
-    return {clock.astimezone(UTC): part for (clock,), part in parts.items()}
-
-
-def _to_rows(part: pl.DataFrame | None) -> Rows:
-    return [] if part is None else part.to_dicts()
+    parts: dict[Any, pl.DataFrame] = keyed.partition_by("_moment", as_dict=True, maintain_order=True, include_key=False)
+    return {clock.astimezone(UTC): part.to_dicts() for (clock,), part in parts.items()}
 
 
 def _parts(rows: Rows) -> Iterator[Rows]:

@@ -16,7 +16,6 @@ from prefect import get_run_logger
 
 from monitoring.calibration import MIN_BLOCKS, Calibration, block_values, blocks, missing_bounds_warning
 from monitoring.calibration import calibrate as bounds_of
-from monitoring.window import Window
 from perennial.model import Model
 from perennial.profile import fit_profile
 from perennial.signals import SignalValues
@@ -56,15 +55,10 @@ def _judgeable(job: Job, data: TrainingData) -> Iterator[Mask]:
     """The rows of each newest window that the monitor would judge, as masks over the training rows."""
     spec = job.spec
     for window in blocks(data.until + _TICK, spec.window.length, spec.signals.blocks, data.since):
-        rows = _within(data, window)
+        start, end = (np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end))
+        rows: Mask = (data.table.times >= start) & (data.table.times < end)
         if rows.sum() >= spec.window.min_rows:
             yield rows
-
-
-def _within(data: TrainingData, window: Window) -> Mask:
-    start, end = (np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end))
-    inside: Mask = (data.table.times >= start) & (data.table.times < end)
-    return inside
 
 
 def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[SignalValues]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from perennial.arrays import Indices
 from perennial.durations import format_duration
 from perennial.errors import TrainingError
-from tasks.job import Job
 from tasks.task_defaults import local_task
 
 
@@ -23,6 +22,7 @@ class Split:
     test: pl.DataFrame
 
 
+@local_task("split")
 def split_newest(frame: pl.DataFrame, event_time: str, length: timedelta) -> Split:
     """Set the newest `length` of a table sorted in time apart; raises TrainingError when that leaves nothing to learn from."""
     newest = frame[event_time].max()
@@ -32,10 +32,8 @@ def split_newest(frame: pl.DataFrame, event_time: str, length: timedelta) -> Spl
     older = int((frame[event_time] <= cut).sum())
     if older == 0:
         span = f"{frame[event_time].min()!s} to {newest}"
-        raise TrainingError(
-            f"all rows ({span}) lie within the newest {format_duration(length)}, which are held out: "
-            "shorten it in the spec, or bring more rows"
-        )
+        within = f"all rows ({span}) lie within the newest {format_duration(length)}, which are held out"
+        raise TrainingError(f"{within}: shorten it in the spec, or bring more rows")
     return Split(frame.head(older), frame.slice(older))
 
 
@@ -56,15 +54,3 @@ def forward_chain(times: NDArray[np.datetime64], folds: int) -> list[tuple[Indic
 def _moment_start(times: NDArray[np.datetime64], place: int) -> int:
     """The first row of the moment that `place` lies in; of the next moment where that would be the very first row."""
     return int(np.searchsorted(times, times[place], "left")) or int(np.searchsorted(times, times[place], "right"))
-
-
-@local_task("split")
-def hold_out_test(job: Job, frame: pl.DataFrame) -> Split:
-    """The spec's test stretch apart from the rest."""
-    return split_newest(frame, job.spec.event_time, job.spec.split.test)
-
-
-@local_task("split")
-def hold_out_for_gate(job: Job, frame: pl.DataFrame) -> Split:
-    """The gate's newest labelled rows apart from what the challenger may learn."""
-    return split_newest(frame, job.spec.event_time, job.spec.gate.holdout)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import polars as pl
 
@@ -32,12 +31,14 @@ class TrainingData:
     @property
     def since(self) -> datetime:
         """Event time of the oldest row."""
-        return _time(self.frame[self.schema.event_time][0])
+        oldest: datetime = self.frame[self.schema.event_time][0]
+        return oldest
 
     @property
     def until(self) -> datetime:
         """Event time of the newest row."""
-        return _time(self.frame[self.schema.event_time][-1])
+        newest: datetime = self.frame[self.schema.event_time][-1]
+        return newest
 
 
 @local_task("features")
@@ -62,20 +63,12 @@ def training_table(
     weights: Floats | None,
 ) -> TrainingTable:
     """Rows, and their readable feature values, as a learner takes them."""
-    features = compiled.features
+    kinds, categories = compiled.features.kinds, compiled.features.categories
     return TrainingTable(
         matrix=compiled.codes(values),
         labels=LabelCodec(spec.task, classes).encode_column(rows[spec.target]),
         times=rows[spec.event_time].dt.replace_time_zone(None).to_numpy(),
         weights=weights,
-        names=features.names,
-        categories=tuple(
-            len(features.categories[name]) if features.kinds[name] == "categorical" else None for name in features.names
-        ),
+        names=compiled.features.names,
+        categories=tuple(len(categories[name]) if kinds[name] == "categorical" else None for name in kinds),
     )
-
-
-def _time(value: Any) -> datetime:
-    if not isinstance(value, datetime):
-        raise TypeError(f"an event time should be a datetime, not {type(value).__name__}")
-    return value

@@ -55,14 +55,8 @@ class Tuned(FrozenModel):
 def _key(_context: Any, parameters: dict[str, Any]) -> str:
     """What the outcome depends on: rows, spec, number of trials and release."""
     job, data = parameters["job"], parameters["data"]
-    inputs = (
-        __version__,
-        job.spec.model_dump_json(),
-        data.fingerprint,
-        len(data.table),
-        parameters.get("trials"),
-        parameters.get("start"),
-    )
+    known = (__version__, job.spec.model_dump_json(), data.fingerprint, len(data.table))
+    inputs = (*known, parameters.get("trials"), parameters.get("start"))
     return f"tune-{hashlib.sha256(repr(inputs).encode()).hexdigest()}"
 
 
@@ -80,7 +74,8 @@ def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None)
     done: list[Trial] = []
 
     def evaluate(point: Mapping[str, Any]) -> float:
-        done.append(_try(len(done), _typed(point, space), spec, trainer, chain))
+        chosen = {name: round(point[name]) if span.integer else float(point[name]) for name, span in space.items()}
+        done.append(_try(len(done), chosen, spec, trainer, chain))
         return done[-1].loss
 
     hyperopt.fmin(
@@ -113,19 +108,9 @@ def _expression(name: str, span: Range) -> Any:
     from hyperopt import hp
 
     low, high = (math.log(span.low), math.log(span.high)) if span.log else (span.low, span.high)
-    match span.log, span.integer:
-        case True, True:
-            return hp.qloguniform(name, low, high, 1)
-        case True, False:
-            return hp.loguniform(name, low, high)
-        case False, True:
-            return hp.quniform(name, low, high, 1)
-        case _:
-            return hp.uniform(name, low, high)
-
-
-def _typed(point: Mapping[str, Any], space: Mapping[str, Range]) -> Params:
-    return {name: round(point[name]) if span.integer else float(point[name]) for name, span in space.items()}
+    if span.integer:
+        return (hp.qloguniform if span.log else hp.quniform)(name, low, high, 1)
+    return (hp.loguniform if span.log else hp.uniform)(name, low, high)
 
 
 def _within(start: Params | None, space: Mapping[str, Range]) -> dict[str, float]:

@@ -12,9 +12,9 @@ from perennial.model import Model
 from perennial.spec import Task
 from tasks.job import Job
 from tasks.promotion.gate import Verdict, decide, gate, measure
-from tasks.promotion.publish import move_champion, publish_version, read_champion
+from tasks.promotion.publish import apply_verdict, publish, read_champion
 from tests.support.models import TASKS, small_frame, small_model, small_spec, train_small
-from tests.tasks.making import NOW, later_frame, make_job
+from tests.tasks.making import later_frame, make_job
 
 PROMOTE = Verdict(decision="promote", reason="better", metric="log_loss")
 
@@ -99,8 +99,8 @@ class TestPromotion:
     """The champion alias moves by compare-and-set, and only on the gate's word."""
 
     def test_a_promoted_version_serves(self, job: Job) -> None:
-        model = publish_version(job, small_model(), small_model().card.bounds, NOW)
-        move_champion(job, model, None, PROMOTE, NOW)
+        model = publish.fn(job, small_model(), small_model().card.bounds)
+        apply_verdict.fn(job, model, None, PROMOTE)
         champion = read_champion.fn(job)
         assert champion is not None
         assert champion.card == model.card
@@ -110,19 +110,19 @@ class TestPromotion:
         ]
 
     def test_a_held_or_rejected_version_does_not(self, job: Job) -> None:
-        model = publish_version(job, small_model(), small_model().card.bounds, NOW)
+        model = publish.fn(job, small_model(), small_model().card.bounds)
         for decision in ("hold", "reject"):
-            move_champion(job, model, None, PROMOTE.model_copy(update={"decision": decision}), NOW)
+            apply_verdict.fn(job, model, None, PROMOTE.model_copy(update={"decision": decision}))
         assert read_champion.fn(job) is None
 
     def test_of_two_promoters_one_wins_and_the_other_is_told(self, job: Job) -> None:
-        first, second, third = (publish_version(job, small_model(), small_model().card.bounds, NOW) for _ in range(3))
-        move_champion(job, first, None, PROMOTE, NOW)
-        move_champion(job, second, first, PROMOTE, NOW)
+        first, second, third = (publish.fn(job, small_model(), small_model().card.bounds) for _ in range(3))
+        apply_verdict.fn(job, first, None, PROMOTE)
+        apply_verdict.fn(job, second, first, PROMOTE)
         with pytest.raises(AliasConflict, match="champion of 'small' is at version 2, not 1"):
-            move_champion(job, third, first, PROMOTE, NOW)
+            apply_verdict.fn(job, third, first, PROMOTE)
         assert job.registry.aliases("small").champion == 2
 
     def test_the_draft_keeps_no_version_of_its_own(self, job: Job) -> None:
         draft = replace(small_model(), card=small_model().card.model_copy(update={"version": 0}))
-        assert [publish_version(job, draft, draft.card.bounds, NOW).card.version for _ in range(2)] == [1, 2]
+        assert [publish.fn(job, draft, draft.card.bounds).card.version for _ in range(2)] == [1, 2]

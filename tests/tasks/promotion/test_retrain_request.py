@@ -11,10 +11,10 @@ from monitoring.retrain_requests import RetrainRequest
 from perennial.errors import TrainingError
 from perennial.model_card import Cause
 from tasks.job import Job
-from tasks.promotion.publish import publish_version
+from tasks.promotion.publish import publish
 from tasks.promotion.retrain_request import already_handled, cause_of, read_request
 from tests.support.models import small_model
-from tests.tasks.making import NOW, make_job
+from tests.tasks.making import make_job
 
 EVENT_ID = "6ba7b810-9dad-51d1-80b4-00c04fd430c8"
 
@@ -40,7 +40,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def test_a_fresh_request_is_not_declined(job: Job) -> None:
-    champion = publish_version(job, small_model(), {}, NOW)
+    champion = publish.fn(job, small_model(), {})
     request = read_request(job, event())
     assert already_handled.fn(job, champion, request) is None
     assert cause_of(request) == Cause(kind="drift", event_id=EVENT_ID, detail="drift 0.5 is over its bound 0.1")
@@ -53,9 +53,9 @@ def test_a_request_about_an_older_champion_is_declined(job: Job) -> None:
 
 
 def test_a_cause_that_a_version_was_trained_for_is_declined(job: Job) -> None:
-    champion = publish_version(job, small_model(), {}, NOW)
+    champion = publish.fn(job, small_model(), {})
     asked = small_model().card.model_copy(update={"cause": Cause(kind="drift", event_id=EVENT_ID)})
-    publish_version(job, replace(small_model(), card=asked), {}, NOW)
+    publish.fn(job, replace(small_model(), card=asked), {})
     assert already_handled.fn(job, champion, read_request(job, event())) == "version 2 was trained for this event already"
     other = event(event_id="6ba7b811-9dad-51d1-80b4-00c04fd430c8")
     assert already_handled.fn(job, champion, read_request(job, other)) is None

@@ -13,9 +13,8 @@ from perennial.model_card import Cause
 from perennial.spec import Task
 from tasks.data.ingest import ingest
 from tasks.job import Job
-from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import publish_version
+from tasks.promotion.publish import Challenger, publish
 from tasks.reporting.track import curves, track
 from tasks.training.assemble import assemble
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
@@ -23,7 +22,7 @@ from tasks.training.fit import fit
 from tasks.training.tune import tune
 from tests.support.models import TASKS, small_frame, small_spec
 from tests.support.waiting import wait_until
-from tests.tasks.making import NOW, make_job, make_training
+from tests.tasks.making import make_job, make_training
 
 BROKEN_ADDRESS = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
@@ -37,7 +36,7 @@ def trained(job: Job) -> Challenger:
     fitted = fit.fn(job, data, tuned.params)
     evaluation = evaluate.fn(job, fitted, small_frame(job.spec.task, 200, seed=3))
     draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
-    model = publish_version(job, draft, {}, NOW)
+    model = publish.fn(job, draft, {})
     return Challenger(model, ingest.fn(job, None), tuned, fitted, evaluation, Calibration(bounds={}, blocks=0))
 
 

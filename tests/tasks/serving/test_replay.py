@@ -115,7 +115,7 @@ def test_rows_without_an_id_are_numbered_the_same_way_each_time() -> None:
 
 
 def test_a_table_without_an_input_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match="no column colour; it has key, at"):
+    with pytest.raises(DataError, match="no column 'colour'; the table has key, at"):
         prepare(a_table().drop("colour"), SPEC)
 
 

@@ -16,21 +16,21 @@ from perennial.model import Model
 from perennial.model_card import Cause
 from perennial.spec import ModelSpec, Task
 from tasks.job import Job
-from tasks.promotion.publish import publish_version, read_champion
+from tasks.promotion.publish import publish, read_champion
 from tasks.training.assemble import assemble, git_commit
 from tasks.training.calibrate import _folds, calibrate_bounds
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
 from tasks.training.fit import Fitted, fit, newest_apart
-from tasks.training.split import hold_out_test
+from tasks.training.split import split_newest
 from tasks.training.training_data import TrainingData
 from tests.support.models import ROWS, TASKS, small_frame, small_spec
-from tests.tasks.making import NOW, make_job, make_training
+from tests.tasks.making import make_job, make_training
 
 PARAMS: Params = {"learning_rate": 0.2, "num_leaves": 7}
 
 
 def trained(job: Job, params: Params = PARAMS) -> tuple[TrainingData, Fitted, Evaluation, Model]:
-    split = hold_out_test.fn(job, small_frame(job.spec.task))
+    split = split_newest.fn(small_frame(job.spec.task), job.spec.event_time, job.spec.split.test)
     data = make_training(job, split.train)
     fitted = fit.fn(job, data, params)
     evaluation = evaluate.fn(job, fitted, split.test)
@@ -44,7 +44,7 @@ def test_a_published_model_answers_as_the_fitted_one(tmp_path: Path, task: Task,
     params = PARAMS if learner == "lightgbm" else {}
     data, fitted, evaluation, draft = trained(job, params)
     bounds = calibrate_bounds(job, draft, data, fitted).bounds
-    model = publish_version(job, draft, bounds, NOW)
+    model = publish.fn(job, draft, bounds)
     frame = small_frame(task, 50, seed=3)
     np.testing.assert_allclose(model.predict_frame(frame), fitted.predict(frame), rtol=1e-12)
     card = model.card

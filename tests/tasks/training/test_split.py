@@ -15,7 +15,7 @@ from tests.support.models import small_frame
 
 def test_the_newest_stretch_is_set_apart() -> None:
     frame = small_frame()
-    split = split_newest(frame, "asked_at", timedelta(days=7))
+    split = split_newest.fn(frame, "asked_at", timedelta(days=7))
     assert split.test.height == 7 * 24
     assert split.train["asked_at"].max() < split.test["asked_at"].min()
     assert pl.concat([split.train, split.test]).equals(frame)
@@ -23,7 +23,7 @@ def test_the_newest_stretch_is_set_apart() -> None:
 
 def test_a_stretch_that_leaves_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(TrainingError, match="lie within the newest 365d, which are held out: shorten it in the spec"):
-        split_newest(small_frame(), "asked_at", timedelta(days=365))
+        split_newest.fn(small_frame(), "asked_at", timedelta(days=365))
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=200).map(sorted), st.integers(1, 8))
