@@ -63,10 +63,6 @@ def open_job(spec: str) -> Job:
     os.environ.setdefault(*PASSIVE_OPENMP)  # before anything below loads a learner's library
     init_error_reporting(load_settings(os.environ), "flow")  # first, so that a spec that cannot be read is reported too
     job = load_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
-    tag(
-        model=job.spec.name,
-        flow=str(flow_run.get_flow_name()),
-        flow_run=str(job.run_id),
-        flow_run_url=str(flow_run.get_flow_run_ui_url()),
-    )
+    name, url = str(flow_run.get_flow_name()), str(flow_run.get_flow_run_ui_url())
+    tag(model=job.spec.name, flow=name, flow_run=str(job.run_id), flow_run_url=url)
     return job

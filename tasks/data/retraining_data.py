@@ -4,7 +4,6 @@ No row that the service had not predicted and no label that it had not received 
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,7 @@ from perennial.labels import LabelCodec
 from perennial.log_columns import ID
 from perennial.model import Model
 from perennial.schema import cast_frame
-from perennial.spec import ModelSpec, RetrainSpec, WindowSpec
+from perennial.spec import ModelSpec
 from tasks.data.datasets import Dataset, first_dataset, store_dataset
 from tasks.data.validate import Checks, validate
 from tasks.job import Job
@@ -67,25 +66,17 @@ def validate_log(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     return validate.fn(replace(job, spec=spec.model_copy(update={"checks": checks})), dataset)
 
 
-def choose_rows(frame: pl.DataFrame, event_time: str, retrain: RetrainSpec, window: WindowSpec) -> pl.DataFrame:
-    """All rows, or those of the trailing windows."""
-    newest = frame[event_time].max()
-    if retrain.data != "trailing" or not isinstance(newest, datetime):
-        return frame
-    return frame.filter(pl.col(event_time) > newest - retrain.windows * window.length)
-
-
-def recency_weights(frame: pl.DataFrame, event_time: str, half_life: timedelta) -> Floats:
-    """A weight per row that halves with each `half_life` of age; their mean is 1, so that regularisation keeps its meaning."""
-    seconds = frame.select((pl.col(event_time).max() - pl.col(event_time)).dt.total_seconds()).to_series().to_numpy()
-    weights: Floats = np.exp2(-seconds / half_life.total_seconds())
-    return np.asarray(weights / weights.mean())
-
-
 @local_task("select rows")
 def select_rows(job: Job, frame: pl.DataFrame) -> TrainingRows:
-    """The rows a retraining learns from, as the spec says, and their weights."""
-    retrain = job.spec.retrain
-    chosen = choose_rows(frame, job.spec.event_time, retrain, job.spec.window)
-    weights = recency_weights(chosen, job.spec.event_time, retrain.half_life) if retrain.data == "weighted" else None
-    return TrainingRows(chosen, weights)
+    """All rows, those of the trailing windows, or all with weights.
+
+    A weight halves with each half-life of age; their mean is 1, so that regularisation keeps its meaning.
+    """
+    retrain, time = job.spec.retrain, pl.col(job.spec.event_time)
+    if retrain.data == "trailing":
+        return TrainingRows(frame.filter(time > time.max() - retrain.windows * job.spec.window.length), None)
+    if retrain.data == "all":
+        return TrainingRows(frame, None)
+    seconds = frame.select((time.max() - time).dt.total_seconds()).to_series().to_numpy()
+    weights = np.exp2(-seconds / retrain.half_life.total_seconds())
+    return TrainingRows(frame, np.asarray(weights / weights.mean()))

@@ -82,8 +82,8 @@ def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: dat
     kept = str(quarantine) if bad.any() else None
     good = frame.filter(~bad)
     labelled = good.filter(LabelCodec(spec.task).parse_column(good[spec.target]).is_not_null())
-    fatal = [*_broken(frame, good, labelled, spec), *_too_many(found, int(bad.sum()), frame.height, spec)]
-    _refuse(fatal, kept)
+    too_many = int(bad.sum()) > spec.checks.max_bad_rows * frame.height
+    _refuse([*_broken(frame, good, labelled, spec), *(found if too_many else [])], kept)
     unlabelled = good.height - labelled.height
     checks = Checks(rows=frame.height, bad_rows=int(bad.sum()), unlabelled=unlabelled, problems=tuple(found), quarantine=kept)
     return labelled, checks
@@ -176,7 +176,3 @@ def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spe
         yield Problem(column=spec.target, what=what, rows=0)
     elif LabelCodec(spec.task).parse_column(labelled[spec.target]).n_unique() < 2:
         yield Problem(column=spec.target, what=f"is always {labelled[spec.target][0]!r}: there is nothing to learn", rows=0)
-
-
-def _too_many(found: list[Problem], bad: int, rows: int, spec: ModelSpec) -> list[Problem]:
-    return found if bad > spec.checks.max_bad_rows * rows else []

@@ -1,11 +1,13 @@
 """Artifacts in the Prefect UI: what a run found and decided, readable without any other tool."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from monitoring.calibration import Calibration, missing_bounds_warning
+from monitoring.state import WindowResult
 from perennial.model import Model
 from perennial.signals import SIGNALS
 from tasks.data.validate import Checks
@@ -15,6 +17,11 @@ from tasks.promotion.publish import Challenger
 from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.tune import Tuned
+
+TOP = 10
+"""Features listed with their distance, the farthest first."""
+
+logger = logging.getLogger(__name__)
 
 
 def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calibration) -> str:
@@ -67,6 +74,28 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def window_markdown(result: WindowResult) -> str:
+    """What was found in a window, against which bounds, and what follows."""
+    findings = result.findings
+    signals = [(one.label, findings.values.get(one.name), findings.bounds.get(one.name)) for one in findings.shown]
+    metrics = list(result.metrics.values.items()) if result.metrics else []
+    farthest = sorted(result.distances.items(), key=lambda item: -item[1])[:TOP]
+    nulls = list(findings.null_increases.items())
+    parts = [
+        f"# {result.model}: {findings.window}",
+        f"**{result.decision.kind}**: {result.decision.reason}",
+        f"{findings.rows:,} rows, {findings.labelled:,} labelled, judged for version {result.version}.",
+        markdown_table(("signal", "value", "bound"), signals),
+        *(["## Metrics", markdown_table(("metric", "value"), metrics)] if metrics else []),
+        "## Farthest features",
+        markdown_table(("feature", "distance"), farthest),
+        *(["## Risen null shares", markdown_table(("column", "rise"), nulls)] if nulls else []),
+        *([f"Event `{result.decision.event_id}`."] if result.decision.event_id else []),
+        *([f"Report: [{result.report}](file://{result.report})"] if result.report else []),
+    ]
+    return "\n\n".join(parts)
+
+
 @local_task("show checks")
 def show_checks(job: Job, checks: Checks) -> None:
     """The outcome of validation, as an artifact."""
@@ -87,3 +116,12 @@ def show_outcome(job: Job, challenger: Challenger, verdict: Verdict) -> None:
     create_markdown_artifact(page, key=f"{job.spec.name}-evaluation", description=f"version {challenger.version}")
     page = verdict_markdown(challenger.model, verdict)
     create_markdown_artifact(page, key=f"{job.spec.name}-gate", description=f"{verdict.decision}: {verdict.reason}")
+
+
+def show_window(result: WindowResult) -> None:
+    """One window as an artifact; the monitor goes on without it when Prefect does not take it."""
+    key, said = f"{result.model}-window-{result.window.start:%Y%m%d-%H%M}", f"{result.decision.kind}: {result.decision.reason}"
+    try:
+        create_markdown_artifact(window_markdown(result), key=key, description=said)
+    except Exception as error:  # noqa: BLE001 - whatever the client raises, the window is settled and on disk
+        logger.warning("no artifact %s: %s", key, error)

@@ -1,1 +1,1 @@
-"""Work with the model that serves: `score_table` in batch, `replay_table` over HTTP, and the monitor's run."""
+"""Work with the model that serves: `score_table` in batch, and `replay_table` over HTTP."""

@@ -1,5 +1,6 @@
 """Evaluate: how good a model is on rows it has not seen: metrics, calibration, and the same by slice."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,13 +52,8 @@ def evaluate(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
     known = ~np.isnan(labels)
     rows, labels = test.filter(known), labels[known]
     predictions = fitted.predict(rows)
-    return Evaluation(
-        metrics=score(job.spec.task, labels, predictions),
-        calibration=calibration_table(job.spec.task, labels, predictions),
-        slices=slice_table(job.spec.task, rows, labels, predictions, job.spec.slices),
-        labels=labels,
-        predictions=predictions,
-    )
+    metrics, calibration = score(job.spec.task, labels, predictions), calibration_table(job.spec.task, labels, predictions)
+    return Evaluation(metrics, calibration, tuple(_slices(job, rows, labels, predictions)), labels, predictions)
 
 
 def calibration_table(task_: Task, labels: Floats, predictions: Floats) -> tuple[CalibrationRow, ...]:
@@ -68,21 +64,16 @@ def calibration_table(task_: Task, labels: Floats, predictions: Floats) -> tuple
         predicted, observed = predictions, labels
     order = np.argsort(predicted, kind="stable")
     parts = (part for part in np.array_split(order, BINS) if part.size)
-    return tuple(
-        CalibrationRow(predicted=float(predicted[part].mean()), observed=float(observed[part].mean()), rows=part.size)
-        for part in parts
-    )
+    means = ((float(predicted[part].mean()), float(observed[part].mean()), part.size) for part in parts)
+    return tuple(CalibrationRow(predicted=one, observed=other, rows=rows) for one, other, rows in means)
 
 
-def slice_table(
-    task_: Task, rows: pl.DataFrame, labels: Floats, predictions: Floats, columns: tuple[str, ...]
-) -> tuple[Slice, ...]:
+def _slices(job: Job, rows: pl.DataFrame, labels: Floats, predictions: Floats) -> Iterator[Slice]:
     """The metrics by value of each slice column that the table has."""
-    found: list[Slice] = []
-    for column in (column for column in columns if column in rows.columns):
+    for column in (column for column in job.spec.slices if column in rows.columns):
         texts = rows[column].cast(pl.String).fill_null("null").to_numpy()
         values, counts = np.unique(texts, return_counts=True)
         for value in values[np.argsort(-counts, kind="stable")][:MOST_SLICES]:
             inside = texts == value
-            found.append(Slice(column=column, value=str(value), metrics=score(task_, labels[inside], predictions[inside])))
-    return tuple(found)
+            metrics = score(job.spec.task, labels[inside], predictions[inside])
+            yield Slice(column=column, value=str(value), metrics=metrics)

@@ -55,9 +55,14 @@ def fit(job: Job, data: TrainingData, params: Params) -> Fitted:
     spec, table = job.spec, data.table
     if not has_contrast(table.labels):
         raise TrainingError(f"target {spec.target!r} is the same in all {len(table):,} training rows: there is nothing to learn")
-    chosen, trainer = {**params, **spec.search.params}, make_trainer(job, data)
-    rounds, curve = _choose_rounds(job, table, trainer, chosen)
-    return Fitted(trainer.fit(chosen, rounds), data.compiled, data.classes, chosen, rounds, curve, trainer)
+    search, chosen, trainer = spec.search, {**params, **spec.search.params}, make_trainer(job, data)
+    rounds = min(load_learner(spec.learner).default_rounds, search.max_rounds)
+    values: tuple[float, ...] = ()
+    older, newest = newest_apart(table)
+    if newest.size >= FEW and older.size >= FEW and has_contrast(table.labels[newest]):
+        curve = trainer.validate(chosen, search.max_rounds, search.patience, older, newest)
+        rounds, values = curve.rounds, curve.values
+    return Fitted(trainer.fit(chosen, rounds), data.compiled, data.classes, chosen, rounds, values, trainer)
 
 
 def newest_apart(table: TrainingTable) -> tuple[Indices, Indices]:
@@ -71,12 +76,3 @@ def has_contrast(labels: Floats) -> bool:
     """Whether more than one value occurs, without which neither a fit nor a classifier's metric says anything."""
     known = labels[~np.isnan(labels)]
     return known.size > 0 and bool((known != known[0]).any())
-
-
-def _choose_rounds(job: Job, table: TrainingTable, trainer: Trainer, params: Params) -> tuple[int, tuple[float, ...]]:
-    """The rounds that the newest rows bear, with the metric after each; where they are too few, the learner's default."""
-    search, (older, newest) = job.spec.search, newest_apart(table)
-    if newest.size < FEW or older.size < FEW or not has_contrast(table.labels[newest]):
-        return min(load_learner(job.spec.learner).default_rounds, search.max_rounds), ()
-    curve = trainer.validate(params, search.max_rounds, search.patience, older, newest)
-    return curve.rounds, curve.values

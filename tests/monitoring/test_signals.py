@@ -41,7 +41,7 @@ from monitoring.closing import close_window
 from monitoring.state import MonitorState
 from monitoring.window import window_at
 from perennial.spec import SignalsSpec
-from tasks.serving.monitor import window_markdown
+from tasks.reporting.artifacts import window_markdown
 from tests.monitoring.streams import predicted, told
 from tests.support.models import START, small_frame, small_model, small_spec
 

@@ -1,6 +1,6 @@
 """A retraining learns from the first dataset and the labelled log, and from nothing else."""
 
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from perennial.model import Model
 from perennial.spec import ModelSpec, RetrainSpec, Task
 from tasks.data.datasets import first_dataset, mark_first
 from tasks.data.ingest import ingest
-from tasks.data.retraining_data import build_dataset, choose_rows, recency_weights, validate_log
+from tasks.data.retraining_data import build_dataset, select_rows, validate_log
 from tasks.job import Job
 from tests.support.models import TASKS, small_frame, small_model
 from tests.tasks.making import later_frame, log_rows, make_job
@@ -92,13 +92,18 @@ def test_without_a_first_dataset_the_fix_is_named(tmp_path: Path) -> None:
 
 def test_trailing_keeps_the_newest_windows(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    kept = choose_rows(small_frame(), "asked_at", RetrainSpec(data="trailing", windows=2), job.spec.window)
-    assert kept.height == 14 * 24
-    assert kept["asked_at"].max() == small_frame()["asked_at"].max()
-    assert choose_rows(small_frame(), "asked_at", RetrainSpec(), job.spec.window).height == small_frame().height
+    kept = select_rows.fn(with_retrain(job, data="trailing", windows=2), small_frame())
+    assert kept.rows.height == 14 * 24
+    assert kept.rows["asked_at"].max() == small_frame()["asked_at"].max()
+    assert (select_rows.fn(job, small_frame()).rows.height, kept.weights) == (small_frame().height, None)
 
 
-def test_a_weight_halves_with_each_half_life() -> None:
-    weights = recency_weights(small_frame(), "asked_at", timedelta(hours=100))
+def test_a_weight_halves_with_each_half_life(tmp_path: Path) -> None:
+    weights = select_rows.fn(with_retrain(make_job(tmp_path), data="weighted", half_life="100h"), small_frame()).weights
+    assert weights is not None
     assert weights[-1] / weights[-101] == pytest.approx(2)
     assert np.mean(weights) == pytest.approx(1)
+
+
+def with_retrain(job: Job, **keys: object) -> Job:
+    return replace(job, spec=job.spec.model_copy(update={"retrain": RetrainSpec.model_validate(keys)}))

@@ -10,8 +10,7 @@ from perennial.log_columns import SCORE
 from perennial.metrics import Metrics
 from tasks.data.validate import Checks, Problem
 from tasks.promotion.gate import Verdict
-from tasks.reporting.artifacts import checks_markdown, evaluation_markdown, markdown_table, verdict_markdown
-from tasks.serving.monitor import window_markdown
+from tasks.reporting.artifacts import checks_markdown, evaluation_markdown, markdown_table, verdict_markdown, window_markdown
 from tasks.training.evaluate import CalibrationRow, Evaluation
 from tests.support.models import small_model
 
