@@ -14,7 +14,7 @@ from benchmarks.rows import Flights, flights
 from monitoring.archive import Archive
 from monitoring.consumer import StreamConsumer
 from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
-from perennial.row_encoder import RowEncoder
+from perennial.row_encoder import compile_row_encoder
 from service.prediction_log.redis_client import connect
 from service.prediction_log.streams import append_all, predictions_stream
 from tests.support.store import valkey
@@ -50,7 +50,7 @@ def _comparisons(data: Flights, rounds: int) -> Iterator[Comparison]:
 
 def _features(data: Flights, rounds: int) -> Iterator[Comparison]:
     """One row through the scalar encoder against one row through polars; a table at once against row by row."""
-    steps = RowEncoder(data.features.features, Path()).steps.values()
+    steps = compile_row_encoder(data.features.features, Path()).values()
     rows, one = data.frame.height, data.frame.head(1)
     some = list(data.frame.head(2_000).iter_rows(named=True))
     scalar, polars = _times(lambda: [step(some[0]) for step in steps], 200), _times(lambda: data.features.matrix(one), 200)

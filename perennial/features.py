@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import polars as pl
 
+from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.errors import FunctionError, SpecError
 from perennial.log_columns import EVENT_TIME
@@ -82,19 +82,18 @@ class CompiledFeatures:
         except pl.exceptions.PolarsError as error:
             raise FunctionError(f"the features cannot be computed from this table: {error}") from error
 
-    def matrix(self, frame: pl.DataFrame | pl.LazyFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def matrix(self, frame: pl.DataFrame | pl.LazyFrame) -> Floats:
         """The model's input, float64 (n, k): numbers, and codes of categories; NaN for null and unknown."""
         return self.codes(self.table(frame))
 
-    def codes(self, table: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def codes(self, table: pl.DataFrame) -> Floats:
         """The model's input from readable values, for a caller that needs both."""
         columns = [_codes(table[name], self.features.categories.get(name)) for name in self.features.names]
         return np.column_stack(columns) if columns else np.empty((table.height, 0))
 
     def count_unknown(self, table: pl.DataFrame) -> dict[str, int]:
         """By categorical feature: readable values that are not in the dictionary (nulls not counted)."""
-        known = {name: pl.Series(values, dtype=pl.String) for name, values in self.features.categories.items()}
-        return {name: int((~table[name].is_in(values.implode())).sum()) for name, values in known.items()}
+        return {name: int((~table[name].is_in(known)).sum()) for name, known in self.features.categories.items()}
 
     def count_nulls(self, table: pl.DataFrame) -> dict[str, int]:
         """By feature: rows without a value."""
@@ -117,39 +116,36 @@ def fit_features(spec: ModelSpec, frame: pl.DataFrame, base: Path = Path()) -> F
     """
     schema = infer_schema(spec, frame)
     kinds = {name: _kind(name, feature, frame, schema.dtypes, base) for name, feature in spec.features.items()}
-    draft = FeatureSet(
-        names=tuple(spec.features),
-        kinds=kinds,
-        specs=spec.features,
-        categories={},
-        event_time=spec.event_time,
-        dtypes=schema.dtypes,
-    )
+    names, time = tuple(spec.features), spec.event_time
+    draft = FeatureSet(names=names, kinds=kinds, specs=spec.features, categories={}, event_time=time, dtypes=schema.dtypes)
     compiled = compile_features(draft, base)
     table = compiled.table(frame)
     _refuse_neighbours(compiled, frame, table)
-    categories = {name: _categories(table[name]) for name in draft.names if kinds[name] == "categorical"}
+    categories = {name: top_categories(table[name]) for name in names if kinds[name] == "categorical"}
     return draft.model_copy(update={"categories": categories})
 
 
 def compile_features(features: FeatureSet, base: Path) -> CompiledFeatures:
     """Compile to polars; `base` is the directory that holds the user functions. Raises SpecError or FunctionError."""
-    expressions = [compile_feature(name, features, base) for name in features.names]
-    return CompiledFeatures(features, tuple(expressions))
+    return CompiledFeatures(features, tuple(_compile_feature(name, features, base) for name in features.names))
 
 
-def compile_feature(name: str, features: FeatureSet, base: Path) -> pl.Expr:
+def _compile_feature(name: str, features: FeatureSet, base: Path) -> pl.Expr:
     """One feature as an expression: Float64 without NaN or infinity, or String."""
     spec, kind = features.specs[name], features.kinds[name]
-    value = _VALUES[spec.operation](name, spec, features) if spec.operation != "function" else call_function(name, spec, base)
-    if kind == "categorical" and _is_text(value, spec, features):
+    if spec.operation == "function":
+        value = _call_function(name, spec, base)
+        is_text = not _result_type(value, spec.of_columns, features.dtype).is_float()
+    else:
+        value, is_text = _VALUES[spec.operation](name, spec, features), spec.operation in ("column", "cross")
+    if kind == "categorical" and is_text:
         return value.cast(pl.String).alias(name)
     number = value.cast(pl.Float64)
     finite = pl.when(number.is_finite()).then(number).otherwise(None)
     return (finite if kind == "numeric" else float_text(finite)).alias(name)
 
 
-def call_function(name: str, spec: FeatureSpec, base: Path) -> pl.Expr:
+def _call_function(name: str, spec: FeatureSpec, base: Path) -> pl.Expr:
     """The expression a user function makes of its columns; raises FunctionError when it is none."""
     function = load_function(str(spec.function), base)
     try:
@@ -161,13 +157,6 @@ def call_function(name: str, spec: FeatureSpec, base: Path) -> pl.Expr:
     return value
 
 
-def _is_text(value: pl.Expr, spec: FeatureSpec, features: FeatureSet) -> bool:
-    """Whether a categorical feature has its texts already, or numbers that must be written as such."""
-    if spec.operation == "function":
-        return not _result_type(value, spec.of_columns, features.dtype).is_float()
-    return spec.operation in ("column", "cross")
-
-
 def _result_type(value: pl.Expr, columns: tuple[str, ...], dtype: Callable[[str], Dtype]) -> pl.DataType:
     """Type of an expression over columns of these contract types; raises FunctionError when it does not fit them."""
     empty = pl.DataFrame(schema={column: POLARS[dtype(column)] for column in columns})
@@ -177,20 +166,24 @@ def _result_type(value: pl.Expr, columns: tuple[str, ...], dtype: Callable[[str]
         raise FunctionError(f"a function cannot be applied to {', '.join(columns)}: {error}") from error
 
 
-def numeric(column: str, features: FeatureSet) -> pl.Expr:
+def _numeric(column: str, features: FeatureSet) -> pl.Expr:
     """A source column as Float64; a time as seconds since 1970."""
     dtype = features.dtype(column)
     if dtype == "string":
         raise SpecError(f"column {column!r} holds texts and is used as a number; give the feature another column")
-    return seconds(pl.col(column).cast(pl.Int64)) if dtype == "datetime" else pl.col(column).cast(pl.Float64)
+    return _seconds(pl.col(column).cast(pl.Int64)) if dtype == "datetime" else pl.col(column).cast(pl.Float64)
 
 
-def seconds(microseconds: pl.Expr) -> pl.Expr:
+def _numerics(columns: tuple[str, ...] | None, features: FeatureSet) -> list[pl.Expr]:
+    return [_numeric(column, features) for column in columns or ()]
+
+
+def _seconds(microseconds: pl.Expr) -> pl.Expr:
     """Whole microseconds as seconds: whole seconds exactly, and without a division that polars may round its own way."""
     return (microseconds // MICROSECONDS).cast(pl.Float64) + (microseconds % MICROSECONDS).cast(pl.Float64) * MICROSECOND
 
 
-def text(column: str, features: FeatureSet) -> pl.Expr:
+def _text(column: str, features: FeatureSet) -> pl.Expr:
     """A source column as a category: 1 and 1.0 are "1", a bool is "true" or "false"."""
     dtype = features.dtype(column)
     if dtype == "datetime":
@@ -208,50 +201,35 @@ def single_column(name: str, spec: FeatureSpec, event_time: str) -> str:
 
 def _column(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
     column = single_column(name, spec, features.event_time)
-    return text(column, features) if features.kinds[name] == "categorical" else numeric(column, features)
+    return _text(column, features) if features.kinds[name] == "categorical" else _numeric(column, features)
 
 
 def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
     column = single_column(name, spec, features.event_time)
     if features.dtype(column) != "datetime":
         raise SpecError(f"feature {name!r}: column {column!r} holds no times")
-    time = pl.col(column).dt.convert_time_zone(_known_zone(name, spec.time_zone)) if spec.time_zone else pl.col(column)
-    return _PARTS[str(spec.date_part)](time).cast(pl.Float64)
-
-
-def _known_zone(name: str, zone: str) -> str:
     try:
-        return ZoneInfo(zone).key
+        time = pl.col(column).dt.convert_time_zone(ZoneInfo(spec.time_zone).key) if spec.time_zone else pl.col(column)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise SpecError(f"feature {name!r}: there is no time zone {zone!r}; write one such as America/New_York") from None
+        raise SpecError(
+            f"feature {name!r}: there is no time zone {spec.time_zone!r}; write one such as America/New_York"
+        ) from None
+    if spec.date_part == "minute_of_day":
+        return time.dt.hour().cast(pl.Float64) * 60 + time.dt.minute()
+    part: pl.Expr = getattr(time.dt, str(spec.date_part))()  # polars' own name; Monday is 1, weeks are those of ISO 8601
+    return part.cast(pl.Float64)
 
 
 def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
     if all(features.dtype(column) == "datetime" for column in spec.difference or ()):
         first, second = (pl.col(column).cast(pl.Int64) for column in spec.difference or ())
-        return seconds(first - second)
-    first, second = (numeric(column, features) for column in spec.difference or ())
-    return first - second
-
-
-def _ratio(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
-    first, second = (numeric(column, features) for column in spec.ratio or ())
-    return first / second  # by zero is infinite or NaN, hence null
+        return _seconds(first - second)
+    return reduce(pl.Expr.sub, _numerics(spec.difference, features))
 
 
 def _bins(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
-    number = numeric(single_column(name, spec, features.event_time), features)
-    reached = [(number >= edge).cast(pl.Float64) for edge in spec.bins or ()]
-    return reduce(lambda total, one: total + one, reached, number * 0.0)
-
-
-def _log(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
-    return numeric(str(spec.log), features).log1p()
-
-
-def _cross(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
-    parts = [_escape(text(column, features)) for column in spec.cross or ()]
-    return pl.concat_str(parts, separator=CROSS_SEPARATOR, ignore_nulls=False)
+    number = _numeric(single_column(name, spec, features.event_time), features)
+    return sum(((number >= edge).cast(pl.Float64) for edge in spec.bins or ()), start=number * 0.0)
 
 
 def _escape(part: pl.Expr) -> pl.Expr:
@@ -263,35 +241,28 @@ _VALUES: dict[str, Callable[[str, FeatureSpec, FeatureSet], pl.Expr]] = {
     "column": _column,
     "date_part": _date_part,
     "difference": _difference,
-    "ratio": _ratio,
+    "ratio": lambda _name, spec, features: reduce(pl.Expr.truediv, _numerics(spec.ratio, features)),  # by zero: infinite or NaN
     "bins": _bins,
-    "log": _log,
-    "cross": _cross,
+    "log": lambda _name, spec, features: _numeric(str(spec.log), features).log1p(),
+    "cross": lambda _name, spec, features: pl.concat_str(
+        [_escape(_text(column, features)) for column in spec.cross or ()], separator=CROSS_SEPARATOR, ignore_nulls=False
+    ),
 }
-
-_PARTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
-    "minute_of_day": lambda time: time.dt.hour().cast(pl.Int64) * 60 + time.dt.minute().cast(pl.Int64),
-    "hour": lambda time: time.dt.hour(),
-    "weekday": lambda time: time.dt.weekday(),
-    "day": lambda time: time.dt.day(),
-    "week": lambda time: time.dt.week(),
-    "month": lambda time: time.dt.month(),
-    "year": lambda time: time.dt.year(),
-}
-"""Monday is 1; weeks are those of ISO 8601."""
 
 
 def _kind(name: str, spec: FeatureSpec, frame: pl.DataFrame, dtypes: Dtypes, base: Path) -> Kind:
-    if spec.operation == "cross":
-        if spec.kind == "numeric":
-            raise SpecError(f"feature {name!r}: a cross is categorical; leave its kind out")
-        return "categorical"
-    if spec.operation == "column":
-        return infer_kind(spec, frame.schema[(*spec.of_columns, name)[0]])
-    if spec.operation == "function":
-        value = call_function(name, spec, base)
-        return infer_kind(spec, _result_type(value, spec.of_columns, lambda column: dtypes.get(column, "datetime")))
-    return spec.kind or "numeric"
+    match spec.operation:
+        case "cross":
+            if spec.kind == "numeric":
+                raise SpecError(f"feature {name!r}: a cross is categorical; leave its kind out")
+            return "categorical"
+        case "column":
+            return infer_kind(spec, frame.schema[(*spec.of_columns, name)[0]])
+        case "function":
+            value = _call_function(name, spec, base)
+            return infer_kind(spec, _result_type(value, spec.of_columns, lambda column: dtypes.get(column, "datetime")))
+        case _:
+            return spec.kind or "numeric"
 
 
 def _refuse_neighbours(compiled: CompiledFeatures, frame: pl.DataFrame, table: pl.DataFrame) -> None:
@@ -303,13 +274,13 @@ def _refuse_neighbours(compiled: CompiledFeatures, frame: pl.DataFrame, table: p
                 raise FunctionError(f"feature {name!r} gives another value for row {row} alone; it may not look at other rows")
 
 
-def _categories(values: pl.Series) -> tuple[str, ...]:
-    """The dictionary: sorted by name; the most frequent ones when there are too many."""
-    counts = values.drop_nulls().value_counts(name="n").sort(["n", values.name], descending=[True, False])
-    return tuple(sorted(counts[values.name].head(MAX_CATEGORIES).to_list()))
+def top_categories(values: pl.Series) -> tuple[str, ...]:
+    """The dictionary of a column: its categories sorted by name; the most frequent ones when there are too many."""
+    counts = values.drop_nulls().alias("category").value_counts(name="count").sort("count", "category", descending=[True, False])
+    return tuple(counts["category"].head(MAX_CATEGORIES).sort())
 
 
-def _codes(values: pl.Series, categories: tuple[str, ...] | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _codes(values: pl.Series, categories: tuple[str, ...] | None) -> Floats:
     if categories is not None:
-        values = values.cast(pl.Enum(list(categories)), strict=False).to_physical()
+        values = values.cast(pl.Enum(categories), strict=False).to_physical()
     return values.cast(pl.Float64).to_numpy()

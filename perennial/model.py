@@ -23,7 +23,7 @@ from perennial.learner import Estimator, load_learner
 from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.model_card import ModelCard
 from perennial.profile import Profile
-from perennial.row_encoder import RowEncoder
+from perennial.row_encoder import RowEncoder, compile_row_encoder
 from perennial.schema import Schema, cast_frame
 
 CARD_FILE, PROFILE_FILE, REFERENCE_FILE = "model.json", "profile.json", "reference.parquet"
@@ -91,7 +91,7 @@ class Model:
 def build_model(card: ModelCard, estimator: Estimator, profile: Profile, reference: pl.DataFrame, base: Path) -> Model:
     """Put a model together; `base` is the spec's directory, for user functions."""
     compiled = compile_features(card.features, base)
-    return Model(card, estimator, profile, reference, compiled, RowEncoder(card.features, base))
+    return Model(card, estimator, profile, reference, compiled, compile_row_encoder(card.features, base))
 
 
 def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: int) -> pl.DataFrame:

@@ -68,7 +68,7 @@ class RowEncoding:
         self._computed = [name for name, place in sources.items() if place is None]
         self._codes = [{text: float(code) for code, text in enumerate(features.categories[name])} for name in self._coded]
         self._pick_numbers, self._pick_texts = _picker(self._numeric.values()), _picker(self._coded.values())
-        self._steps = [model.encoder.steps[name] for name in self._computed]
+        self._steps = [model.encoder[name] for name in self._computed]
         self._computed_features = _restrict(model.compiled, self._computed)
         given = [*self._numeric, *self._coded, *self._computed]
         self._order = [given.index(name) for name in features.names]

@@ -51,7 +51,7 @@ def test_one_row_scores_as_among_ten_thousand(task: Task) -> None:
 @EVERY_TASK
 def test_the_encoder_and_the_table_lead_to_the_same_score(task: Task) -> None:
     model, frame = small_model(task), small_frame(task, rows=20, seed=5)
-    rows = [[step(row) for step in model.encoder.steps.values()] for row in frame.to_dicts()]
+    rows = [[step(row) for step in model.encoder.values()] for row in frame.to_dicts()]
     np.testing.assert_array_equal(model.predict_matrix(np.array(rows)), model.predict_frame(frame))
 
 

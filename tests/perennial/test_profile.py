@@ -5,11 +5,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from perennial.errors import DataError
 from perennial.features import MAX_CATEGORIES
 from perennial.profile import CategoricalProfile, NumericProfile, Profile, count_profile, fit_profile
 from perennial.spec import Kind
@@ -112,32 +109,6 @@ def test_the_bins_measure_shifts_as_the_values_do() -> None:
         one, other = numeric(like), numeric(count_profile(table_of(window), like))
         binned = wasserstein_distance(one.centers, other.centers, one.counts, other.counts)
         assert binned == pytest.approx(wasserstein_distance(values, window), abs=0.1 * max(shift, 0.2))
-
-
-ROWS = st.lists(
-    st.tuples(st.one_of(st.none(), st.floats(allow_nan=False)), st.one_of(st.none(), st.sampled_from(["north", "east", "x"]))),
-    max_size=20,
-)
-
-
-@settings(deadline=None, max_examples=60)
-@given(ROWS, ROWS, ROWS)
-def test_parts_add_up_exactly_in_any_order(one: list[Any], two: list[Any], three: list[Any]) -> None:
-    like = LIKE
-    parts = [count_profile(table_of([a for a, _ in rows], [s for _, s in rows]), like) for rows in (one, two, three)]
-    whole = [*one, *two, *three]
-    together = count_profile(table_of([a for a, _ in whole], [s for _, s in whole]), like)
-    assert parts[0].merge(parts[1]).merge(parts[2]) == together
-    assert parts[2].merge(parts[0].merge(parts[1])) == together
-    assert like.empty().merge(together) == together
-
-
-LIKE = reference(200)
-
-
-def test_profiles_of_different_models_are_not_added() -> None:
-    with pytest.raises(DataError, match="profiles of different models"):
-        reference(seed=0).merge(reference(seed=1))
 
 
 def test_a_profile_survives_as_json() -> None:

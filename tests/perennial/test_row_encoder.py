@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perennial.features import CompiledFeatures, compile_features, fit_features
-from perennial.row_encoder import RowEncoder
+from perennial.row_encoder import RowEncoder, compile_row_encoder
 from perennial.schema import POLARS, Schema, infer_schema
 from perennial.spec import parse_spec
 from perennial.value_types import check_value
@@ -110,7 +110,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Schema, CompiledFea
     raw = {"name": "m", "task": "binary", "target": "late", "event_time": "asked_at", "sources": {"rows": {"path": "rows.csv"}}}
     spec, frame = parse_spec({**raw, "features": FEATURES}, "the test"), training_frame()
     features = fit_features(spec, frame, base)
-    return infer_schema(spec, frame), compile_features(features, base), RowEncoder(features, base)
+    return infer_schema(spec, frame), compile_features(features, base), compile_row_encoder(features, base)
 
 
 def checked(row: dict[str, Any], schema: Schema) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def checked(row: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def encode(encoder: RowEncoder, row: dict[str, Any], time: datetime) -> list[float]:
-    return [step({**row, "asked_at": time}) for step in encoder.steps.values()]
+    return [step({**row, "asked_at": time}) for step in encoder.values()]
 
 
 @settings(deadline=None, max_examples=60)

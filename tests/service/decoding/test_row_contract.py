@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from perennial.errors import RequestError
 from perennial.features import CompiledFeatures, compile_features, fit_features
-from perennial.row_encoder import RowEncoder
+from perennial.row_encoder import compile_row_encoder
 from perennial.schema import POLARS, Schema, infer_schema
 from perennial.spec import parse_spec
 from perennial.value_types import check_value
@@ -42,7 +42,7 @@ def model_of(features: dict[str, Any], base: Path) -> Any:
     spec, frame = parse_spec({**raw, "features": features}, "the test"), training_frame()
     fitted = fit_features(spec, frame, base)
     card = SimpleNamespace(schema_=infer_schema(spec, frame), features=fitted)
-    return SimpleNamespace(card=card, compiled=compile_features(fitted, base), encoder=RowEncoder(fitted, base))
+    return SimpleNamespace(card=card, compiled=compile_features(fitted, base), encoder=compile_row_encoder(fitted, base))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def with_columns(*columns: str) -> Any:
     parsed = parse_spec({**spec, "features": {name: {} for name in columns}}, "the test")
     fitted = fit_features(parsed, frame)
     card = SimpleNamespace(schema_=infer_schema(parsed, frame), features=fitted)
-    return SimpleNamespace(card=card, compiled=compile_features(fitted, Path()), encoder=RowEncoder(fitted, Path()))
+    return SimpleNamespace(card=card, compiled=compile_features(fitted, Path()), encoder=compile_row_encoder(fitted, Path()))
 
 
 def test_a_column_that_is_called_id_or_event_time_is_a_column_and_nothing_else() -> None:
