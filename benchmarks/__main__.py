@@ -13,7 +13,7 @@ from benchmarks.measure import Comparison, compare, machine
 from benchmarks.rows import Flights, flights
 from monitoring.archive import Archive
 from monitoring.consumer import StreamConsumer
-from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
+from perennial.record import PredictionBatch, decode_prediction_batch, encode_batch
 from perennial.row_encoder import compile_row_encoder
 from service.prediction_log.redis_client import connect
 from service.prediction_log.streams import append_all, predictions_stream
@@ -70,7 +70,7 @@ def _codec(data: Flights, rounds: int) -> Iterator[Comparison]:
 
 def _there_and_back(batches: Sequence[PredictionBatch]) -> None:
     for batch in batches:
-        decode_prediction_batch(encode_prediction_batch(batch))
+        decode_prediction_batch(encode_batch(batch))
 
 
 def _intake(data: Flights, url: str, home: Path, rows: int, size: int) -> None:
@@ -78,9 +78,7 @@ def _intake(data: Flights, url: str, home: Path, rows: int, size: int) -> None:
     shutil.rmtree(home, ignore_errors=True)
     with connect(url) as store:
         store.flushdb()
-        append_all(
-            store, predictions_stream(data.spec.name), [encode_prediction_batch(batch) for batch in data.batches(rows, size)]
-        )
+        append_all(store, predictions_stream(data.spec.name), [encode_batch(batch) for batch in data.batches(rows, size)])
         consumer, archive = StreamConsumer(store, data.spec.name), Archive(home, data.spec.task, data.schema)
         consumer.ensure_groups()
         while (batch := consumer.read()).entries:

@@ -23,20 +23,17 @@ def configured_keys(settings: Settings) -> tuple[str, ...]:
 def environment_keys(settings: Settings) -> tuple[str, ...]:
     """The keys of `PERENNIAL_API_KEYS`; raises SettingsError."""
     text = settings.api_keys.get_secret_value() if settings.api_keys else ""
-    return _checked((part.strip() for part in text.split(",")), variable("api_keys"))
+    return _checked(text.split(","), variable("api_keys"))
 
 
 def file_keys(path: Path | None) -> tuple[str, ...]:
     """The keys of a file, none without one; raises SettingsError."""
-    if path is None:
-        return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines() if path else ()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{variable('api_keys_file')}={path} cannot be read ({type(error).__name__}): name a text file"
-        ) from error
-    return _checked((line.partition("#")[0].strip() for line in lines), str(path))
+        wrong = f"{variable('api_keys_file')}={path} cannot be read ({type(error).__name__}): name a text file"
+        raise SettingsError(wrong) from error
+    return _checked((line.partition("#")[0] for line in lines), str(path))
 
 
 def authorization(settings: Settings) -> dict[str, str]:
@@ -46,7 +43,7 @@ def authorization(settings: Settings) -> dict[str, str]:
 
 
 def _checked(keys: Iterable[str], where: str) -> tuple[str, ...]:
-    found = tuple(key for key in keys if key)
+    found = tuple(key.strip() for key in keys if key.strip())
     for number, key in enumerate(found, start=1):
         if not SHORTEST <= len(key) <= LONGEST or not all("!" <= letter <= "~" for letter in key):
             raise SettingsError(

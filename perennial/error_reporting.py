@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Tag = str | int | float | None
 
 _OURS = ["perennial", "service", "monitoring", "tasks", "flows", "deployments"]
+_OFF = ["default_integrations", "auto_enabling_integrations", "include_local_variables"]
+_OFF += ["auto_session_tracking", "send_client_reports", "propagate_traces", "spotlight"]
+_SWITCHED_OFF: Any = dict.fromkeys(_OFF, False)
 _KEPT = {
     *("exception", "fingerprint", "tags", "level", "contexts", "transaction"),
     *("event_id", "timestamp", "platform", "release", "environment", "server_name", "sdk"),
@@ -55,7 +58,21 @@ def init_error_reporting(settings: Settings, component: str, **tags: Tag) -> Non
     if settings.sentry_dsn is None:
         return
     try:
-        sentry_sdk.init(dsn=settings.sentry_dsn.get_secret_value(), **_options(settings))
+        sentry_sdk.init(
+            dsn=settings.sentry_dsn.get_secret_value(),
+            release=f"perennial@{__version__}",
+            environment=settings.environment,
+            integrations=[
+                AtexitIntegration(callback=lambda _pending, _timeout: None),  # in place of a notice on standard error
+                *(DedupeIntegration(), ExcepthookIntegration(), ThreadingIntegration()),
+            ],
+            in_app_include=_OURS,
+            max_request_body_size="never",
+            max_breadcrumbs=0,
+            event_scrubber=EventScrubber(recursive=True),
+            before_send=scrub,
+            **_SWITCHED_OFF,
+        )
     except BadDsn as error:
         raise SettingsError(f"SENTRY_DSN is not a DSN ({error}); copy it from the project's settings in Sentry") from None
     tag(component=component, **tags)
@@ -79,31 +96,6 @@ def flush(timeout: float = 2.0) -> None:
     sentry_sdk.flush(timeout)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    return {
-        "release": f"perennial@{__version__}",
-        "environment": settings.environment,
-        "default_integrations": False,
-        "auto_enabling_integrations": False,
-        "integrations": [
-            AtexitIntegration(callback=_say_nothing),
-            DedupeIntegration(),
-            ExcepthookIntegration(),
-            ThreadingIntegration(),
-        ],
-        "in_app_include": _OURS,
-        "include_local_variables": False,
-        "max_request_body_size": "never",
-        "max_breadcrumbs": 0,
-        "event_scrubber": EventScrubber(recursive=True),
-        "before_send": scrub,
-        "auto_session_tracking": False,
-        "send_client_reports": False,
-        "propagate_traces": False,
-        "spotlight": False,
-    }
-
-
 def scrub(event: "Event", _hint: "Hint") -> "Event | None":
     """Keep of an event what cannot hold a value of a row; an event without an exception is not sent."""
     kept: Any = {key: value for key, value in event.items() if key in _KEPT}
@@ -115,28 +107,15 @@ def scrub(event: "Event", _hint: "Hint") -> "Event | None":
     return kept if exceptions else None
 
 
-def _say_nothing(_pending: int, _timeout: float) -> None:
-    """In place of the SDK's notice on standard error at the end of a process that still has events to send."""
-
-
 def _message(exception: dict[str, Any]) -> str:
-    if _speaks_of_machinery(exception.get("module"), exception.get("type")):
+    module, name = exception.get("module") or "builtins", exception.get("type") or ""
+    found = getattr(sys.modules.get(module), name, None)
+    if (isinstance(found, type) and issubclass(found, _SPOKEN)) or module.partition(".")[0] in _SPOKEN_LIBRARIES:
         return without_credentials(str(exception.get("value") or ""))
-    return f"message withheld: it may quote a row; raised {_location(exception)}"
-
-
-def _speaks_of_machinery(module: str | None, name: str | None) -> bool:
-    found = getattr(sys.modules.get(module or "builtins"), name or "", None)
-    known = isinstance(found, type) and issubclass(found, _SPOKEN)
-    return known or (module or "").partition(".")[0] in _SPOKEN_LIBRARIES
-
-
-def _location(exception: dict[str, Any]) -> str:
     frames = (exception.get("stacktrace") or {}).get("frames") or []
-    ours = [frame for frame in frames if frame.get("in_app")] or frames
-    if not ours:
-        return "outside any frame"
-    return f"in {ours[-1].get('filename')} line {ours[-1].get('lineno')}, {ours[-1].get('function')}"
+    last = ([frame for frame in frames if frame.get("in_app")] or frames or [None])[-1]
+    where = f"in {last.get('filename')} line {last.get('lineno')}, {last.get('function')}" if last else "outside any frame"
+    return f"message withheld: it may quote a row; raised {where}"
 
 
 def _mark(scope: sentry_sdk.Scope, tags: dict[str, Tag]) -> None:

@@ -32,7 +32,6 @@ class TrainingTable:
     labels: Floats
     times: NDArray[np.datetime64]
     weights: Floats | None
-    names: tuple[str, ...]
     categories: tuple[int | None, ...]
 
     def __len__(self) -> int:

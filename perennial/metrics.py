@@ -38,11 +38,11 @@ def score(task: Task, labels: Floats, predictions: Floats, weights: Floats | Non
     labels, predictions, weights = _labelled(task, labels, predictions, weights)
     if labels.size == 0 or weights.sum() <= 0:
         return Metrics(rows=int(labels.size), values={})
-    values = {name: _mean(row_losses(task, labels, predictions, name), weights) for name in _MEANS[task]}
+    values = {name: float(np.average(row_losses(task, labels, predictions, name), weights=weights)) for name in _MEANS[task]}
     if task == "regression":
         values["rmse"] = float(np.sqrt(values["rmse"]))
     if task == "multiclass":
-        values["accuracy"] = _mean((predictions.argmax(axis=1) == labels).astype(np.float64), weights)
+        values["accuracy"] = float(np.average(predictions.argmax(axis=1) == labels, weights=weights))
     if task == "binary" and (area := auc(labels, predictions, weights)) is not None:
         values["auc"] = area
     return Metrics(rows=int(labels.size), values=values)
@@ -54,7 +54,12 @@ def row_losses(task: Task, labels: Floats, predictions: Floats, metric: str) -> 
     Raises DataError for a metric that is no mean over rows (auc). A NaN label gives a NaN loss.
     """
     if metric == "log_loss":
-        return _log_losses(task, labels, predictions)
+        known = ~np.isnan(labels)
+        if task == "multiclass":
+            likelihood = predictions[np.arange(len(labels)), np.where(known, labels, 0).astype(np.int64)]
+        else:
+            likelihood = np.where(labels == 1, predictions, 1 - predictions)
+        return np.where(known, -np.log(np.clip(likelihood, EPSILON, 1 - EPSILON)), np.nan)
     if metric in ("brier", "rmse"):
         return np.square(predictions - labels)
     if metric == "mae":
@@ -94,18 +99,3 @@ def _labelled(task: Task, labels: Floats, predictions: Floats, weights: Floats |
         raise DataError(f"{shapes} do not go together for a {task} model")
     known = ~np.isnan(labels)
     return labels[known], predictions[known], weights[known]
-
-
-def _log_losses(task: Task, labels: Floats, predictions: Floats) -> Floats:
-    known = ~np.isnan(labels)
-    if task == "multiclass":
-        places = np.where(known, labels, 0).astype(np.int64)
-        likelihood = predictions[np.arange(len(labels)), places]
-    else:
-        likelihood = np.where(labels == 1, predictions, 1 - predictions)
-    losses = -np.log(np.clip(likelihood, EPSILON, 1 - EPSILON))
-    return np.where(known, losses, np.nan)
-
-
-def _mean(losses: Floats, weights: Floats) -> float:
-    return float((losses * weights).sum() / weights.sum())

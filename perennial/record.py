@@ -55,10 +55,6 @@ class _Header(msgspec.Struct):
     format: Any = None
 
 
-class _Columns(msgspec.Struct):
-    columns: dict[str, msgspec.Raw]
-
-
 _ANY_COLUMN = "$.columns[...]"
 """How msgspec names a column."""
 
@@ -68,26 +64,21 @@ _read_predictions = msgspec.json.Decoder(PredictionBatch)
 _read_labels = msgspec.json.Decoder(LabelBatch)
 
 
-def encode_prediction_batch(batch: PredictionBatch) -> bytes:
-    """The wire form of a prediction batch."""
+def encode_batch(batch: PredictionBatch | LabelBatch) -> bytes:
+    """The wire form of a batch."""
     return _encoder.encode(batch)
 
 
 def decode_prediction_batch(payload: bytes) -> PredictionBatch:
-    """The inverse of `encode_prediction_batch`; raises RecordError saying what is wrong, without the values, or NewerFormat."""
+    """The inverse of `encode_batch`; raises RecordError saying what is wrong, without the values, or NewerFormat."""
     batch = _decode(_read_predictions, payload)
     columns = ((f"columns.{name}", cells) for name, cells in batch.columns.items())
     _refuse_lengths(len(batch.ids), [("event_times", batch.event_times), ("scores", batch.scores), *columns])
     return batch
 
 
-def encode_label_batch(batch: LabelBatch) -> bytes:
-    """The wire form of a label batch."""
-    return _encoder.encode(batch)
-
-
 def decode_label_batch(payload: bytes) -> LabelBatch:
-    """The inverse of `encode_label_batch`; raises RecordError saying what is wrong, without the values, or NewerFormat."""
+    """The inverse of `encode_batch`; raises RecordError saying what is wrong, without the values, or NewerFormat."""
     batch = _decode(_read_labels, payload)
     _refuse_lengths(len(batch.ids), [("labels", batch.labels), ("event_times", batch.event_times)])
     return batch
@@ -108,9 +99,9 @@ def _name_column(message: str, payload: bytes) -> str:
     """The message with the name of a wrong column, which msgspec does not say."""
     if _ANY_COLUMN not in message:
         return message
-    for name, cells in msgspec.json.decode(payload, type=_Columns).columns.items():
+    for name, cells in msgspec.json.decode(payload)["columns"].items():
         try:
-            msgspec.json.decode(cells, type=tuple[Scalar, ...])
+            msgspec.convert(cells, type=tuple[Scalar, ...])
         except msgspec.ValidationError:
             return message.replace(_ANY_COLUMN, f"$.columns.{name}")
     return message

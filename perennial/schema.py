@@ -28,6 +28,8 @@ POLARS: dict[Dtype, pl.DataType] = {
 }
 """What each contract type is in a table."""
 
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
+
 _USES: dict[str, Use] = {
     "date_part": "time",
     "difference": "number",
@@ -71,8 +73,7 @@ def infer_kind(feature: FeatureSpec, dtype: pl.DataType) -> Kind:
 
     A bool is numeric (0 and 1): it splits alike, and a distance between shares is a distance between means.
     """
-    texts = (pl.String, pl.Categorical, pl.Enum)
-    return feature.kind or ("categorical" if isinstance(dtype, texts) else "numeric")
+    return feature.kind or ("categorical" if isinstance(dtype, _TEXTS) else "numeric")
 
 
 def infer_schema(spec: ModelSpec, frame: pl.DataFrame) -> Schema:
@@ -124,13 +125,12 @@ def _column_uses(spec: ModelSpec, frame: pl.DataFrame) -> dict[str, set[Use]]:
     uses: dict[str, set[Use]] = {}
     for name, feature in spec.features.items():
         for column in feature_columns(name, feature, spec.event_time):
-            uses.setdefault(column, set()).add(_use(name, feature, frame.schema.get(column, pl.Null())))
+            use = _USES.get(feature.operation) or _use_as_it_is(name, feature, frame.schema.get(column, pl.Null()))
+            uses.setdefault(column, set()).add(use)
     return uses
 
 
-def _use(name: str, feature: FeatureSpec, dtype: pl.DataType) -> Use:
-    if feature.operation != "column":
-        return _USES[feature.operation]
+def _use_as_it_is(name: str, feature: FeatureSpec, dtype: pl.DataType) -> Use:
     if dtype.is_temporal():
         raise DataError(f"feature {name!r} is a time as it is, which no later time resembles; use date_part or difference")
     return "text" if infer_kind(feature, dtype) == "categorical" else "number"
@@ -144,7 +144,7 @@ def _column(name: str, dtype: pl.DataType, uses: set[Use]) -> Column:
 
 def _contract(name: str, dtype: pl.DataType, uses: set[Use]) -> Dtype:
     """The contract type of a column of this type, given what features use it for."""
-    texts = isinstance(dtype, (pl.String, pl.Categorical, pl.Enum))
+    texts = isinstance(dtype, _TEXTS)
     if isinstance(dtype, (pl.Date, pl.Datetime)) or ("time" in uses and (texts or dtype == pl.Null)):
         contract: Dtype = "datetime"
     elif dtype == pl.Boolean:
@@ -167,6 +167,8 @@ def _convert(series: pl.Series, dtype: Dtype) -> tuple[pl.Series, pl.Series]:
     if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
         series = series.cast(pl.String)
     cast = _CONVERT[dtype](series)
+    if cast is None:
+        cast = pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series))
     lost = cast.is_null() & series.is_not_null()
     if dtype == "float":
         lost |= cast.is_infinite().fill_null(value=False)
@@ -175,34 +177,33 @@ def _convert(series: pl.Series, dtype: Dtype) -> tuple[pl.Series, pl.Series]:
     return cast, lost
 
 
-def _to_number(series: pl.Series, dtype: Dtype) -> pl.Series:
+def _to_number(series: pl.Series, dtype: Dtype) -> pl.Series | None:
     if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)):
-        return _all_null(series, dtype)
+        return None
     cast = series.cast(POLARS[dtype], strict=False)
     return cast.fill_nan(None) if dtype == "float" else cast
 
 
-def _to_bool(series: pl.Series) -> pl.Series:
+def _to_bool(series: pl.Series) -> pl.Series | None:
     if series.dtype == pl.String:
         return series.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
-    return series.cast(pl.Boolean) if series.dtype.is_numeric() else _all_null(series, "bool")
+    return series.cast(pl.Boolean) if series.dtype.is_numeric() else None
 
 
-def _to_string(series: pl.Series) -> pl.Series:
+def _to_string(series: pl.Series) -> pl.Series | None:
     if series.dtype.is_float():
         return series.to_frame("x").select(float_text(pl.col("x").cast(pl.Float64)))["x"].alias(series.name)
-    known = series.dtype.is_integer() or series.dtype in (pl.Boolean, pl.String)
-    return series.cast(pl.String) if known else _all_null(series, "string")
+    return series.cast(pl.String) if series.dtype.is_integer() or series.dtype in (pl.Boolean, pl.String) else None
 
 
-def _to_time(series: pl.Series) -> pl.Series:
+def _to_time(series: pl.Series) -> pl.Series | None:
     if series.dtype == pl.String:
         return pl.Series(series.name, map(_time_or_none, series), dtype=POLARS["datetime"])
     if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None:
         return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
-    if isinstance(series.dtype, (pl.Date, pl.Datetime)):
-        return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return _all_null(series, "datetime")
+    return (
+        series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC") if isinstance(series.dtype, (pl.Date, pl.Datetime)) else None
+    )
 
 
 def _time_or_none(text: str | None) -> datetime | None:
@@ -212,18 +213,14 @@ def _time_or_none(text: str | None) -> datetime | None:
         return None
 
 
-_CONVERT: dict[Dtype, Callable[[pl.Series], pl.Series]] = {
+_CONVERT: dict[Dtype, Callable[[pl.Series], pl.Series | None]] = {
     "float": partial(_to_number, dtype="float"),
     "int": partial(_to_number, dtype="int"),
     "bool": _to_bool,
     "string": _to_string,
     "datetime": _to_time,
 }
-
-
-def _all_null(series: pl.Series, dtype: Dtype) -> pl.Series:
-    """What is left of a column of a foreign type: nothing, so that each of its values counts as lost."""
-    return pl.Series(series.name, [None] * len(series), dtype=POLARS[dtype])
+"""None for a column of a foreign type: each of its values counts as lost."""
 
 
 def float_text(number: pl.Expr) -> pl.Expr:

@@ -1,13 +1,12 @@
 """Gradient-boosted trees by LightGBM, the default learner. The one module that imports LightGBM, beside the single-row scorer.
 
 The bins of a table are made once; every fold and trial is a subset of them. Categories are LightGBM's own categorical splits,
-nulls go the way that costs least. The file is LightGBM's text.
+nulls go the way that costs least. The file is LightGBM's text. Inside, columns are called f0, f1, ...: LightGBM refuses some
+characters in a name, and columns are found by their place.
 """
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +35,7 @@ METRICS = {
 }
 """Our metrics in LightGBM's words."""
 
-BINNING = frozenset(
-    {"max_bin", "max_bins", "min_data_in_bin", "bin_construct_sample_cnt", "subsample_for_bin", "max_bin_by_feature"}
-)
+BINNING = {"max_bin", "max_bins", "min_data_in_bin", "bin_construct_sample_cnt", "subsample_for_bin", "max_bin_by_feature"}
 """Parameters that change how a table is binned, so that its bins cannot be shared between their values."""
 
 COMPANIONS = ("pandas", "sklearn", "dask", "matplotlib", "graphviz", "pyarrow", "cffi")
@@ -53,7 +50,6 @@ class TreeEstimator:
 
     @property
     def columns(self) -> int:
-        """Columns of the matrix it takes."""
         return int(self.booster.num_feature())
 
     def predict(self, matrix: Floats) -> Floats:
@@ -76,9 +72,7 @@ class TreeEstimator:
         return make_scorer(self.booster)
 
     def to_bytes(self) -> bytes:
-        """LightGBM's text model."""
-        text: str = self.booster.model_to_string(num_iteration=-1)
-        return text.encode()
+        return str(self.booster.model_to_string(num_iteration=-1)).encode()
 
 
 class TreeTrainer:
@@ -89,11 +83,9 @@ class TreeTrainer:
         self._bins: dict[str, Any] = {}
 
     def fit(self, params: Params, rounds: int, rows: Indices | None = None) -> Estimator:
-        """Train a fixed number of rounds."""
         return TreeEstimator(self._train(params, rounds, rows))
 
     def validate(self, params: Params, rounds: int, patience: int, train: Indices, valid: Indices) -> LearningCurve:
-        """Train with early stopping."""
         lgb = _lightgbm()
         record: dict[str, dict[str, list[float]]] = {}
         stop = lgb.early_stopping(patience, first_metric_only=True, verbose=False)
@@ -102,17 +94,31 @@ class TreeTrainer:
         return LearningCurve(booster.best_iteration or len(values), values)
 
     def _train(self, params: Params, rounds: int, rows: Indices | None, valid: Indices | None = None, **options: Any) -> Any:
-        full = full_params(self._objective, params)
-        with _explained(full):
-            bins = self._binned(full)
+        lgb, full = _lightgbm(), full_params(self._objective, params)
+        try:
+            bins = self._bin(full)
             sets = {} if valid is None else {"valid_sets": [bins.subset(valid.tolist())], "valid_names": ["valid"]}
             train = bins if rows is None else bins.subset(rows.tolist())
-            return _lightgbm().train(full, train, rounds, **sets, **options)
+            return lgb.train(full, train, rounds, **sets, **options)
+        except lgb.basic.LightGBMError as error:
+            raise TrainingError(f"LightGBM cannot train with {full}: {error}") from error
 
-    def _binned(self, params: Mapping[str, Any]) -> Any:
+    def _bin(self, params: Params) -> Any:
         key = repr({name: params[name] for name in sorted(BINNING & params.keys())})
         if key not in self._bins:
-            self._bins = {key: _bin(self._table, params)}
+            categorical = [column for column, size in enumerate(self._table.categories) if size is not None]
+            self._bins = {
+                key: _lightgbm()
+                .Dataset(
+                    self._table.matrix,
+                    self._table.labels,
+                    weight=self._table.weights,
+                    feature_name=[f"f{column}" for column in range(len(self._table.categories))],
+                    categorical_feature=categorical,
+                    params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
+                )
+                .construct()
+            }
         return self._bins[key]
 
 
@@ -124,7 +130,6 @@ class LightGBM:
     trainer = TreeTrainer
 
     def from_bytes(self, content: bytes) -> TreeEstimator:
-        """A booster from its text."""
         lgb = _lightgbm()
         if not content.startswith(b"tree\n") or b"\nend of trees\n" not in content:  # half a tree would end the process
             raise CorruptVersion(f"{FILE} is not a whole LightGBM model; publish it again")
@@ -147,34 +152,14 @@ class LightGBM:
 LEARNER = LightGBM()
 
 
-def full_params(objective: Objective, chosen: Params) -> dict[str, Any]:
+def full_params(objective: Objective, chosen: Params) -> Params:
     """Chosen parameters and what makes them a model of this task that comes out the same each time."""
     loss = {"binary": "binary", "multiclass": "multiclass", "regression": "l1" if objective.metric == "mae" else "l2"}
-    multiclass = {"num_class": objective.classes, "metric": "multi_logloss"}
+    multiclass: Params = {"num_class": objective.classes, "metric": "multi_logloss"}
     shape = multiclass if objective.task == "multiclass" else {"metric": METRICS[objective.metric]}
-    fixed = {"verbosity": -1, "seed": objective.seed, "num_threads": objective.threads, "deterministic": True}
+    fixed: Params = {"verbosity": -1, "seed": objective.seed, "num_threads": objective.threads, "deterministic": True}
     # Without feature_pre_filter=False the bins would be tied to one min_child_samples.
     return {"objective": loss[objective.task], **shape, **fixed, "force_row_wise": True, "feature_pre_filter": False, **chosen}
-
-
-def _bin(table: TrainingTable, params: Mapping[str, Any]) -> Any:
-    dataset = _lightgbm().Dataset(
-        table.matrix,
-        table.labels,
-        weight=table.weights,
-        feature_name=list(table.names),
-        categorical_feature=[column for column, size in enumerate(table.categories) if size is not None],
-        params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
-    )
-    return dataset.construct()
-
-
-@contextmanager
-def _explained(params: Mapping[str, Any]) -> Iterator[None]:
-    try:
-        yield
-    except _lightgbm().basic.LightGBMError as error:
-        raise TrainingError(f"LightGBM cannot train with {dict(params)}: {error}") from error
 
 
 def _lightgbm() -> Any:

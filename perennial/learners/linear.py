@@ -89,15 +89,11 @@ class LinearEstimator(StoredModel):
 
     @property
     def columns(self) -> int:
-        """Columns of the matrix it takes."""
         return len(self.design.categories)
 
     def predict(self, matrix: Floats) -> Floats:
         """The raw score through the task's link: logistic, softmax or none."""
-        raw = np.tile(self.intercepts, (len(matrix), 1))
-        for term in self._terms(matrix):
-            raw += term
-        return link(self.task, raw)
+        return link(self.task, sum(self._terms(matrix), np.tile(self.intercepts, (len(matrix), 1))))
 
     def explain(self, matrix: Floats) -> Floats:
         """Coefficient times distance from the mean; the base is the raw score of an average row."""
@@ -114,7 +110,6 @@ class LinearEstimator(StoredModel):
         return lambda values: self.predict(np.array([values], dtype=np.float64))[0].tolist()
 
     def to_bytes(self) -> bytes:
-        """JSON."""
         return (self.model_dump_json(indent=1) + "\n").encode()
 
     def _terms(self, matrix: Floats) -> Iterator[Floats]:
@@ -132,23 +127,21 @@ class LinearTrainer:
 
     def __init__(self, table: TrainingTable, objective: Objective) -> None:
         self._table, self._objective = table, objective
+        self._weights = np.ones(len(table)) if table.weights is None else table.weights
 
     def fit(self, params: Params, rounds: int, rows: Indices | None = None) -> LinearEstimator:  # noqa: ARG002 - has no rounds
         """Fit once, whatever `rounds` says."""
         alpha = params.get("alpha", ALPHA)
         if isinstance(alpha, str) or not alpha > 0:
             raise TrainingError(f"a linear model cannot be fitted with alpha = {alpha!r}: it must be a number above 0")
-        chosen = slice(None) if rows is None else rows
-        weights = None if self._table.weights is None else self._table.weights[chosen]
-        return _fit(
-            self._objective, self._table.matrix[chosen], self._table.categories, self._table.labels[chosen], weights, alpha
-        )
+        table, chosen = self._table, slice(None) if rows is None else rows
+        weights = self._weights[chosen]
+        return _fit(self._objective, table.matrix[chosen], table.categories, table.labels[chosen], weights, alpha)
 
     def validate(self, params: Params, rounds: int, patience: int, train: Indices, valid: Indices) -> LearningCurve:  # noqa: ARG002
         """The metric of one fit; an AUC that a single class leaves undefined counts as that of a coin."""
         predictions = self.fit(params, rounds, train).predict(self._table.matrix[valid])
-        weights = None if self._table.weights is None else self._table.weights[valid]
-        found = score(self._objective.task, self._table.labels[valid], predictions, weights)
+        found = score(self._objective.task, self._table.labels[valid], predictions, self._weights[valid])
         return LearningCurve(1, (found.values.get(self._objective.metric, 0.5),))
 
 
@@ -160,7 +153,6 @@ class Linear:
     trainer = LinearTrainer
 
     def from_bytes(self, content: bytes) -> LinearEstimator:
-        """An estimator from its JSON."""
         try:
             return read_stored(LinearEstimator, content, FILE)
         except ValidationError as error:
@@ -184,7 +176,7 @@ def link(task: Task, raw: Floats) -> Floats:
 
 
 def _fit(
-    objective: Objective, matrix: Floats, categories: tuple[int | None, ...], labels: Floats, weights: Floats | None, alpha: float
+    objective: Objective, matrix: Floats, categories: tuple[int | None, ...], labels: Floats, weights: Floats, alpha: float
 ) -> LinearEstimator:
     from scipy import sparse
 
@@ -200,13 +192,9 @@ def _fit(
         if size is not None:  # centred like a number, so that the base is that of an average row
             table[design.starts[column] : design.starts[column + 1]] -= term.mean(axis=0)
             intercepts = intercepts + term.mean(axis=0)
-    return LinearEstimator(
-        task=objective.task,
-        design=design,
-        intercepts=tuple(intercepts.tolist()),
-        coefficients=tuple(map(tuple, table.tolist())),
-        weights=tuple(spreads),
-    )
+    coefficients = tuple(map(tuple, table.tolist()))
+    fitted = {"intercepts": tuple(intercepts.tolist()), "coefficients": coefficients, "weights": tuple(spreads)}
+    return LinearEstimator(task=objective.task, design=design, **fitted)
 
 
 def _fit_design(matrix: Floats, categories: tuple[int | None, ...]) -> Design:
@@ -219,7 +207,7 @@ def _fit_design(matrix: Floats, categories: tuple[int | None, ...]) -> Design:
     return Design(categories=categories, means=tuple(means.tolist()), scales=tuple(scales.tolist()))
 
 
-def _ridge(_objective: Objective, design: Any, labels: Floats, weights: Floats | None, alpha: float) -> tuple[Floats, Floats]:
+def _ridge(_objective: Objective, design: Any, labels: Floats, weights: Floats, alpha: float) -> tuple[Floats, Floats]:
     """Coefficients (design columns, 1) and intercept (1,)."""
     from sklearn.linear_model import Ridge
 
@@ -227,7 +215,7 @@ def _ridge(_objective: Objective, design: Any, labels: Floats, weights: Floats |
     return fitted.coef_.reshape(-1, 1), np.array([fitted.intercept_])
 
 
-def _logistic(objective: Objective, design: Any, labels: Floats, weights: Floats | None, alpha: float) -> tuple[Floats, Floats]:
+def _logistic(objective: Objective, design: Any, labels: Floats, weights: Floats, alpha: float) -> tuple[Floats, Floats]:
     """Coefficients (design columns, outputs) and intercepts (outputs,); a binary model has one output, the log-odds of true."""
     from sklearn.linear_model import LogisticRegression
 

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from perennial.errors import NewerFormat, RecordError
-from perennial.record import PredictionBatch, decode_prediction_batch, encode_prediction_batch
+from perennial.record import PredictionBatch, decode_prediction_batch, encode_batch
 
 MAX_ROWS = 512
 """In a merged entry: more save next to nothing, and the monitor holds the rows of 500 entries in memory at once."""
@@ -58,7 +58,7 @@ class Entry:
             batch = decode_prediction_batch(self.payload)
         except (RecordError, NewerFormat):
             return self
-        return Entry(position, self.end, encode_prediction_batch(_rows_from(batch, position - self.start)))
+        return Entry(position, self.end, encode_batch(_rows_from(batch, position - self.start)))
 
 
 def encode_entries(pending: Iterable[PendingBatch]) -> list[Entry]:
@@ -72,7 +72,7 @@ def encode_entries(pending: Iterable[PendingBatch]) -> list[Entry]:
         else:
             groups.append([one])
             rows, size = one.end - one.start, one.size
-    return [Entry(group[0].start, group[-1].end, encode_prediction_batch(_merge(group))) for group in groups]
+    return [Entry(group[0].start, group[-1].end, encode_batch(_merge(group))) for group in groups]
 
 
 def first_bytes(items: Iterable[Item], limit: int) -> list[Item]:

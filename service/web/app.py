@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from perennial.base import FrozenModel
 from perennial.error_reporting import report
 from perennial.errors import PerennialError
-from perennial.record import encode_label_batch
+from perennial.record import encode_batch
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
 from service.decoding.label_contract import LabelContract
@@ -86,7 +86,7 @@ class AppState:
         """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""
         batch = self.labels.decode(body, self.settings.max_rows, datetime.now(UTC))
         with translate_redis_errors(self.store_url):
-            append(self.store, labels_stream(self.spec.name), encode_label_batch(batch))
+            append(self.store, labels_stream(self.spec.name), encode_batch(batch))
         self.metrics.labels_accepted(len(batch.ids))
         return AcceptedLabels(accepted=len(batch.ids))
 

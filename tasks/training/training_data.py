@@ -69,6 +69,5 @@ def training_table(
         labels=LabelCodec(spec.task, classes).encode_column(rows[spec.target]),
         times=rows[spec.event_time].dt.replace_time_zone(None).to_numpy(),
         weights=weights,
-        names=compiled.features.names,
         categories=tuple(len(categories[name]) if kinds[name] == "categorical" else None for name in kinds),
     )

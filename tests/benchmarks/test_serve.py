@@ -16,7 +16,7 @@ from benchmarks.serve.logged import drop_logged, take_logged
 from benchmarks.serve.servers import QUICK, SERVERS, baseline
 from benchmarks.serve.subject import CATEGORIES, NUMBERS, Subject, make_rows
 from benchmarks.serve.usage import cpu_seconds, tree
-from perennial.record import encode_prediction_batch
+from perennial.record import encode_batch
 from service.inference.predictor import Predictor
 from service.prediction_log.streams import append, predictions_stream
 from tests.support import models
@@ -88,9 +88,7 @@ def _batch(rows: int) -> bytes:
 
     frame = models.small_frame(rows=rows)
     times, ids = tuple(frame["asked_at"]), tuple(frame["row_id"])
-    return encode_prediction_batch(
-        PredictionBatch("bench", 1, times[0], ids, times, {"amount": tuple(frame["amount"])}, (0.5,) * rows)
-    )
+    return encode_batch(PredictionBatch("bench", 1, times[0], ids, times, {"amount": tuple(frame["amount"])}, (0.5,) * rows))
 
 
 def test_processor_time_of_descendants_counts_also_after_their_end():

@@ -8,7 +8,7 @@ import polars as pl
 import redis
 
 from perennial.model import Model
-from perennial.record import LabelBatch, PredictionBatch, encode_label_batch, encode_prediction_batch
+from perennial.record import LabelBatch, PredictionBatch, encode_batch
 from service.prediction_log.streams import append_all, labels_stream, predictions_stream
 
 LABEL_DELAY = timedelta(hours=12)
@@ -43,6 +43,6 @@ def told(model: Model, frame: pl.DataFrame, received_at: datetime | None = None)
 def serve(store: redis.Redis, model: Model, frame: pl.DataFrame, size: int = 24, labels: bool = True) -> None:
     """Write the rows to the streams in batches of `size`, as a service would."""
     batches = list(frame.iter_slices(size))
-    append_all(store, predictions_stream(model.card.name), [encode_prediction_batch(predicted(model, part)) for part in batches])
+    append_all(store, predictions_stream(model.card.name), [encode_batch(predicted(model, part)) for part in batches])
     if labels:
-        append_all(store, labels_stream(model.card.name), [encode_label_batch(told(model, part)) for part in batches])
+        append_all(store, labels_stream(model.card.name), [encode_batch(told(model, part)) for part in batches])

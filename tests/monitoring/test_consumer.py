@@ -12,7 +12,7 @@ from monitoring import consumer as consumer_module
 from monitoring.archive import Archive
 from monitoring.consumer import StreamConsumer
 from perennial.error_reporting import init_error_reporting
-from perennial.record import encode_label_batch, encode_prediction_batch
+from perennial.record import encode_batch
 from perennial.settings import Settings
 from service.prediction_log.streams import GROUP, append, dead_stream, labels_stream, predictions_stream
 from tests.monitoring.streams import predicted, serve, told
@@ -99,7 +99,7 @@ def test_entries_of_a_dead_consumer_are_ingested_over(
         {b"v": b"1", b"b": b"not json"},
         {b"v": b"9", b"b": b"{}"},
         {b"other": b"thing"},
-        {b"v": b"1", b"b": encode_prediction_batch(predicted(small_model(), FRAME.head(1))).replace(b'"small"', b'"large"')},
+        {b"v": b"1", b"b": encode_batch(predicted(small_model(), FRAME.head(1))).replace(b'"small"', b'"large"')},
     ],
 )
 def test_an_unreadable_entry_goes_to_the_dead_stream_with_the_reason(
@@ -132,8 +132,8 @@ def test_a_record_that_does_not_fit_is_found_among_good_ones(
 ) -> None:
     serve(store, MODEL, FRAME.head(48))
     batch = predicted(MODEL, FRAME.slice(48, 1))
-    append(store, PREDICTIONS, encode_prediction_batch(replace(batch, columns={**batch.columns, "amount": ("text",)})))
-    append(store, LABELS, encode_label_batch(replace(told(MODEL, FRAME.slice(48, 1)), labels=("perhaps",))))
+    append(store, PREDICTIONS, encode_batch(replace(batch, columns={**batch.columns, "amount": ("text",)})))
+    append(store, LABELS, encode_batch(replace(told(MODEL, FRAME.slice(48, 1)), labels=("perhaps",))))
     serve(store, MODEL, FRAME.slice(72))
     archive = Archive(tmp_path, "binary", MODEL.card.schema_)
     ingested = consumer.ingest(consumer.read(), archive)

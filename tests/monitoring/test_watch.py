@@ -18,7 +18,7 @@ from monitoring.state import WindowResult, load_results, load_state
 from monitoring.watch import MonitorSummary, watch
 from perennial.errors import ArchiveError, PerennialError, SettingsError, StoreUnreachable
 from perennial.log_columns import ID
-from perennial.record import encode_label_batch
+from perennial.record import encode_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
@@ -278,7 +278,7 @@ def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: red
     run(settings)
     (result,) = load_results(home(settings))
     assert (result.findings.labelled, result.metrics) == (0, None)
-    append(store, labels_stream("small"), encode_label_batch(streams.told(MODEL, frame)))
+    append(store, labels_stream("small"), encode_batch(streams.told(MODEL, frame)))
     run(settings)
     assert archive(settings).counts().joined == frame.height
 

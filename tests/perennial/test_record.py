@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import NewerFormat, RecordError
-from perennial.record import (
-    LabelBatch,
-    PredictionBatch,
-    decode_label_batch,
-    decode_prediction_batch,
-    encode_label_batch,
-    encode_prediction_batch,
-)
+from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch, encode_batch
 
 times = st.datetimes(timezones=st.just(UTC))
 floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -44,7 +37,7 @@ def prediction_batches(draw: st.DrawFn) -> PredictionBatch:
 
 @given(prediction_batches())
 def test_a_prediction_batch_survives_the_wire(batch: PredictionBatch) -> None:
-    decoded = decode_prediction_batch(encode_prediction_batch(batch))
+    decoded = decode_prediction_batch(encode_batch(batch))
     assert decoded == batch
     # True == 1 in Python, so the types are compared as well.
     assert types(decoded) == types(batch)
@@ -58,7 +51,7 @@ def types(batch: PredictionBatch) -> dict[str, list[type]]:
 def test_a_label_batch_survives_the_wire(rows: list[tuple[str, object, datetime | None]], now: datetime) -> None:
     ids, labels, known = (tuple(column) for column in zip(*rows, strict=True)) if rows else ((), (), ())
     batch = LabelBatch(model="m", received_at=now, ids=ids, labels=labels, event_times=known)
-    decoded = decode_label_batch(encode_label_batch(batch))
+    decoded = decode_label_batch(encode_batch(batch))
     assert decoded == batch
     # True == 1 in Python, so the types are compared as well.
     assert list(map(type, decoded.labels)) == list(map(type, batch.labels))

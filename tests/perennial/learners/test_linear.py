@@ -21,7 +21,7 @@ NUMBERS, SHOPS = np.array([1.0, 2.0, 3.0, 4.0, np.nan, 8.0]), np.array([0.0, 1.0
 def fit(labels: list[float], task: Task = "regression", alpha: float = 1.0, classes: int = 0) -> LinearEstimator:
     matrix = np.column_stack([NUMBERS, SHOPS])
     times = np.arange(6).astype("datetime64[h]")
-    table = TrainingTable(matrix, np.array(labels), times, None, ("number", "shop"), (None, 2))
+    table = TrainingTable(matrix, np.array(labels), times, None, (None, 2))
     estimator = load_learner("linear").trainer(table, Objective(task, "rmse", classes, 0, 1)).fit({"alpha": alpha}, 1)
     assert isinstance(estimator, LinearEstimator)
     return estimator
@@ -67,7 +67,7 @@ def test_numbers_are_cut_and_unknown_categories_count_as_null() -> None:
 def test_a_column_without_a_value_says_nothing() -> None:
     times = np.arange(4).astype("datetime64[h]")
     matrix = np.column_stack([np.full(4, np.nan), np.full(4, np.nan), np.full(4, 7.0)])
-    table = TrainingTable(matrix, np.array([1.0, 2.0, 3.0, 4.0]), times, None, ("a", "b", "c"), (None, 0, None))
+    table = TrainingTable(matrix, np.array([1.0, 2.0, 3.0, 4.0]), times, None, (None, 0, None))
     estimator = load_learner("linear").trainer(table, Objective("regression", "rmse", 0, 0, 1)).fit({}, 1)
     np.testing.assert_allclose(estimator.predict(matrix), 2.5)
 

@@ -2,7 +2,7 @@
 
 import redis
 
-from perennial.record import encode_prediction_batch
+from perennial.record import encode_batch
 from service.prediction_log.entries import Entry
 from service.prediction_log.publisher import Published, StreamPublisher
 from tests.service.prediction_log.test_entries import batch
@@ -10,7 +10,7 @@ from tests.service.prediction_log.test_log import arrived, names
 
 
 def entry(start: int, end: int) -> Entry:
-    return Entry(start, end, encode_prediction_batch(batch(start, rows=end - start)))
+    return Entry(start, end, encode_batch(batch(start, rows=end - start)))
 
 
 def publisher(store: redis.Redis, url: str, position: int = 0) -> StreamPublisher:
