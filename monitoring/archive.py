@@ -54,14 +54,6 @@ class Archive:
         self._predictions = Partitions(home / "predictions", _prediction_schema(task, schema), (ID,), reach=1)
         self._labels = Partitions(home / "labels", _label_schema(task), (ID, RECEIVED_AT), reach=0)
 
-    def add_predictions(self, batches: Sequence[PredictionBatch]) -> int:
-        """Store what is new; returns how many rows were. Raises DataError (a batch does not fit), ArchiveError."""
-        return self.store_predictions(self.prediction_rows(batches))
-
-    def add_labels(self, batches: Sequence[LabelBatch]) -> int:
-        """Store what is new; returns how many rows were. Raises DataError (a label is none), ArchiveError."""
-        return self.store_labels(self.label_rows(batches))
-
     def store_predictions(self, rows: pl.DataFrame) -> int:
         """Store the new ones among rows made by `prediction_rows`; returns how many they were. Raises ArchiveError."""
         return self._predictions.append(rows, EVENT_TIME)

@@ -28,9 +28,6 @@ READ_COUNT = 500
 CONSUMER_NAME = "monitor"
 """One name for all runs: only the lease's holder reads, and finds what its predecessor left under its own name."""
 
-CLAIM_AFTER = timedelta(seconds=60)
-"""Idle time after which another consumer's entries are claimed: no live consumer holds entries that long."""
-
 Record = TypeVar("Record", PredictionBatch, LabelBatch)
 
 log = logging.getLogger(__name__)
@@ -63,13 +60,8 @@ class Batch:
 
     def __add__(self, other: "Batch") -> "Batch":
         """This one and the one read after it."""
-        return Batch(
-            predictions=self.predictions + other.predictions,
-            labels=self.labels + other.labels,
-            entries=self.entries + other.entries,
-            unreadable=self.unreadable + other.unreadable,
-            more=other.more,
-        )
+        predictions, labels = self.predictions + other.predictions, self.labels + other.labels
+        return Batch(predictions, labels, self.entries + other.entries, self.unreadable + other.unreadable, other.more)
 
 
 class IngestResult(FrozenModel):
@@ -86,19 +78,14 @@ class IngestResult(FrozenModel):
         return self.unreadable / self.entries if self.entries else 0.0
 
     def __add__(self, other: "IngestResult") -> "IngestResult":
-        return IngestResult(
-            entries=self.entries + other.entries,
-            unreadable=self.unreadable + other.unreadable,
-            predictions=self.predictions + other.predictions,
-            labels=self.labels + other.labels,
-        )
+        return IngestResult(**{name: count + getattr(other, name) for name, count in self})
 
 
 class StreamConsumer:
     """One model's two streams, read as a consumer of the group."""
 
-    def __init__(self, store: redis.Redis, model: str, consumer: str = CONSUMER_NAME) -> None:
-        self._store, self._model, self._consumer = store, model, consumer
+    def __init__(self, store: redis.Redis, model: str) -> None:
+        self._store, self._model = store, model
         self._streams = (predictions_stream(model), labels_stream(model))
         self.dead_stream = dead_stream(model)
 
@@ -112,9 +99,7 @@ class StreamConsumer:
                     raise
 
     def read_pending(self, count: int = READ_COUNT) -> Batch:
-        """Entries delivered before and never acknowledged, this consumer's and those of dead ones; empty when none is left."""
-        for stream in self._streams:
-            self._claim_abandoned(stream, count)
+        """Entries delivered before, to this run or to dead ones, and never acknowledged; empty when none is left."""
         return self._decode(self._group_read("0", count, None), count)
 
     def read(self, count: int = READ_COUNT, block: timedelta | None = None) -> Batch:
@@ -156,15 +141,10 @@ class StreamConsumer:
         log.error("entry %s of %s is unreadable: %s; it is moved to %s", id_.decode(), stream, error, self.dead_stream)
         report(error, group=("monitoring", "unreadable-entry", stream), model=self._model)
 
-    def _claim_abandoned(self, stream: str, count: int) -> None:
-        # Which consumer had them does not matter: claimed entries turn up among this one's pending ones.
-        idle = int(CLAIM_AFTER.total_seconds() * 1000)
-        self._store.xautoclaim(stream, GROUP, self._consumer, idle, count=count, justid=True)
-
     def _group_read(self, after: str, count: int, block: timedelta | None) -> dict[str, list[tuple[bytes, Any]]]:
         wait = int(block.total_seconds() * 1000) if block else None
         try:
-            reply = self._store.xreadgroup(GROUP, self._consumer, dict.fromkeys(self._streams, after), count, wait)
+            reply = self._store.xreadgroup(GROUP, CONSUMER_NAME, dict.fromkeys(self._streams, after), count, wait)
         except redis.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
@@ -192,16 +172,14 @@ class StreamConsumer:
         for id_, fields in entries:
             try:
                 payload = from_entry(fields or {})
-                found.append(Entry(stream, id_, payload, self._about_this_model(decode(payload))))
+                record = decode(payload)
+                if record.model != self._model:
+                    raise RecordError(f"the record is about model {record.model!r:.80}, not {self._model!r}")
+                found.append(Entry(stream, id_, payload, record))
             except (RecordError, NewerFormat) as error:
                 counter["unreadable"] += 1
                 self.dead_letter(stream, id_, (fields or {}).get(b"b", b""), error)
         return tuple(found)
-
-    def _about_this_model(self, record: Record) -> Record:
-        if record.model != self._model:
-            raise RecordError(f"the record is about model {record.model!r:.80}, not {self._model!r}")
-        return record
 
     def _fit(
         self, entries: Sequence[Entry[Record]], to_rows: Callable[[Sequence[Record]], pl.DataFrame]
@@ -209,38 +187,28 @@ class StreamConsumer:
         """The rows of the entries that fit, those entries, and how many went to the dead stream."""
         try:
             return to_rows([entry.record for entry in entries]), list(entries), 0
-        except DataError:
-            good = [entry for entry in entries if self._fits(entry, to_rows)]
-            return to_rows([entry.record for entry in good]), good, len(entries) - len(good)
-
-    def _fits(self, entry: Entry[Record], to_rows: Callable[[Sequence[Record]], pl.DataFrame]) -> bool:
-        try:
-            to_rows([entry.record])
         except DataError as error:
-            self.dead_letter(entry.stream, entry.id, entry.payload, error)
-            return False
-        return True
+            if len(entries) == 1:
+                self.dead_letter(entries[0].stream, entries[0].id, entries[0].payload, error)
+                return to_rows([]), [], 1
+            good = [entry for entry in entries if not self._fit([entry], to_rows)[2]]
+            return to_rows([entry.record for entry in good]), good, len(entries) - len(good)
 
     def _trim(self, stream: str) -> None:
         """Drop the entries before the oldest one that is still pending or undelivered."""
         pending = self._store.xpending(stream, GROUP)
-        bound = pending["min"] if pending["pending"] else _id_after(self._delivered(stream))
+        bound = pending["min"]
+        if not pending["pending"]:
+            groups = {_text(group["name"]): group for group in self._store.xinfo_groups(stream)}
+            millis, number = _text(groups[GROUP]["last-delivered-id"]).split("-")
+            bound = f"{millis}-{int(number) + 1}"
         self._store.xtrim(stream, minid=_text(bound), approximate=False)
-
-    def _delivered(self, stream: str) -> str:
-        groups = self._store.xinfo_groups(stream)
-        return next(_text(group["last-delivered-id"]) for group in groups if _text(group["name"]) == GROUP)
 
 
 def _flat(entries: Any) -> list[tuple[bytes, Any]]:
     """RESP3 replies through older redis-py wrap each stream's entries once more."""
     nested = bool(entries) and isinstance(entries[0], list) and bool(entries[0]) and isinstance(entries[0][0], (list, tuple))
     return list(entries[0]) if nested else list(entries)
-
-
-def _id_after(id_: str) -> str:
-    millis, _, number = id_.partition("-")
-    return f"{millis}-{int(number) + 1}"
 
 
 def _text(value: bytes | str) -> str:

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import AwareDatetime, Field
 
-from monitoring.retrain_requests import Cause, RetrainRequest
+from monitoring.policy import Cause, RetrainRequest
 from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
@@ -52,14 +52,9 @@ class ModelEvent(FrozenModel):
     payload: dict[str, Any] = Field(default_factory=dict)
     follows: str | None = None
 
-    @property
-    def resource_id(self) -> str:
-        """What the event is about, as triggers match it."""
-        return resource_id(self.model)
-
 
 def resource_id(model: str) -> str:
-    """A model's Prefect resource."""
+    """A model's Prefect resource, as triggers match it."""
     return f"perennial.model.{model}"
 
 
@@ -101,24 +96,19 @@ def _send(event: ModelEvent, timeout: timedelta) -> None:
     # Prefect's client raises what its transport raises, a bare Exception included.
     except Exception as error:
         raise PrefectUnreachable(
-            f"event {event.name} about {event.resource_id} was not confirmed by {_address()} "
+            f"event {event.name} about {resource_id(event.model)} was not confirmed by {_address()} "
             f"({type(error).__name__}: {error}): is the Prefect server up, and PREFECT_API_URL right?"
         ) from error
 
 
 async def _emit(event: ModelEvent) -> None:
+    from prefect.events import Event, Resource
     from prefect.events.clients import get_events_client
 
     # One attempt, and a checkpoint after every event: what is not confirmed now is the caller's to repeat.
     async with get_events_client(reconnection_attempts=0, checkpoint_every=1) as client:
-        await client.emit(_to_prefect(event))
-
-
-def _to_prefect(event: ModelEvent) -> Any:
-    from prefect.events import Event, Resource
-
-    resource = Resource({"prefect.resource.id": event.resource_id, "prefect.resource.name": f"{event.model} (model)"})
-    return Event(event=event.name, resource=resource, **event.model_dump(exclude={"name", "model"}))
+        resource = Resource({"prefect.resource.id": resource_id(event.model), "prefect.resource.name": f"{event.model} (model)"})
+        await client.emit(Event(event=event.name, resource=resource, **event.model_dump(exclude={"name", "model"})))
 
 
 def _address() -> str:

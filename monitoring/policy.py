@@ -1,22 +1,23 @@
-"""The policy: findings about one window and the last request go in, one decision comes out.
+"""The policy: findings about one window and the last request to retrain go in, one decision comes out.
 
-Pure: no clock, no files, no messages. Everything a decision depends on is in its arguments.
+It also says what is remembered of a request, and when that one is sent again. Arithmetic over values only, without clock,
+files or messages, so every run that looks decides alike.
 """
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
-from monitoring.retrain_requests import RetrainRequestState
 from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.durations import format_duration
 from perennial.signals import SIGNALS, Bounds, Signal, SignalValues, signals_of
 from perennial.spec import ModelSpec
 
-Kind = Literal["none", "drift", "performance", "age", "data"]
+Cause = Literal["drift", "performance", "age", "data"]
+Kind = Literal["none", Cause]
 
 MIN_COVERAGE = 0.9
 """Share of a window that the log must reach over: a week that began on Friday is no week to compare."""
@@ -27,6 +28,14 @@ MAX_TRAINED_ON_SHARE = 0.5
 LONGEST_TRAINING = timedelta(hours=1)
 """Wall time in which a request is settled, if at all: what takes longer has been killed or lost. Trainings take minutes;
 one that really takes longer is requested again by the next window, and that is declined once a newer version serves."""
+
+
+FIRST_REMINDER = timedelta(seconds=60)
+"""From an event to the acknowledgement: 8 s on quiet cores, nearly all of it two process starts; sent again sooner, an
+event would be sent in vain whenever the machine is busy."""
+
+LAST_REMINDER = timedelta(minutes=10)
+"""Longest wait: a Prefect server that was away for hours hears of the request within this time of its return."""
 
 
 class Findings(FrozenModel):
@@ -44,11 +53,6 @@ class Findings(FrozenModel):
     unreadable_share: float = Field(0.0, description="of the stream's entries since the window before")
 
     @property
-    def labelled_share(self) -> float:
-        """Labelled rows over rows."""
-        return self.labelled / self.rows if self.rows else 0.0
-
-    @property
     def shown(self) -> tuple[Signal, ...]:
         """The signals that have a value or a bound here."""
         return tuple(signal for signal in SIGNALS if signal.name in self.values or signal.name in self.bounds)
@@ -57,6 +61,34 @@ class Findings(FrozenModel):
         """Whether the signal was measured, has a bound and lies on the wrong side of it."""
         value, bound = self.values.get(signal.name), self.bounds.get(signal.name)
         return value is not None and bound is not None and signal.alarms(value, bound)
+
+
+class RetrainRequest(FrozenModel):
+    """The payload of an event about a window: which champion it is about, why, and what was measured."""
+
+    model: str
+    version: int
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    cause: Cause
+    reason: str
+    evidence: dict[str, float | str] = Field(default_factory=dict)
+    report: str | None = None
+    event_id: str
+
+
+class RetrainRequestState(FrozenModel):
+    """The last request to retrain as Prefect confirmed it, in wall time. When `closed`, it is not sent again."""
+
+    request: RetrainRequest
+    sent_at: AwareDatetime
+    last_sent_at: AwareDatetime
+    closed: bool = False
+
+    def reminder_due(self, now: datetime) -> bool:
+        """Whether to send it again now: after 60 s, then after waits that double, unless it is closed."""
+        wait = min(max(self.last_sent_at - self.sent_at, FIRST_REMINDER), LAST_REMINDER)
+        return not self.closed and now >= self.last_sent_at + wait
 
 
 class Decision(FrozenModel):
@@ -78,28 +110,26 @@ def decide(
 ) -> Decision:
     """Broken data before performance before drift before age; none during the cooldown of the last request.
 
-    `without_outcome` is how long ago, in wall time, that request was sent if it has no outcome yet.
+    Windows that end in the cooldown request nothing, whichever version is champion by now. `without_outcome` is how long ago,
+    in wall time, that request was sent if it has no outcome yet; after LONGEST_TRAINING it has no cooldown.
     """
     if (excuse := _unjudgeable(findings, spec)) is not None:
         return Decision(kind="none", reason=excuse)
     if (broken := _broken(findings, spec)) is not None:
         return Decision(kind="data", reason=broken)
     kind, reason = next(_alarms(findings, spec), ("none", _within_bounds(findings, spec)))
-    until = cooldown_end(last, spec, without_outcome)
+    until = last.request.window_end + spec.cooldown if last and without_outcome <= LONGEST_TRAINING else None
     if kind != "none" and until is not None and findings.window.end <= until:
         reason = f"{reason}; quiet until {until:%Y-%m-%d %H:%M} after the last request"
         return Decision(kind="none", reason=reason, in_cooldown=True)
     return Decision(kind=kind, reason=reason)
 
 
-def cooldown_end(last: RetrainRequestState | None, spec: ModelSpec, without_outcome: timedelta) -> datetime | None:
-    """Windows that end by then request nothing, whichever version is champion by now.
-
-    A request that had no outcome for LONGEST_TRAINING has no cooldown.
-    """
-    if last is None or without_outcome > LONGEST_TRAINING:
-        return None
-    return last.request.window_end + spec.cooldown
+def next_state(previous: RetrainRequestState | None, sent: RetrainRequest | None, now: datetime) -> RetrainRequestState | None:
+    """What is remembered after a window: the request that was sent on its account; an alert about data asks for nothing."""
+    if sent is None or sent.cause == "data":
+        return previous
+    return RetrainRequestState(request=sent, sent_at=now, last_sent_at=now)
 
 
 def _unjudgeable(findings: Findings, spec: ModelSpec) -> str | None:
@@ -126,18 +156,14 @@ def _broken(findings: Findings, spec: ModelSpec) -> str | None:
 
 
 def _alarms(findings: Findings, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
+    enough_labels = findings.labelled > 0 and findings.labelled >= spec.window.label_share * findings.rows
     for cause in ("performance", "drift"):
         for signal in spec.enabled_signals:
-            if signal.cause == cause and _judgeable(signal, findings, spec) and findings.alarms(signal):
+            if signal.cause == cause and (enough_labels or not signal.needs_labels) and findings.alarms(signal):
                 yield cause, signal.describe_alarm(findings.values[signal.name], findings.bounds[signal.name])
     max_age = spec.signals.max_age
     if max_age is not None and findings.age > max_age:
         yield "age", f"the champion's newest training row is {format_duration(findings.age)} old, over {format_duration(max_age)}"
-
-
-def _judgeable(signal: Signal, findings: Findings, spec: ModelSpec) -> bool:
-    enough = findings.labelled > 0 and findings.labelled_share >= spec.window.label_share
-    return enough or not signal.needs_labels
 
 
 def _within_bounds(findings: Findings, spec: ModelSpec) -> str:

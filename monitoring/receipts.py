@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-import fsspec
 from pydantic import AwareDatetime, ValidationError
 
-from monitoring.retrain_requests import RetrainRequestState
-from monitoring.state import named_write_errors, write_stored
+from monitoring.policy import RetrainRequestState
+from monitoring.state import write_stored
 from perennial.atomic_files import create_exclusively
 from perennial.base import StoredModel, read_stored
 from perennial.errors import NewerFormat
@@ -36,10 +35,8 @@ class Receipt(StoredModel):
 
 def acknowledge(home: Path, event_id: str, now: datetime, flow_run: str | None = None) -> None:
     """Write that a retraining has begun, unless there is a receipt already; raises ArchiveError, ValueError (no UUID)."""
-    path = receipt_path(home, event_id)
     receipt = Receipt(event_id=event_id, state="acknowledged", at=now, flow_run=flow_run)
-    with named_write_errors(path):
-        create_exclusively(fsspec.filesystem("file"), str(path), receipt.model_dump_json(indent=1).encode())
+    write_stored(receipt_path(home, event_id), receipt, create_exclusively)
 
 
 def record_outcome(home: Path, event_id: str, outcome: Outcome, now: datetime, flow_run: str | None = None) -> None:

@@ -53,7 +53,8 @@ def write_report(home: Path, model: Model, window: Window, table: pl.DataFrame, 
         snapshot.save_json(str(path.with_suffix(".json")))
         _add_to_workspace(home / "evidently", model.card.name, snapshot)
         snapshot.save_html(str(path))
-        return _distances(snapshot.dict())
+        found = ((metric["config"], metric["value"]) for metric in snapshot.dict()["metrics"])
+        return {str(config["column"]): float(value) for config, value in found if "column" in config}
 
 
 def disagreement(theirs: Mapping[str, float], ours: Drift) -> dict[str, float]:
@@ -92,11 +93,6 @@ def _sampled(table: pl.DataFrame, model: Model) -> Any:
     if not model.card.classes:
         rows = rows.with_columns(pl.Series(SCORE, model.predict_matrix(model.compiled.codes(rows))))
     return rows.to_pandas()
-
-
-def _distances(snapshot: dict[str, Any]) -> dict[str, float]:
-    found = ((metric["config"], metric["value"]) for metric in snapshot["metrics"])
-    return {str(config["column"]): float(value) for config, value in found if "column" in config}
 
 
 def _add_to_workspace(folder: Path, name: str, snapshot: Any) -> None:

@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from monitoring.archive import MAX_CLOCK_SKEW, Archive
-from monitoring.closing import ClosedWindow
 from monitoring.consumer import Batch
-from monitoring.retrain_requests import RetrainRequestState, next_state
-from monitoring.state import MonitorState, load_state, save_state
+from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
+from monitoring.state import MonitorState, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, window_at
 from perennial.model import Model
 from perennial.spec import ModelSpec
@@ -46,10 +45,10 @@ class MonitorSession:
             return []
         return list(due_windows(spec, since, self._newest, self.archive.dates()))
 
-    def record(self, closed: ClosedWindow) -> None:
+    def record(self, result: WindowResult, sent: RetrainRequest | None) -> None:
         """The window is closed: remember it, and the request that was sent."""
-        last = next_state(self.state.last_request, closed.sent, closed.result.closed_at)
-        self._save(MonitorState(closed_until=closed.result.window.end, last_request=last))
+        last = next_state(self.state.last_request, sent, result.closed_at)
+        self._save(MonitorState(closed_until=result.window.end, last_request=last))
 
     def remember(self, request: RetrainRequestState) -> None:
         """What has become of the last request."""

@@ -4,20 +4,22 @@ Both are replaced whole or not at all. The result of a window is written before 
 it closed, so after a crash in between the window is judged again, with the same event id.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from pydantic import AwareDatetime, ValidationError
 
-from monitoring.policy import Decision, Findings
-from monitoring.retrain_requests import RetrainRequestState
+from monitoring.policy import Decision, Findings, RetrainRequestState
 from monitoring.window import Window
 from perennial.atomic_files import replace
 from perennial.base import StoredModel, read_stored
 from perennial.errors import ArchiveError
 from perennial.metrics import Metrics
+
+STATE = "monitor/state.json"
+"""The state's file, below the model's home."""
 
 
 class MonitorState(StoredModel):
@@ -50,7 +52,7 @@ class WindowResult(StoredModel):
 
 def load_state(home: Path) -> MonitorState:
     """The state under `home`, a fresh one where there is none; raises ArchiveError, NewerFormat."""
-    path = _state_path(home)
+    path = home / STATE
     try:
         return read_stored(MonitorState, path.read_bytes(), str(path))
     except FileNotFoundError:
@@ -61,7 +63,7 @@ def load_state(home: Path) -> MonitorState:
 
 def save_state(home: Path, state: MonitorState) -> None:
     """Replace the state; raises ArchiveError when it cannot be written."""
-    write_stored(_state_path(home), state)
+    write_stored(home / STATE, state)
 
 
 def save_result(home: Path, result: WindowResult) -> None:
@@ -71,30 +73,18 @@ def save_result(home: Path, result: WindowResult) -> None:
 
 def load_results(home: Path) -> tuple[WindowResult, ...]:
     """The results of all closed windows, oldest first; raises ArchiveError, NewerFormat."""
-    return tuple(_read_result(path) for path in sorted((home / "windows").glob("*.json")))
+    found = []
+    for path in sorted((home / "windows").glob("*.json")):
+        try:
+            found.append(read_stored(WindowResult, path.read_bytes(), str(path)))
+        except (OSError, ValidationError) as error:
+            raise ArchiveError(f"{path} cannot be read ({error}); restore it, or delete it to do without this window") from error
+    return tuple(found)
 
 
-def _read_result(path: Path) -> WindowResult:
+def write_stored(path: Path, value: StoredModel, write: Callable[[Any, str, bytes], object] = replace) -> None:
+    """Replace a file by a value in JSON, or create it where `write` is `create_exclusively`; raises ArchiveError."""
     try:
-        return read_stored(WindowResult, path.read_bytes(), str(path))
-    except (OSError, ValidationError) as error:
-        raise ArchiveError(f"{path} cannot be read ({error}); restore it, or delete it to do without this window") from error
-
-
-def write_stored(path: Path, value: StoredModel) -> None:
-    """Replace a file by a value in JSON; raises ArchiveError."""
-    with named_write_errors(path):
-        replace(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
-
-
-@contextmanager
-def named_write_errors(path: Path) -> Iterator[None]:
-    """An OSError in the block becomes an ArchiveError that names the file."""
-    try:
-        yield
+        write(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
     except OSError as error:
         raise ArchiveError(f"{path} cannot be written ({error.strerror or error}): free space or mend the directory") from error
-
-
-def _state_path(home: Path) -> Path:
-    return home / "monitor" / "state.json"

@@ -12,6 +12,7 @@ event may die with its server: until a retraining has written its receipt, a req
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from perennial.model_loading import load_champion
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
-from service.prediction_log.redis_client import connect, translate_redis_errors
+from service.prediction_log.redis_client import connect, store_unreachable
 from service.prediction_log.streams import labels_stream
 
 BLOCK = timedelta(seconds=1)
@@ -68,11 +69,6 @@ class MonitorSummary(FrozenModel):
     waiting: bool = False
 
 
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
 def watch(
     spec: ModelSpec,
     spec_base: Path,
@@ -80,38 +76,29 @@ def watch(
     *,
     until: datetime,
     on_window: Callable[[WindowResult], None] = lambda _: None,
-    clock: Clock = utc_now,
+    clock: Clock = lambda: datetime.now(UTC),
 ) -> MonitorSummary:
     """Ingest everything there is, then follow both streams until `until`; stands by while another monitor is active.
 
     `spec_base` is the spec's directory; `on_window` is called with each window once it is closed. Raises
     StoreUnreachable when the store is still away at the deadline, ArchiveError, RegistryError.
     """
-    if settings.redis_url is None:
-        raise SettingsError("REDIS_URL is not set: give the address of the store that the service writes to")
-    monitor = Monitor(spec, spec_base, settings, settings.redis_url, on_window, clock)
-    try:
+    with closing(Monitor(spec, spec_base, settings, on_window, clock)) as monitor:
         return monitor.run(until)
-    finally:
-        monitor.close()
 
 
 class Monitor:
     """One run: what it holds between turns is lost without harm."""
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        spec_base: Path,
-        settings: Settings,
-        store_url: str,
-        on_window: Callable[[WindowResult], None],
-        clock: Clock,
+        self, spec: ModelSpec, spec_base: Path, settings: Settings, on_window: Callable[[WindowResult], None], clock: Clock
     ) -> None:
-        self._spec, self._base, self._url = spec, spec_base, store_url
+        if settings.redis_url is None:
+            raise SettingsError("REDIS_URL is not set: give the address of the store that the service writes to")
+        self._spec, self._base, self._url = spec, spec_base, settings.redis_url
         self._home, self._registry = settings.model_home(spec.name), Registry(settings.registry_url)
         self._on_window, self._clock = on_window, clock
-        self._store: redis.Redis = connect(store_url)
+        self._store: redis.Redis = connect(self._url)
         self._consumer = StreamConsumer(self._store, spec.name)
         self._lease = Lease(self._store, lease_key(spec.name))
         self._count = READ_COUNT // 8
@@ -127,7 +114,7 @@ class Monitor:
             try:
                 done = self._once(until)
             except redis.RedisError as error:
-                self._wait_for_store(_unreachable(self._url, error), until)
+                self._wait_for_store(store_unreachable(self._url, error), until)
         return self.summary
 
     def close(self) -> None:
@@ -135,13 +122,17 @@ class Monitor:
         self._store.close()
 
     def _once(self, until: datetime) -> bool:
-        if not self._acquire_lease(until):
-            return True
+        while not self._lease.acquire():
+            prepare()  # what takes long to import is imported while this run stands by
+            if self._clock() >= until:
+                return True
+            time.sleep(POLL.total_seconds())
         with self._lease.renewing():
             self._store_away = False
             self._note(active=True)
             prepare()
-            model = self._first_champion(until)
+            while (model := self._champion()) is None and self._clock() < until and self._lease.held:
+                time.sleep(POLL.total_seconds())  # without a champion there is no schema, and nothing was predicted
             return model is None or self._follow(MonitorSession(self._spec, self._home, model, self._clock()), until)
 
     def _follow(self, session: MonitorSession, until: datetime) -> bool:
@@ -192,14 +183,18 @@ class Monitor:
 
     def _close(self, session: MonitorSession, window: Window) -> None:
         unreadable = self._since_close.unreadable_share
-        closed = close_window(window, session.model, self._spec, session.archive, session.state, unreadable, self._clock())
-        session.record(closed)
-        result, decision = closed.result, closed.result.decision
+        result, sent = close_window(window, session.model, self._spec, session.archive, session.state, unreadable, self._clock())
+        session.record(result, sent)
+        decision = result.decision
         self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY
         requests = self.summary.requests + decision.requests_retraining
         self._note(windows=self.summary.windows + 1, requests=requests, waiting=False)
         log.info("window %s: %s (%s)", window, decision.kind, decision.reason)
-        self._show(result)
+        try:
+            self._on_window(result)
+        except Exception as error:  # the window is closed; how it is shown may fail in any way
+            log.exception("window %s could not be shown", window)
+            report(error, group=("monitoring", "show-window"), model=self._spec.name)
 
     def _remind(self, session: MonitorSession) -> None:
         """Send the last request again where nothing shows that it came through; the same id is one event to a living server."""
@@ -220,13 +215,6 @@ class Monitor:
             log.warning("%s", error)
         session.remember(last.model_copy(update={"last_sent_at": now}))
 
-    def _show(self, result: WindowResult) -> None:
-        try:
-            self._on_window(result)
-        except Exception as error:  # the window is closed; how it is shown may fail in any way
-            log.exception("window %s could not be shown", result.window)
-            report(error, group=("monitoring", "show-window"), model=self._spec.name)
-
     def _update(self, session: MonitorSession) -> None:
         model = self._champion(session.model)
         if model is not None and model is not session.model:
@@ -237,12 +225,6 @@ class Monitor:
         model = load_champion(self._registry, self._spec.name, self._base, known)
         if model is not None and model is not known:
             tag(model=self._spec.name, version=model.card.version)
-        return model
-
-    def _first_champion(self, until: datetime) -> Model | None:
-        """Without a champion there is no schema, and nothing was predicted."""
-        while (model := self._champion()) is None and self._clock() < until and self._lease.held:
-            time.sleep(POLL.total_seconds())
         return model
 
     def _postpone(self, error: PrefectUnreachable) -> None:
@@ -262,22 +244,5 @@ class Monitor:
         self._store_away = True
         time.sleep(POLL.total_seconds())
 
-    def _acquire_lease(self, until: datetime) -> bool:
-        """Stand by until this run holds the lease; what takes long to import is imported meanwhile."""
-        while not self._lease.acquire():
-            prepare()
-            if self._clock() >= until:
-                return False
-            time.sleep(POLL.total_seconds())
-        return True
-
     def _note(self, **changes: object) -> None:
         self.summary = self.summary.model_copy(update=changes)
-
-
-def _unreachable(url: str, error: redis.RedisError) -> StoreUnreachable:
-    try:
-        with translate_redis_errors(url):
-            raise error
-    except StoreUnreachable as away:
-        return away

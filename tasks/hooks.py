@@ -35,7 +35,7 @@ def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
 def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - Prefect's signature
     """Write down that a retraining failed, and send it to Prefect as an event."""
     from monitoring import events
-    from monitoring.retrain_requests import RetrainRequest
+    from monitoring.policy import RetrainRequest
     from tasks.job import load_job
     from tasks.promotion.retrain_request import record_outcome
     from tasks.reporting.outcome import announce

@@ -15,7 +15,7 @@ import pytest
 from deployments.prefect_client.client import PrefectEvent
 from deployments.stack import supervisord
 from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED
-from monitoring.retrain_requests import RetrainRequest
+from monitoring.policy import RetrainRequest
 from perennial.log_columns import ID, SCORE, VERSION
 from tests.support.models import START, instances, small_frame, write_small
 from tests.support.stack import FLOW_TIMEOUT, LOOP_TIMEOUT, Replay, Stage, given_store, perennial, stage

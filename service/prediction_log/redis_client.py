@@ -39,10 +39,15 @@ def connect(url: str, *, blocking: bool = False, timeout: timedelta = ANSWER_TIM
 
 @contextmanager
 def translate_redis_errors(url: str) -> Iterator[None]:
-    """Turn what redis-py raises into StoreUnreachable, which names the store and the fix but not its password."""
+    """Turn what redis-py raises into StoreUnreachable."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise StoreUnreachable(
-            f"the store at {without_credentials(url)} does not take commands ({error}): start it, or set REDIS_URL"
-        ) from error
+        raise store_unreachable(url, error) from error
+
+
+def store_unreachable(url: str, error: Exception) -> StoreUnreachable:
+    """What redis-py raised, in words that name the store and the fix but not its password."""
+    return StoreUnreachable(
+        f"the store at {without_credentials(url)} does not take commands ({error}): start it, or set REDIS_URL"
+    )

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitoring import receipts
+from monitoring.policy import RetrainRequest
 from monitoring.receipts import Outcome
-from monitoring.retrain_requests import RetrainRequest
 from perennial.errors import TrainingError
 from perennial.model import CARD_FILE, Model
 from perennial.model_card import Cause

@@ -9,7 +9,7 @@ from typing import Any
 
 from monitoring import events
 from monitoring.events import ModelEvent, deterministic_id, send
-from monitoring.retrain_requests import RetrainRequest
+from monitoring.policy import RetrainRequest
 from perennial.errors import PrefectUnreachable
 from perennial.model import Model
 from tasks.job import Job

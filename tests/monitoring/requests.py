@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from monitoring.events import window_event_id
-from monitoring.retrain_requests import RetrainRequest, RetrainRequestState, next_state
+from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.window import window_at
 from tests.support.models import START
 

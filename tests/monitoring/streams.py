@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import redis
 
+from monitoring.archive import Archive
 from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch, encode_batch
 from service.prediction_log.streams import append_all, labels_stream, predictions_stream
@@ -46,3 +47,13 @@ def serve(store: redis.Redis, model: Model, frame: pl.DataFrame, size: int = 24,
     append_all(store, predictions_stream(model.card.name), [encode_batch(predicted(model, part)) for part in batches])
     if labels:
         append_all(store, labels_stream(model.card.name), [encode_batch(told(model, part)) for part in batches])
+
+
+def add_predictions(archive: Archive, batches: Sequence[PredictionBatch]) -> int:
+    """Archive batches as the consumer does."""
+    return archive.store_predictions(archive.prediction_rows(batches))
+
+
+def add_labels(archive: Archive, batches: Sequence[LabelBatch]) -> int:
+    """Archive batches as the consumer does."""
+    return archive.store_labels(archive.label_rows(batches))

@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 import redis
 
-from monitoring import consumer as consumer_module
 from monitoring.archive import Archive
 from monitoring.consumer import StreamConsumer
 from perennial.error_reporting import init_error_reporting
@@ -81,16 +80,6 @@ def test_what_was_delivered_and_not_acknowledged_comes_again(store: redis.Redis,
     assert [entry.id for entry in found.predictions] == [entry.id for entry in lost.predictions]
     successor.acknowledge([*found.predictions, *found.labels])
     assert successor.read_pending().entries == 0
-
-
-def test_entries_of_a_dead_consumer_are_ingested_over(
-    store: redis.Redis, consumer: StreamConsumer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(store, MODEL, FRAME)
-    StreamConsumer(store, "small", consumer="elsewhere").read(3)
-    assert consumer.read_pending().entries == 0
-    monkeypatch.setattr(consumer_module, "CLAIM_AFTER", timedelta())
-    assert len(consumer.read_pending().predictions) == 3
 
 
 @pytest.mark.parametrize(

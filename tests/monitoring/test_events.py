@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from monitoring.events import DRIFT_DETECTED, EVENT_NAMES, ModelEvent, deterministic_id, request_event, send, window_event_id
-from monitoring.retrain_requests import RetrainRequest
+from monitoring.policy import RetrainRequest
 from monitoring.window import window_at
 from perennial.errors import PrefectUnreachable
 from tests.monitoring.requests import WINDOW, request_for

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.policy import LONGEST_TRAINING, Findings, decide
-from monitoring.retrain_requests import RetrainRequest, RetrainRequestState, next_state
+from monitoring.policy import LONGEST_TRAINING, Findings, RetrainRequest, RetrainRequestState, decide, next_state
 from monitoring.window import Window
 from perennial.signals import SIGNALS
 from perennial.spec import ModelSpec, parse_spec

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from deployments.stack.prefect_server import api_url, server_command, server_environment
-from monitoring import receipts, retrain_requests
+from monitoring import policy, receipts
 from monitoring.archive import Archive
+from monitoring.policy import FIRST_REMINDER, RetrainRequestState
 from monitoring.receipts import without_outcome
-from monitoring.retrain_requests import FIRST_REMINDER, RetrainRequestState
 from monitoring.state import load_results, load_state, save_state
 from perennial.registry import Registry
 from perennial.settings import Settings
@@ -41,8 +41,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, reminders are due after a moment and not after minutes."""
 
     def wait_less() -> None:
-        monkeypatch.setattr(retrain_requests, "FIRST_REMINDER", timedelta(milliseconds=200))
-        monkeypatch.setattr(retrain_requests, "LAST_REMINDER", timedelta(milliseconds=200))
+        monkeypatch.setattr(policy, "FIRST_REMINDER", timedelta(milliseconds=200))
+        monkeypatch.setattr(policy, "LAST_REMINDER", timedelta(milliseconds=200))
 
     return wait_less
 

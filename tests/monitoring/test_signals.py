@@ -42,7 +42,7 @@ from monitoring.state import MonitorState
 from monitoring.window import window_at
 from perennial.spec import SignalsSpec
 from tasks.reporting.artifacts import window_markdown
-from tests.monitoring.streams import predicted, told
+from tests.monitoring.streams import add_labels, add_predictions, predicted, told
 from tests.support.models import START, small_frame, small_model, small_spec
 
 home = Path("HOME")
@@ -59,18 +59,18 @@ assert "gap_bound" in missing_bounds_warning(spec, Calibration(bounds={}, blocks
 
 named = spec.model_copy(update={"signals": SignalsSpec.model_validate({"gap_bound": 0.0, "loss": False, "auc": False})})
 archive, frame = Archive(home, "binary", model.card.schema_), small_frame(rows=168, seed=9, start=later)
-archive.add_predictions([predicted(model, frame)])
-archive.add_labels([told(model, frame)])
+add_predictions(archive, [predicted(model, frame)])
+add_labels(archive, [told(model, frame)])
 
 import monitoring.closing
 sent = []
 monitoring.closing.send = sent.append
-closed = close_window(window_at(later, week), model, named, archive, MonitorState(), 0.0, later + week)
+result, _ = close_window(window_at(later, week), model, named, archive, MonitorState(), 0.0, later + week)
 (event,) = sent
 assert event.name == "perennial.performance.degraded"
 assert event.payload["evidence"]["gap"] > event.payload["evidence"]["gap_bound"] == 0.0
 assert event.payload["reason"].startswith("calibration gap ")
-assert "| calibration gap | " in window_markdown(closed.result)
+assert "| calibration gap | " in window_markdown(result)
 print("followed")
 """
 

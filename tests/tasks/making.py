@@ -12,6 +12,7 @@ from perennial.spec import Task
 from tasks.data.datasets import store_dataset
 from tasks.job import Job, load_job
 from tasks.training.training_data import TrainingData, build_training_data
+from tests.monitoring.streams import add_labels, add_predictions
 from tests.support.models import START, small_frame, write_small
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,7 +43,7 @@ def log_rows(job: Job, champion: Model, frame: pl.DataFrame, *, labelled: bool =
     columns = {name: tuple(frame[name]) for name in champion.card.schema_.names}
     scores = tuple(tuple(score) if isinstance(score, list) else score for score in champion.predict_frame(frame).tolist())
     batch = PredictionBatch(champion.card.name, champion.card.version, NOW, ids, times, columns, scores)
-    archive.add_predictions([batch])
+    add_predictions(archive, [batch])
     if labelled:
-        archive.add_labels([LabelBatch(champion.card.name, NOW, ids, tuple(frame["outcome"]), times)])
+        add_labels(archive, [LabelBatch(champion.card.name, NOW, ids, tuple(frame["outcome"]), times)])
     return archive

@@ -23,7 +23,7 @@ from deployments.stack.prefect_worker import STARTED
 from deployments.stack.state import Stack, load_stack, state_dir
 from deployments.stack.status import stack_status
 from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
-from monitoring.retrain_requests import RetrainRequest
+from monitoring.policy import RetrainRequest
 from perennial.errors import PrefectUnreachable, SpecError, StackError, StoreUnreachable
 from perennial.settings import Settings
 from tests.deployments.conftest import FLIGHTS

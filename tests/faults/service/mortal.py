@@ -66,7 +66,7 @@ class Store:
             consumer = StreamConsumer(client, NAME)
             consumer.ensure_groups()
             while (batch := consumer.read()).entries:
-                archive.add_predictions([entry.record for entry in batch.predictions])
+                archive.store_predictions(archive.prediction_rows([entry.record for entry in batch.predictions]))
         return archive.scan().collect()[ID].to_list()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.retrain_requests import RetrainRequest
+from monitoring.policy import RetrainRequest
 from perennial.errors import TrainingError
 from perennial.model_card import Cause
 from tasks.job import Job
