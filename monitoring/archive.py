@@ -8,7 +8,7 @@ acknowledgement) is one row: the first. A label that is sent twice is two rows, 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -23,9 +23,9 @@ from perennial.errors import DataError
 from perennial.labels import LabelCodec, StoredLabel
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
-from perennial.schema import POLARS, Column, Schema, cast_series
+from perennial.schema import POLARS, Schema, cast_series
 from perennial.spec import Task
-from perennial.value_types import EXPECTED
+from perennial.value_types import EXPECTED, Dtype
 
 TIME = POLARS["datetime"]
 
@@ -64,28 +64,28 @@ class Archive:
 
     def prediction_rows(self, batches: Sequence[PredictionBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError naming the column that does not fit."""
-        frames = [_prediction_frame(alike, self._predictions.schema, self._schema) for alike in _alike(batches)]
+        groups: dict[tuple[str, ...], list[PredictionBatch]] = defaultdict(list)
+        for batch in batches:
+            groups[tuple(batch.columns)].append(batch)
+        frames = [_prediction_frame(alike, self._predictions.schema, self._schema) for alike in groups.values()]
         return pl.concat(frames) if frames else pl.DataFrame(schema=self._predictions.schema)
 
     def label_rows(self, batches: Sequence[LabelBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError when a label does not suit the task."""
-        labels = [self._stored(label) for batch in batches for label in batch.labels]
-        received = chain.from_iterable([batch.received_at] * len(batch.ids) for batch in batches)
+        labels: list[StoredLabel] = []
+        for label in chain.from_iterable(batch.labels for batch in batches):
+            try:
+                labels.append(self._codec.parse(label))
+            except ValueError as error:
+                kind, wanted = type(label).__name__, f"the labels of a {self._task} model are"
+                raise DataError(f"a label of type {kind} is not {error}, as {wanted}") from None
         columns = {
             ID: [id_ for batch in batches for id_ in batch.ids],
             LABEL: labels,
-            RECEIVED_AT: list(received),
+            RECEIVED_AT: [batch.received_at for batch in batches for _ in batch.ids],
             EVENT_TIME: [time for batch in batches for time in batch.event_times],
         }
         return pl.DataFrame(columns, schema=self._labels.schema)
-
-    def _stored(self, label: object) -> StoredLabel:
-        try:
-            return self._codec.parse(label)
-        except ValueError as error:
-            raise DataError(
-                f"a label of type {type(label).__name__} is not {error}, as the labels of a {self._task} model are"
-            ) from None
 
     def scan(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """Predictions with since <= event time < until, one row per id, columns as in the module's docstring."""
@@ -156,56 +156,31 @@ def _label_schema(task: Task) -> pl.Schema:
     return pl.Schema({ID: pl.String(), LABEL: LabelCodec(task).dtype, RECEIVED_AT: TIME, EVENT_TIME: TIME})
 
 
-def _alike(batches: Iterable[PredictionBatch]) -> Iterable[list[PredictionBatch]]:
-    """Batches grouped by their columns, so that each group becomes one frame."""
-    groups: dict[tuple[str, ...], list[PredictionBatch]] = defaultdict(list)
-    for batch in batches:
-        groups[tuple(batch.columns)].append(batch)
-    return groups.values()
-
-
 def _prediction_frame(batches: list[PredictionBatch], wanted: pl.Schema, schema: Schema) -> pl.DataFrame:
-    sizes = [len(batch.ids) for batch in batches]
-    meta: dict[str, list[Any]] = {
+    """Batches of the same columns as one frame; a column that the version that served did not know is null."""
+    cells: dict[str, list[Any]] = {
         ID: [id_ for batch in batches for id_ in batch.ids],
         EVENT_TIME: [time for batch in batches for time in batch.event_times],
-        SERVED_AT: _repeat((batch.served_at for batch in batches), sizes),
-        VERSION: _repeat((batch.version for batch in batches), sizes),
+        SERVED_AT: [batch.served_at for batch in batches for _ in batch.ids],
+        VERSION: [batch.version for batch in batches for _ in batch.ids],
         SCORE: [score for batch in batches for score in batch.scores],
     }
-    inputs = [_input(column, batches, sum(sizes)) for column in schema.columns]
-    return pl.DataFrame([*(_series(name, cells, wanted[name]) for name, cells in meta.items()), *inputs])
+    for name in batches[0].columns.keys() & set(schema.names):
+        cells[name] = [cell for batch in batches for cell in batch.columns[name]]
+    dtypes = {column.name: column.dtype for column in schema.columns}
+    rows = len(cells[ID])
+    return pl.DataFrame([_series(name, cells.get(name, [None] * rows), wanted[name], dtypes.get(name)) for name in wanted])
 
 
-def _input(column: Column, batches: list[PredictionBatch], rows: int) -> pl.Series:
-    """A column as the log's schema has it; one that the version that served did not know is null."""
-    if column.name not in batches[0].columns:
-        return pl.Series(column.name, [None] * rows, dtype=POLARS[column.dtype])
-    cells = [cell for batch in batches for cell in batch.columns[column.name]]
+def _series(name: str, cells: list[Any], wanted: pl.DataType, dtype: Dtype | None) -> pl.Series:
+    """A column of the log; one of the model's own, of this `dtype`, is cast: times travel as text, 1 may stand for 1.0."""
     try:
-        return pl.Series(column.name, cells, dtype=POLARS[column.dtype])
+        return pl.Series(name, cells, dtype=wanted)
     except (TypeError, ValueError, pl.exceptions.PolarsError):
-        return _cast(column, cells)
-
-
-def _cast(column: Column, cells: list[Any]) -> pl.Series:
-    # Times travel as text, and whole numbers may stand where numbers are expected.
+        kinds = ", ".join(sorted({type(cell).__name__ for cell in cells}))
+        if dtype is None:
+            raise DataError(f"field {name!r} holds {kinds} where the prediction log has {wanted}") from None
     try:
-        return cast_series(pl.Series(column.name, cells, strict=False), column.dtype)
+        return cast_series(pl.Series(name, cells, strict=False), dtype)
     except (DataError, TypeError, ValueError, pl.exceptions.PolarsError):
-        raise DataError(f"column {column.name!r} holds {_kinds(cells)} where the model takes {EXPECTED[column.dtype]}") from None
-
-
-def _series(name: str, cells: list[Any], dtype: pl.DataType) -> pl.Series:
-    try:
-        return pl.Series(name, cells, dtype=dtype)
-    except (TypeError, ValueError, pl.exceptions.PolarsError):
-        raise DataError(f"field {name!r} holds {_kinds(cells)} where the prediction log has {dtype}") from None
-
-
-def _kinds(cells: list[Any]) -> str:
-    return ", ".join(sorted({type(cell).__name__ for cell in cells}))
-
-
-def _repeat(values: Iterable[object], sizes: list[int]) -> list[Any]:
-    return list(chain.from_iterable([value] * size for value, size in zip(values, sizes, strict=True)))
+        raise DataError(f"column {name!r} holds {kinds} where the model takes {EXPECTED[dtype]}") from None

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import date
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import polars as pl
@@ -78,19 +79,19 @@ class Partitions:
         known = self._keys_of(day)
         path, whole = self._grown(day, rows)
         try:
-            self._put(path, _parquet(whole))
+            # Through memory: a failed write is then a plain OSError of ours, with its errno.
+            buffer = BytesIO()
+            whole.write_parquet(buffer, compression="zstd", compression_level=1)
+            if path.exists():
+                replace(self._files, str(path), buffer.getvalue())
+            elif not create_exclusively(self._files, str(path), buffer.getvalue()):
+                raise FileExistsError(errno.EEXIST, "another writer has just created it")
         except OSError as error:
             raise ArchiveError(
                 f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
                 "nothing was acknowledged, the stream keeps what is not archived"
             ) from error
         self._keys[day] = pl.concat([known, rows.select(self._key)])
-
-    def _put(self, path: Path, content: bytes) -> None:
-        if path.exists():
-            replace(self._files, str(path), content)
-        elif not create_exclusively(self._files, str(path), content):
-            raise FileExistsError(errno.EEXIST, "another writer has just created it")
 
     def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
         """The file to write and its whole content: the newest one if it is small, else a new one."""
@@ -107,14 +108,9 @@ class Partitions:
     def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
         if not paths:
             return pl.LazyFrame(schema=schema)
-        return pl.scan_parquet(
-            paths,
-            schema=schema,
-            missing_columns="insert",
-            extra_columns="ignore",
-            hive_partitioning=False,
-            cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
-        )
+        casts = pl.ScanCastOptions(integer_cast="allow-float")
+        lenient: Any = {"missing_columns": "insert", "extra_columns": "ignore", "cast_options": casts}
+        return pl.scan_parquet(paths, schema=schema, hive_partitioning=False, **lenient)
 
 
 def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
@@ -122,13 +118,13 @@ def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
     try:
         return rows.collect()
     except (OSError, pl.exceptions.PolarsError) as error:
-        broken = next((path for path in sorted(where.rglob("*.parquet")) if not _whole(path)), where)
+        broken = next((path for path in sorted(where.rglob("*.parquet")) if not _is_readable(path)), where)
         raise ArchiveError(
             f"{broken} cannot be read ({error}): restore it from a backup, or delete it and lose its rows"
         ) from error
 
 
-def _whole(path: Path) -> bool:
+def _is_readable(path: Path) -> bool:
     try:
         pl.read_parquet_schema(path)
     except (OSError, pl.exceptions.PolarsError):
@@ -139,10 +135,3 @@ def _whole(path: Path) -> bool:
 def _around(day: date, reach: int) -> Iterable[date]:
     ordinals = range(day.toordinal() - reach, day.toordinal() + reach + 1)
     return (date.fromordinal(number) for number in ordinals if date.min.toordinal() <= number <= date.max.toordinal())
-
-
-def _parquet(rows: pl.DataFrame) -> bytes:
-    # Through memory: a failed write is then a plain OSError of ours, with its errno.
-    buffer = BytesIO()
-    rows.write_parquet(buffer, compression="zstd", compression_level=1)
-    return buffer.getvalue()

@@ -40,8 +40,13 @@ class Buffer:
     def append(self, batch: PredictionBatch, size: int, patience: float) -> bool:
         """Take a batch in; waits at most `patience` seconds for room, and returns whether there was any."""
         with self._freed:
-            if not self._fits(size) and not self._wait_for_room(size, patience):
-                return False
+            if not self._fits(size):
+                self.full.set()
+                try:
+                    if not self._freed.wait_for(lambda: self._fits(size), patience):
+                        return False
+                finally:
+                    self.full.clear()
             if not self._batches:
                 self._filled.notify_all()
             start, self.end = self.end, self.end + len(batch.ids)
@@ -94,10 +99,3 @@ class Buffer:
     def _fits(self, size: int) -> bool:
         # An empty buffer takes any batch: a single one may be larger than the capacity.
         return not self._batches or self._bytes + size <= self._capacity
-
-    def _wait_for_room(self, size: int, patience: float) -> bool:
-        self.full.set()
-        try:
-            return self._freed.wait_for(lambda: self._fits(size), patience)
-        finally:
-            self.full.clear()

@@ -110,7 +110,7 @@ class DiskQueue:
     def close(self) -> None:
         """Stop; what is here stays for another process."""
         with self._lock:
-            self._close()
+            self._disconnect()
 
     def _remove_rows(self) -> int:
         rows = 0
@@ -151,19 +151,19 @@ class DiskQueue:
         aside = self._path.with_suffix(".damaged")
         logger.error("%s is damaged (%s): what it holds is not read; it is kept as %s", self._path, error, aside.name)
         report(error, group=("service", "spool-damaged"))
-        self._close()
+        self._disconnect()
         for end in _FILES:
             with suppress(OSError):
                 Path(f"{self._path}{end}").rename(f"{aside}{end}")
         self.counts = replace(self.counts, waiting=0)
 
     def _delete(self) -> None:
-        self._close()
+        self._disconnect()
         for end in _FILES:
             with suppress(OSError):
                 Path(f"{self._path}{end}").unlink()
 
-    def _close(self) -> None:
+    def _disconnect(self) -> None:
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()

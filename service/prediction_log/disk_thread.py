@@ -56,7 +56,10 @@ class DiskThread(threading.Thread):
             try:
                 self._wait_and_write()
             except OSError as error:
-                self._note_unwritable(error)
+                if self.is_writable:
+                    logger.error("the disk takes no predictions (%s); they wait in memory", error)
+                    report(error, group=("service", "spool-unwritable"))
+                self.is_writable = False
                 self._stopped.wait(RETRY_INTERVAL.total_seconds())
             except Exception as error:
                 # The outermost place of the thread: without it memory would be all there is when the store is away.
@@ -83,9 +86,3 @@ class DiskThread(threading.Thread):
         self.is_writable = True
         self._buffer.drop(overdue[-1].end)
         self._on_change()
-
-    def _note_unwritable(self, error: OSError) -> None:
-        if self.is_writable:
-            logger.error("the disk takes no predictions (%s); they wait in memory", error)
-            report(error, group=("service", "spool-unwritable"))
-        self.is_writable = False

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from perennial.errors import NewerFormat, RecordError
 from perennial.record import PredictionBatch, decode_prediction_batch, encode_batch
@@ -58,7 +58,15 @@ class Entry:
             batch = decode_prediction_batch(self.payload)
         except (RecordError, NewerFormat):
             return self
-        return Entry(position, self.end, encode_batch(_rows_from(batch, position - self.start)))
+        first = position - self.start
+        rest = replace(
+            batch,
+            ids=batch.ids[first:],
+            event_times=batch.event_times[first:],
+            columns={name: cells[first:] for name, cells in batch.columns.items()},
+            scores=batch.scores[first:],
+        )
+        return Entry(position, self.end, encode_batch(rest))
 
 
 def encode_entries(pending: Iterable[PendingBatch]) -> list[Entry]:
@@ -88,37 +96,18 @@ def first_bytes(items: Iterable[Item], limit: int) -> list[Item]:
 
 
 def _is_mergeable(first: PredictionBatch, other: PredictionBatch) -> bool:
-    return (
-        other.version == first.version
-        and other.model == first.model
-        and abs(other.served_at - first.served_at) <= SERVED_SPAN
-        and list(other.columns) == list(first.columns)
-    )
+    alike = (other.version, other.model, list(other.columns)) == (first.version, first.model, list(first.columns))
+    return alike and abs(other.served_at - first.served_at) <= SERVED_SPAN
 
 
 def _merge(group: Sequence[PendingBatch]) -> PredictionBatch:
     batches = [one.batch for one in group]
     if len(batches) == 1:
         return batches[0]
-    columns = [batch.columns.values() for batch in batches]
     return replace(
         batches[0],
-        ids=_concatenate([batch.ids for batch in batches]),
-        event_times=_concatenate([batch.event_times for batch in batches]),
-        columns=dict(zip(batches[0].columns, map(_concatenate, zip(*columns, strict=True)), strict=True)),
-        scores=_concatenate([batch.scores for batch in batches]),
-    )
-
-
-def _concatenate(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
-    return tuple(chain.from_iterable(parts))
-
-
-def _rows_from(batch: PredictionBatch, first: int) -> PredictionBatch:
-    return replace(
-        batch,
-        ids=batch.ids[first:],
-        event_times=batch.event_times[first:],
-        columns={name: cells[first:] for name, cells in batch.columns.items()},
-        scores=batch.scores[first:],
+        ids=tuple(chain.from_iterable(batch.ids for batch in batches)),
+        event_times=tuple(chain.from_iterable(batch.event_times for batch in batches)),
+        columns={name: tuple(chain.from_iterable(batch.columns[name] for batch in batches)) for name in batches[0].columns},
+        scores=tuple(chain.from_iterable(batch.scores for batch in batches)),
     )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ class PredictionLog:
     ) -> None:
         self._full, self._observe = full, observe
         self._progress = progress = create_progress(directory)
-        self._buffer = buffer = Buffer(capacity, on_append=self._note_answered)
+        self._buffer = buffer = Buffer(capacity, on_append=partial(setattr, progress, "answered"))
         self._queue = queue = DiskQueue(directory, progress.source)
         self._closing, self._stopped = closing, stopped = threading.Event(), threading.Event()
         self._publisher = PublisherThread(url, model, directory, buffer, queue, progress, closing, stopped, self._tell_observer)
@@ -141,20 +142,13 @@ class PredictionLog:
         if left:
             logger.error("the prediction log closed with %d batches that neither store nor disk took", left)
         if not self._publisher.is_alive():  # or it hangs in the store, and a later process takes over what this one leaves
-            self._leave()
+            self._queue.close()
+            if self._buffer.end > self._publisher.state.written:
+                self._progress.close()
+            else:
+                self._progress.remove()
+                self._publisher.forget_mark()
         return left
-
-    def _leave(self) -> None:
-        self._queue.close()
-        if self._buffer.end > self._publisher.state.written:
-            self._progress.close()
-            return
-        self._progress.remove()
-        if self._publisher.state.reached:
-            self._publisher.forget_mark()
-
-    def _note_answered(self, position: int) -> None:
-        self._progress.answered = position
 
     def _drop(self, rows: int) -> None:
         if self._full == "fail":

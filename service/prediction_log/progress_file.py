@@ -34,10 +34,8 @@ class ProgressFile:
     """Two positions: `answered` (handed to the log) and `stored` (known to have reached the store)."""
 
     def __init__(self, source: str, path: Path | None, descriptor: int | None, page: mmap.mmap) -> None:
-        self.source = source
-        self._path = path
-        self._descriptor = descriptor
-        self._page = page
+        self.source, self.is_on_disk = source, path is not None
+        self._path, self._descriptor, self._page = path, descriptor, page
 
     @property
     def answered(self) -> int:
@@ -56,11 +54,6 @@ class ProgressFile:
     @stored.setter
     def stored(self, position: int) -> None:
         _NUMBER.pack_into(self._page, _STORED, position)
-
-    @property
-    def is_on_disk(self) -> bool:
-        """Whether another process could take over what this one leaves."""
-        return self._path is not None
 
     def close(self) -> None:
         """Give up the lock; the file stays for another process."""

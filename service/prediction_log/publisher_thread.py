@@ -92,7 +92,8 @@ class PublisherThread(threading.Thread):
     def forget_mark(self) -> None:
         """After the thread's end: all is in the store, which need not remember this source."""
         try:
-            self._publisher.forget_mark()
+            if self.state.reached:
+                self._publisher.forget_mark()
         except StoreUnreachable:
             logger.debug("the mark of %s stays until it expires", self._progress.source)
 
@@ -100,7 +101,7 @@ class PublisherThread(threading.Thread):
         self._recovery.search()
         if not self.state.reached:
             self._publisher.ping()
-        elif not self._queue.counts.waiting and not self._recovery.is_needed and not self._wait_for_rows():
+        elif not self._queue.counts.waiting and not self._recovery.orphans and not self._wait_for_rows():
             return
         pending = self._buffer.oldest(MAX_BYTES)  # before the queue: what goes to disk in between is found there, or is in here
         if entries := self._queue.oldest(MAX_BYTES) or encode_entries(pending):

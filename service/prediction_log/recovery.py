@@ -36,42 +36,31 @@ class OrphanedLog:
     """What one dead process left; its progress file is locked, so no other process works on it."""
 
     def __init__(self, progress: ProgressFile, queue: DiskQueue, publisher: StreamPublisher) -> None:
-        self.source = progress.source
-        self._progress = progress
-        self._queue = queue
-        self._publisher = publisher
-        self._is_loaded = False
-        self.is_done = False
-
-    @property
-    def waiting(self) -> int:
-        """Rows in its disk queue."""
-        return self._queue.counts.waiting
+        self.source, self.queue = progress.source, queue
+        self._progress, self._publisher = progress, publisher
+        self._is_loaded = self.is_done = False
 
     def advance(self) -> Recovered:
         """Bring in a part of it, or close it when nothing is left. Raises StoreUnreachable, OSError."""
         if not self._is_loaded:
             self._publisher.load_position()
-            self._queue.remove_until(self._publisher.position)
+            self.queue.remove_until(self._publisher.position)
             self._is_loaded = True
-        if entries := self._queue.oldest(MAX_BYTES):
+        if entries := self.queue.oldest(MAX_BYTES):
             position, lost = self._publisher.publish(entries)
             self._progress.stored = position
-            return Recovered(self._queue.remove_until(position), lost)
-        return Recovered(lost=self._close())
+            return Recovered(self.queue.remove_until(position), lost)
+        lost = max(0, self._progress.answered - self._publisher.position)
+        self._publisher.forget_mark()
+        self.queue.remove()
+        self._progress.remove()
+        self.is_done = True
+        return Recovered(lost=lost)
 
     def release(self) -> None:
         """Leave it to another process."""
-        self._queue.close()
+        self.queue.close()
         self._progress.close()
-
-    def _close(self) -> int:
-        lost = max(0, self._progress.answered - self._publisher.position)
-        self._publisher.forget_mark()
-        self._queue.remove()
-        self._progress.remove()
-        self.is_done = True
-        return lost
 
 
 class Recovery:
@@ -79,19 +68,14 @@ class Recovery:
 
     def __init__(self, directory: Path, store: redis.Redis, url: str, model: str) -> None:
         self._directory, self._store, self._url, self._model = directory, store, url, model
-        self._orphans: list[OrphanedLog] = []
+        self.orphans: list[OrphanedLog] = []
         self._skipped: set[Path] = set()
         self._next_search = 0.0
 
     @property
     def waiting(self) -> int:
         """Rows in the disk queues that were taken over."""
-        return sum(orphan.waiting for orphan in self._orphans)
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is something to bring in."""
-        return bool(self._orphans)
+        return sum(orphan.queue.counts.waiting for orphan in self.orphans)
 
     def search(self) -> None:
         """Take over what dead processes left, if the last look was long ago."""
@@ -105,20 +89,20 @@ class Recovery:
 
     def advance(self) -> Recovered:
         """One step for the oldest orphaned log. Raises StoreUnreachable."""
-        if not self._orphans:
+        if not self.orphans:
             return Recovered()
-        orphan = self._orphans[0]
+        orphan = self.orphans[0]
         try:
             recovered = orphan.advance()
         except OSError as error:
-            del self._orphans[0]
+            del self.orphans[0]
             orphan.release()
             self._skip(self._directory / f"{orphan.source}{SUFFIX}", error)
             return Recovered()
         if recovered.lost:
             logger.warning("%d rows of the dead process %s were lost", recovered.lost, orphan.source)
         if orphan.is_done:
-            del self._orphans[0]
+            del self.orphans[0]
         return recovered
 
     def _take(self, path: Path) -> None:
@@ -134,7 +118,7 @@ class Recovery:
             return
         publisher = StreamPublisher(self._store, self._url, self._model, progress.source, progress.stored)
         logger.info("taking over the log of a dead process (%s): %d rows on disk", progress.source, queue.counts.waiting)
-        self._orphans.append(OrphanedLog(progress, queue, publisher))
+        self.orphans.append(OrphanedLog(progress, queue, publisher))
 
     def _skip(self, path: Path, error: Exception) -> None:
         """Another process, perhaps of another release, tries again."""

@@ -50,11 +50,6 @@ def source_mark(model: str, source: str) -> str:
     return f"perennial:{model}:written:{source}"
 
 
-def to_entry(payload: bytes) -> dict[bytes, bytes]:
-    """The fields of the stream entry that carries `payload`."""
-    return {_FORMAT: b"%d" % FORMAT, _BODY: payload}
-
-
 def from_entry(fields: Mapping[bytes, bytes]) -> bytes:
     """The payload of an entry; raises NewerFormat, or RecordError when the entry is not one of ours."""
     found = fields.get(_FORMAT, b"")
@@ -69,7 +64,7 @@ def from_entry(fields: Mapping[bytes, bytes]) -> bytes:
 
 def append(store: redis.Redis, stream: str, payload: bytes) -> None:
     """Add one entry; returns when the store has it."""
-    store.xadd(stream, to_entry(payload))  # type: ignore[arg-type]  # redis-py's type is invariant in its key union
+    store.xadd(stream, {_FORMAT: b"%d" % FORMAT, _BODY: payload})
 
 
 def append_after(store: redis.Redis, stream: str, mark: str, expected: int, end: int, payloads: Sequence[bytes]) -> int:
@@ -80,11 +75,3 @@ def append_after(store: redis.Redis, stream: str, mark: str, expected: int, end:
     """
     life = str(int(MARK_LIFE.total_seconds()))
     return int(store.eval(_APPEND_AFTER, 2, stream, mark, str(expected), str(end), life, str(FORMAT), *payloads))
-
-
-def append_all(store: redis.Redis, stream: str, payloads: Sequence[bytes]) -> None:
-    """Add entries in order, all or none of them, in one round trip."""
-    pipeline = store.pipeline(transaction=True)
-    for payload in payloads:
-        pipeline.xadd(stream, to_entry(payload))  # type: ignore[arg-type]
-    pipeline.execute()

@@ -10,7 +10,7 @@ import redis
 from monitoring.archive import Archive
 from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch, encode_batch
-from service.prediction_log.streams import append_all, labels_stream, predictions_stream
+from service.prediction_log.streams import append, labels_stream, predictions_stream
 
 LABEL_DELAY = timedelta(hours=12)
 
@@ -44,9 +44,10 @@ def told(model: Model, frame: pl.DataFrame, received_at: datetime | None = None)
 def serve(store: redis.Redis, model: Model, frame: pl.DataFrame, size: int = 24, labels: bool = True) -> None:
     """Write the rows to the streams in batches of `size`, as a service would."""
     batches = list(frame.iter_slices(size))
-    append_all(store, predictions_stream(model.card.name), [encode_batch(predicted(model, part)) for part in batches])
-    if labels:
-        append_all(store, labels_stream(model.card.name), [encode_batch(told(model, part)) for part in batches])
+    for part in batches:
+        append(store, predictions_stream(model.card.name), encode_batch(predicted(model, part)))
+        if labels:
+            append(store, labels_stream(model.card.name), encode_batch(told(model, part)))
 
 
 def add_predictions(archive: Archive, batches: Sequence[PredictionBatch]) -> int:
