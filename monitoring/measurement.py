@@ -38,7 +38,7 @@ def loss_metric(spec: ModelSpec) -> str:
 def measure(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Series | None = None) -> Measurement:
     """Measure on readable features (`CompiledFeatures.table`), labels (null where unknown) and, if given, served scores."""
     drift = measure_drift(model.profile, count_profile(table, model.profile))
-    codes = model.encode_labels(labels)
+    codes = model.label_codec.encode_column(labels)
     scores = model.predict_matrix(model.compiled.codes(table))
     known = ~np.isnan(codes)
     metrics = score(model.card.task, codes, scores) if known.any() else None

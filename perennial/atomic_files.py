@@ -12,15 +12,17 @@ from uuid import uuid4
 
 def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
     """Create a whole file if there is none; False when there is one already."""
-    if not _is_local(fs):
-        return _put_if_absent(fs, path, content)
-    staged = _stage(Path(path), content)
     try:
-        os.link(staged, path)
+        if not _is_local(fs):
+            fs.pipe_file(path, content, mode="create")
+            return True
+        staged = _stage(Path(path), content)
+        try:
+            os.link(staged, path)
+        finally:
+            staged.unlink()
     except FileExistsError:
         return False
-    finally:
-        staged.unlink()
     return True
 
 
@@ -30,14 +32,6 @@ def replace(fs: Any, path: str, content: bytes) -> None:
         _stage(Path(path), content).replace(path)
     else:
         fs.pipe_file(path, content)
-
-
-def _put_if_absent(fs: Any, path: str, content: bytes) -> bool:
-    try:
-        fs.pipe_file(path, content, mode="create")
-    except FileExistsError:
-        return False
-    return True
 
 
 def _is_local(fs: Any) -> bool:

@@ -6,16 +6,16 @@
     ├── FunctionError        a user function cannot be found or misbehaves
     ├── DataError            a table does not keep its contract
     │   ├── SourceError      a source cannot be read at all
-    │   └── ChecksFailed     a data check failed; the bad rows are in quarantine
+    │   └── ChecksFailed     a data check failed: the message lists every bad column, the bad rows are in quarantine
     ├── RequestError         a client sent something unusable (HTTP 422)
     ├── RecordError          an entry of the prediction stream cannot be decoded
     ├── TrainingError        a model cannot be fitted from this data
     ├── RegistryError        the registry refuses or fails
     │   ├── VersionNotFound  no such version or alias
     │   ├── CorruptVersion   files do not match their recorded digests
-    │   └── AliasConflict    another promoter moved the alias first
+    │   └── AliasConflict    another promoter moved the alias first: read it again and decide anew
     ├── StoreUnreachable     Redis or Valkey does not answer
-    ├── PredictionsLost      predictions were answered and are in no log
+    ├── PredictionsLost      predictions were answered and are in no log: a process was killed, or store and disk failed together
     ├── ArchiveError         the prediction log cannot be written or read
     ├── NewerFormat          a file or a stream entry was written by a newer release
     ├── PrefectUnreachable   the Prefect API does not answer
@@ -29,28 +29,22 @@ class PerennialError(Exception):
     """The root of the tree; catch it to catch everything Perennial raises on purpose."""
 
 
-class SpecError(PerennialError):
-    """The model spec cannot be read or makes no sense."""
+class SpecError(PerennialError): ...
 
 
-class SettingsError(PerennialError):
-    """An environment variable is misspelt or malformed."""
+class SettingsError(PerennialError): ...
 
 
-class FunctionError(PerennialError):
-    """A user function cannot be found or misbehaves."""
+class FunctionError(PerennialError): ...
 
 
-class DataError(PerennialError):
-    """A table does not keep its contract."""
+class DataError(PerennialError): ...
 
 
-class SourceError(DataError):
-    """A source cannot be read at all."""
+class SourceError(DataError): ...
 
 
-class ChecksFailed(DataError):
-    """A data check failed; the message lists every bad column, the bad rows are in quarantine."""
+class ChecksFailed(DataError): ...
 
 
 class RequestError(PerennialError):
@@ -62,49 +56,37 @@ class RequestError(PerennialError):
         self.column = column
 
 
-class RecordError(PerennialError):
-    """An entry of the prediction stream cannot be decoded."""
+class RecordError(PerennialError): ...
 
 
-class TrainingError(PerennialError):
-    """A model cannot be fitted from this data."""
+class TrainingError(PerennialError): ...
 
 
-class RegistryError(PerennialError):
-    """The registry refuses or fails."""
+class RegistryError(PerennialError): ...
 
 
-class VersionNotFound(RegistryError):
-    """No such version or alias."""
+class VersionNotFound(RegistryError): ...
 
 
-class CorruptVersion(RegistryError):
-    """A version's files do not match their recorded digests."""
+class CorruptVersion(RegistryError): ...
 
 
-class AliasConflict(RegistryError):
-    """Another promoter moved the alias first; read it again and decide anew."""
+class AliasConflict(RegistryError): ...
 
 
-class StoreUnreachable(PerennialError):
-    """Redis or Valkey does not answer."""
+class StoreUnreachable(PerennialError): ...
 
 
-class PredictionsLost(PerennialError):
-    """Predictions were answered and are in no log: a process was killed, or store and disk were away together."""
+class PredictionsLost(PerennialError): ...
 
 
-class ArchiveError(PerennialError):
-    """The prediction log cannot be written or read."""
+class ArchiveError(PerennialError): ...
 
 
-class NewerFormat(PerennialError):
-    """A file or a stream entry was written by a newer release, whose format this one does not know."""
+class NewerFormat(PerennialError): ...
 
 
-class PrefectUnreachable(PerennialError):
-    """The Prefect API does not answer."""
+class PrefectUnreachable(PerennialError): ...
 
 
-class StackError(PerennialError):
-    """A part of the local stack cannot start or stop."""
+class StackError(PerennialError): ...

@@ -52,11 +52,6 @@ class FeatureSet(FrozenModel):
     dtypes: dict[str, Dtype]
 
     @property
-    def categorical_indices(self) -> list[int]:
-        """Columns of the matrix that hold codes."""
-        return [index for index, name in enumerate(self.names) if self.kinds[name] == "categorical"]
-
-    @property
     def reads(self) -> tuple[str, ...]:
         """Source columns that the features read, in order of first use."""
         columns = (column for name in self.names for column in feature_columns(name, self.specs[name], self.event_time))

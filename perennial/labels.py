@@ -89,7 +89,8 @@ class LabelCodec:
             labels = labels.cast(pl.String)
         if not (labels.dtype.is_numeric() or labels.dtype in (pl.Boolean, pl.String)):
             return pl.Series(labels.name, [None] * labels.len(), dtype=self.dtype)
-        known = _distinct(labels)
+        known = labels.drop_nulls()
+        known = (known.drop_nans() if known.dtype.is_float() else known).unique()
         parse = _PARSE_TEXT[self.task] if labels.dtype == pl.String else _PARSE[self.task]
         stored = pl.Series([parse(value) for value in known.to_list()], dtype=self.dtype)
         return labels.replace_strict(known, stored, default=None, return_dtype=self.dtype)
@@ -137,11 +138,6 @@ def fit_classes(task: Task, labels: "pl.Series") -> tuple[str, ...]:
     return tuple(found.to_list()) if task == "multiclass" else ()
 
 
-def _distinct(labels: "pl.Series") -> "pl.Series":
-    known = labels.drop_nulls()
-    return (known.drop_nans() if known.dtype.is_float() else known).unique()
-
-
 def _truth(value: object) -> bool | None:
     return bool(value) if isinstance(value, (int, float, Decimal)) and value in (0, 1) else None
 
@@ -153,12 +149,9 @@ def _class_name(value: object) -> str | None:
     if isinstance(value, (float, Decimal)):
         value = int(value) if math.isfinite(value) and value == int(value) else None
     text = str(value) if isinstance(value, int) else value
-    return text if isinstance(text, str) and 0 < len(text) <= MAX_CLASS and _is_unicode(text) else None
-
-
-def _is_unicode(text: str) -> bool:
-    """Half of a surrogate pair is a text to JSON, but to nothing else."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_CLASS:
+        return None
+    return None if any("\ud800" <= character <= "\udfff" for character in text) else text  # half a surrogate pair is no text
 
 
 def _number(value: object) -> float | None:
@@ -171,10 +164,6 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _truth_text(text: str) -> bool | None:
-    return {"0": False, "1": True, "false": False, "true": True}.get(text.lower())
-
-
 def _number_text(text: str) -> float | None:
     try:
         return _number(float(text))
@@ -184,7 +173,7 @@ def _number_text(text: str) -> float | None:
 
 _PARSE: dict[Task, Callable[[object], StoredLabel | None]] = {"binary": _truth, "multiclass": _class_name, "regression": _number}
 _PARSE_TEXT: dict[Task, Callable[[str], StoredLabel | None]] = {
-    "binary": _truth_text,
+    "binary": lambda text: {"0": False, "1": True, "false": False, "true": True}.get(text.lower()),
     "multiclass": _class_name,
     "regression": _number_text,
 }

@@ -56,15 +56,11 @@ class Model:
             return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
         return self.estimator.predict(matrix)
 
-    def explain_frame(self, frame: pl.DataFrame) -> Floats:
+    def explain_matrix(self, matrix: Floats) -> Floats:
         """What each feature adds to the raw score, and last the base value: (n, k + 1), or (n, classes, k + 1).
 
         They sum to the raw score: the log-odds, the value, or each class's score before the softmax.
         """
-        return self.explain_matrix(self.compiled.matrix(frame))
-
-    def explain_matrix(self, matrix: Floats) -> Floats:
-        """`explain_frame` of encoded rows."""
         if len(matrix) == 0:
             width = matrix.shape[1] + 1
             return np.empty((0, len(self.card.classes), width) if self.card.classes else (0, width))
@@ -78,10 +74,6 @@ class Model:
     def label_of(self, score: float | Sequence[float]) -> StoredLabel:
         """The label a score stands for."""
         return self.label_codec.decode(score, self.card.spec.label_threshold)
-
-    def encode_labels(self, labels: pl.Series) -> Floats:
-        """Labels as `perennial.metrics` takes them; NaN for one that is absent or unknown."""
-        return self.label_codec.encode_column(labels)
 
     def with_version(self, version: int) -> "Model":
         """The same model under another version: what `Registry.publish` asks for."""
@@ -97,7 +89,9 @@ def build_model(card: ModelCard, estimator: Estimator, profile: Profile, referen
 def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: int) -> pl.DataFrame:
     """At most 5,000 rows of `frame` in order of time: raw inputs, `_event_time` and `_score`."""
     sample = cast_frame(frame, schema).select(*schema.names, pl.col(schema.event_time).alias(EVENT_TIME))
-    sample = sample.with_columns(pl.Series(SCORE, scores.tolist(), dtype=_score_dtype(scores)))
+    sample = sample.with_columns(
+        pl.Series(SCORE, scores.tolist(), dtype=pl.Float64() if scores.ndim == 1 else pl.List(pl.Float64()))
+    )
     if sample.height > REFERENCE_ROWS:
         sample = sample.sample(REFERENCE_ROWS, seed=seed)
     return sample.sort(EVENT_TIME, maintain_order=True)
@@ -105,11 +99,13 @@ def sample_reference(frame: pl.DataFrame, scores: Floats, schema: Schema, seed: 
 
 def to_files(model: Model) -> dict[str, bytes]:
     """The files of a version; the same model gives the same bytes."""
+    reference = io.BytesIO()
+    model.reference.write_parquet(reference, compression="zstd")
     return {
         load_learner(model.card.learner).file: model.estimator.to_bytes(),
         CARD_FILE: _to_json(model.card),
         PROFILE_FILE: _to_json(model.profile),
-        REFERENCE_FILE: _to_parquet(model.reference),
+        REFERENCE_FILE: reference.getvalue(),
     }
 
 
@@ -120,26 +116,21 @@ def from_files(files: Mapping[str, bytes], base: Path) -> Model:
     """
     card = _from_json(ModelCard, CARD_FILE, _file(files, CARD_FILE))
     profile = _from_json(Profile, PROFILE_FILE, _file(files, PROFILE_FILE))
-    estimator = _read_estimator(card, files)
-    return build_model(card, estimator, profile, _from_parquet(_file(files, REFERENCE_FILE)), base)
+    learner, columns = load_learner(card.learner), len(card.features.names)
+    estimator = learner.from_bytes(_file(files, learner.file))
+    if estimator.columns != columns:
+        raise CorruptVersion(f"{learner.file} takes {estimator.columns} features, but {CARD_FILE} describes {columns}")
+    try:
+        reference = pl.read_parquet(_file(files, REFERENCE_FILE))
+    except pl.exceptions.PolarsError as error:
+        raise CorruptVersion(f"{REFERENCE_FILE} is not a Parquet file: {error}") from error
+    return build_model(card, estimator, profile, reference, base)
 
 
 def _file(files: Mapping[str, bytes], name: str) -> bytes:
     if name not in files:
         raise CorruptVersion(f"the version has no {name}; publish it again")
     return files[name]
-
-
-def _score_dtype(scores: Floats) -> pl.DataType:
-    return pl.Float64() if scores.ndim == 1 else pl.List(pl.Float64())
-
-
-def _read_estimator(card: ModelCard, files: Mapping[str, bytes]) -> Estimator:
-    learner, columns = load_learner(card.learner), len(card.features.names)
-    estimator = learner.from_bytes(_file(files, learner.file))
-    if estimator.columns != columns:
-        raise CorruptVersion(f"{learner.file} takes {estimator.columns} features, but {CARD_FILE} describes {columns}")
-    return estimator
 
 
 def _to_json(value: StoredModel) -> bytes:
@@ -152,16 +143,3 @@ def _from_json(kind: type[Stored], name: str, data: bytes) -> Stored:
         return read_stored(kind, data, name)
     except ValidationError as error:
         raise CorruptVersion(f"{name} is not a {kind.__name__.lower()} this release can read: {error}") from error
-
-
-def _to_parquet(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _from_parquet(data: bytes) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(io.BytesIO(data))
-    except pl.exceptions.PolarsError as error:
-        raise CorruptVersion(f"{REFERENCE_FILE} is not a Parquet file: {error}") from error

@@ -79,9 +79,9 @@ class Registry:
         The manifest is written last, exclusively: a version without one does not exist, and two
         publishers of the same number cannot both win.
         """
-        first = self._next(name)
+        first = max(self.aliases(name).highest, *self._numbers(name), 0) + 1
         for number in range(first, first + _ATTEMPTS):
-            if self._claim(name, number):
+            if create_exclusively(self._fs, f"{self._version(name, number)}/claim", b""):
                 self._write(name, number, make_files(number))
                 return number
         raise RegistryError(f"no free version of {name!r} in {self.url} after {_ATTEMPTS} tries: too many publishers at once")
@@ -105,7 +105,8 @@ class Registry:
 
     def aliases(self, name: str) -> Aliases:
         """Where the aliases stand now."""
-        aliases = self._pointer(name)
+        path, fix = f"{self._model(name)}/aliases.json", "delete it, it is rebuilt from the moves beside it"
+        aliases = self._stored(Aliases, path, fix) or Aliases()
         # A promoter may have died between its move and the pointer: follow the moves that are there.
         while (move := self._move(name, aliases.generation + 1)) is not None:
             aliases = _after(move)
@@ -121,16 +122,9 @@ class Registry:
             raise AliasConflict(
                 f"{alias} of {name!r} is at version {standing}, not {expect}: it was moved; read it, decide again"
             )
-        move = Move(
-            generation=current.generation + 1,
-            alias=alias,
-            version=version,
-            previous=expect,
-            at=now,
-            reason=reason,
-            positions={**current.positions, alias: version},
-            highest=max(current.highest, version),
-        )
+        positions, highest = {**current.positions, alias: version}, max(current.highest, version)
+        change = {"alias": alias, "version": version, "previous": expect, "at": now, "reason": reason}
+        move = Move(generation=current.generation + 1, positions=positions, highest=highest, **change)
         return self._commit(name, move)
 
     def history(self, name: str) -> tuple[Move, ...]:
@@ -146,22 +140,20 @@ class Registry:
         replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
         return aliases
 
-    def _pointer(self, name: str) -> Aliases:
-        path = f"{self._model(name)}/aliases.json"
-        try:
-            return _parse(Aliases, self._fs.cat_file(path), path, "delete it, it is rebuilt from the moves beside it")
-        except FileNotFoundError:
-            return Aliases()
-
     def _move(self, name: str, generation: int) -> Move | None:
         path = f"{self._model(name)}/moves/{generation:08d}.json"
+        return self._stored(Move, path, "restore it; the moves before it say where the aliases stood")
+
+    def _stored(self, kind: type[Stored], path: str, fix: str, error: type[RegistryError] = RegistryError) -> Stored | None:
+        """A stored value, None where there is no file; raises `error` naming the file, what is wrong with it, and the fix."""
         try:
-            return _parse(Move, self._fs.cat_file(path), path, "restore it; the moves before it say where the aliases stood")
+            return read_stored(kind, self._fs.cat_file(path), path)
         except FileNotFoundError:
             return None
-
-    def _claim(self, name: str, number: int) -> bool:
-        return create_exclusively(self._fs, f"{self._version(name, number)}/claim", b"")
+        except ValidationError as invalid:
+            first = invalid.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise error(f"{path} cannot be read ({where}: {first['msg']}): {fix}") from invalid
 
     def _write(self, name: str, number: int, files: Mapping[str, bytes]) -> None:
         folder = self._version(name, number)
@@ -172,26 +164,20 @@ class Registry:
             raise RegistryError(f"{folder} is complete already; a version never changes")
 
     def _manifest(self, name: str, version: int) -> Manifest:
-        path = f"{self._version(name, version)}/{MANIFEST}"
-        fix = f"restore it or promote another version of {name!r}"
-        try:
-            return _parse(Manifest, self._fs.cat_file(path), path, fix, CorruptVersion)
-        except FileNotFoundError:
-            raise self._no_such(name, version) from None
+        path, fix = f"{self._version(name, version)}/{MANIFEST}", f"restore it or promote another version of {name!r}"
+        if (manifest := self._stored(Manifest, path, fix, CorruptVersion)) is None:
+            raise self._no_such(name, version)
+        return manifest
 
     def _bytes(self, path: str, name: str, version: int) -> bytes:
         try:
-            content: bytes = self._fs.cat_file(path)
+            return bytes(self._fs.cat_file(path))
         except FileNotFoundError:
             raise CorruptVersion(f"{path} of {name!r} version {version} is missing: restore it or promote another") from None
-        return content
 
     def _no_such(self, name: str, version: int) -> VersionNotFound:
         known = list(self.versions(name)) or "none"
         return VersionNotFound(f"{name!r} has no version {version} in {self.url}; it has {known}")
-
-    def _next(self, name: str) -> int:
-        return max(self.aliases(name).highest, *self._numbers(name), 0) + 1
 
     def _numbers(self, name: str) -> list[int]:
         folder = f"{self._model(name)}/versions"
@@ -219,13 +205,3 @@ def _digest(content: bytes) -> str:
 
 def _after(move: Move) -> Aliases:
     return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at, highest=move.highest)
-
-
-def _parse(kind: type[Stored], content: bytes, path: str, fix: str, error: type[RegistryError] = RegistryError) -> Stored:
-    """A stored value; raises `error` naming the file, what is wrong with it, and the fix."""
-    try:
-        return read_stored(kind, content, path)
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise error(f"{path} cannot be read ({where}: {first['msg']}): {fix}") from invalid

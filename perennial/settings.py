@@ -94,7 +94,11 @@ def variable(field: str) -> str:
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Build the settings; raises SettingsError naming the variable, its value and the fix."""
     names = {variable(field): field for field in Settings.model_fields}
-    _refuse_unknown(environ, names)
+    for name in environ:
+        if name.startswith(PREFIX) and name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(names))}"
+            raise SettingsError(f"{name} is not a setting of Perennial{hint}")
     given = {field: environ[name] for name, field in names.items() if environ.get(name)}
     try:
         return Settings.model_validate(given)
@@ -102,11 +106,3 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         wrong = [(str(one["loc"][0]), one["msg"]) for one in error.errors()]
         lines = [f"  {variable(field)}={given[field]!r}: {message}" for field, message in wrong]
         raise SettingsError("settings in the environment are malformed:\n" + "\n".join(lines)) from error
-
-
-def _refuse_unknown(environ: Mapping[str, str], names: Mapping[str, str]) -> None:
-    for name in environ:
-        if name.startswith(PREFIX) and name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(names))}"
-            raise SettingsError(f"{name} is not a setting of Perennial{hint}")

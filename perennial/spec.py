@@ -29,6 +29,13 @@ RESERVED = frozenset({"stack", "registry", "wandb", "demo"})
 _LEARNERS = "; ".join(f"`{name}`: {one.what}" for name, one in LEARNERS.items())
 _SPACES = "; ".join(f"for `{name}` {one.space_in_words}" for name, one in LEARNERS.items())
 
+METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": ("log_loss", "auc", "brier"),
+    "multiclass": ("log_loss",),
+    "regression": ("rmse", "mae"),
+}
+"""What a model of each task may be tuned and judged by; the first is the default."""
+
 OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "function")
 
 
@@ -214,11 +221,17 @@ class ModelSpec(FrozenModel):
     def _agrees(self) -> Self:
         if self.name in RESERVED:
             raise ValueError(f"a model cannot be called {self.name!r}: the home directory keeps that name for itself")
-        _refuse_meta_names((*self.features, *self.inputs, self.target, self.event_time))
-        _refuse_unknown_joins(self.sources, self.joins)
+        for name in (*self.features, *self.inputs, self.target, self.event_time):
+            if name.startswith(PREFIX):
+                raise ValueError(f"column {name!r} starts with {PREFIX!r}, which the prediction log keeps for itself; rename it")
+        for join in self.joins:
+            if join.source not in self.sources:
+                raise ValueError(f"join names source {join.source!r}, but the sources are {', '.join(self.sources)}")
         if self.target in self.inputs:
             raise ValueError(f"target {self.target!r} is also an input of a feature: it would leak the answer")
-        _refuse_foreign_metric(self.task, self.metric)
+        known = METRICS[self.task]
+        if self.metric not in (None, *known):
+            raise ValueError(f"metric {self.metric!r} does not suit a {self.task} model; choose from {', '.join(known)}")
         refuse_foreign(self.learner, {*self.search.space, *self.search.params})
         return self
 
@@ -231,7 +244,7 @@ class ModelSpec(FrozenModel):
     @property
     def objective_metric(self) -> str:
         """The metric that tuning and the gate use."""
-        return self.metric or ("rmse" if self.task == "regression" else "log_loss")
+        return self.metric or METRICS[self.task][0]
 
     @property
     def search_space(self) -> dict[str, Range]:
@@ -288,44 +301,18 @@ def parse_spec(raw: dict[str, Any], origin: str) -> ModelSpec:
 def _explain(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"]) or "spec"
     if detail["type"] == "extra_forbidden":
-        return f"  {where}: unknown key{_suggest(detail['loc'])}"
+        near = get_close_matches(str(detail["loc"][-1]), _keys_at(detail["loc"][:-1]), n=1)
+        return f"  {where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     if detail["type"] == "missing":
         return f"  {where}: required, but left out"
     return f"  {where}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r:.80})"
 
 
-def _suggest(location: tuple[Any, ...]) -> str:
-    near = get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
     model: Any = ModelSpec
     for part in location:
-        fields = getattr(model, "model_fields", {})
-        model = _inner(fields[part].annotation) if part in fields else model
+        if (field := getattr(model, "model_fields", {}).get(part)) is not None:
+            annotation = field.annotation  # the value class inside `dict[str, X]`, `tuple[X, ...]`, or X itself
+            inner = [one for one in getattr(annotation, "__args__", ()) if hasattr(one, "model_fields")]
+            model = inner[0] if inner else annotation
     return list(getattr(model, "model_fields", {}))
-
-
-def _inner(annotation: Any) -> Any:
-    """The value class inside `dict[str, X]`, `tuple[X, ...]` or X itself."""
-    inner = [part for part in getattr(annotation, "__args__", ()) if hasattr(part, "model_fields")]
-    return inner[0] if inner else annotation
-
-
-def _refuse_meta_names(names: tuple[str, ...]) -> None:
-    for name in names:
-        if name.startswith(PREFIX):
-            raise ValueError(f"column {name!r} starts with {PREFIX!r}, which the prediction log keeps for itself; rename it")
-
-
-def _refuse_unknown_joins(sources: dict[str, SourceSpec], joins: tuple[JoinSpec, ...]) -> None:
-    for join in joins:
-        if join.source not in sources:
-            raise ValueError(f"join names source {join.source!r}, but the sources are {', '.join(sources)}")
-
-
-def _refuse_foreign_metric(task: Task, metric: str | None) -> None:
-    known = {"binary": ("log_loss", "auc", "brier"), "multiclass": ("log_loss",), "regression": ("rmse", "mae")}[task]
-    if metric is not None and metric not in known:
-        raise ValueError(f"metric {metric!r} does not suit a {task} model; choose from {', '.join(known)}")

@@ -32,7 +32,8 @@ def load_function(reference: str, base: Path) -> Callable[..., Any]:
 def _load_module(path: Path, reference: str) -> ModuleType:
     if not path.is_file():
         raise FunctionError(f"{reference}: there is no file {path}; the path is relative to the directory of the spec")
-    spec = importlib.util.spec_from_file_location(_module_name(path), path)
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]  # two specs may each have their own `features.py`
+    spec = importlib.util.spec_from_file_location(f"_perennial_user_{path.stem}_{digest}", path)
     if spec is None or spec.loader is None:
         raise FunctionError(f"{reference}: {path} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
@@ -42,9 +43,3 @@ def _load_module(path: Path, reference: str) -> ModuleType:
     except Exception as error:
         raise FunctionError(f"{reference}: {path} fails when it is run: {type(error).__name__}: {error}") from error
     return module
-
-
-def _module_name(path: Path) -> str:
-    """A name that no import can collide with: two specs may each have their own `features.py`."""
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    return f"_perennial_user_{path.stem}_{digest}"

@@ -87,7 +87,8 @@ def train(spec: ModelSpec, table: pl.DataFrame, trees: int = TREES) -> Model:
     compiled = compile_features(features, Path())
     matrix, labels = compiled.matrix(table), table["outcome"].to_numpy().astype(float)
     params = _params()
-    data = lgb.Dataset(matrix, labels, feature_name=list(features.names), categorical_feature=features.categorical_indices)
+    categorical = [place for place, name in enumerate(features.names) if features.kinds[name] == "categorical"]
+    data = lgb.Dataset(matrix, labels, feature_name=list(features.names), categorical_feature=categorical)
     estimator = TreeEstimator(lgb.train(params, data, trees))
     predictions = estimator.predict(matrix)
     card = _card(spec, table, compiled, params, trees, labels, predictions)

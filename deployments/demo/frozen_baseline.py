@@ -58,7 +58,7 @@ class FrozenBaseline:
         return self._compare(rows) if rows.height else None
 
     def _compare(self, rows: pl.DataFrame) -> Comparison:
-        labels = self._frozen.encode_labels(rows[LABEL])
+        labels = self._frozen.label_codec.encode_column(rows[LABEL])
         answered = np.array(rows[SCORE].to_list(), dtype=np.float64)
         static = self._frozen.predict_frame(rows)
         return Comparison(score(self._spec.task, labels, answered), score(self._spec.task, labels, static))

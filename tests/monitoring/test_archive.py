@@ -37,7 +37,7 @@ def test_a_row_comes_back_as_it_was_served(tmp_path: Path, task: Task) -> None:
     assert rows[SCORE].to_list() == model.predict_frame(frame).tolist()
     table = as_table(rows, model.card.schema_, labels=True)
     assert table.select("amount", "shop", "asked_at").equals(frame.select("amount", "shop", "asked_at"))
-    assert (model.encode_labels(table["outcome"]) == model.encode_labels(frame["outcome"])).all()
+    assert (model.label_codec.encode_column(table["outcome"]) == model.label_codec.encode_column(frame["outcome"])).all()
 
 
 def test_a_prediction_told_twice_is_one_row(tmp_path: Path) -> None:

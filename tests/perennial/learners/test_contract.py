@@ -63,7 +63,7 @@ def test_scores_have_the_shape_of_the_task_and_are_finite(name: str, task: Task)
 def test_it_learns(name: str, task: Task) -> None:
     frame = small_frame(task, seed=11)
     model = small_model(task, learner=name)
-    values = score(task, model.encode_labels(frame["outcome"]), model.predict_frame(frame)).values
+    values = score(task, model.label_codec.encode_column(frame["outcome"]), model.predict_frame(frame)).values
     good = {"binary": values.get("auc", 0) > 0.8, "multiclass": values.get("accuracy", 0) > 0.6}
     assert good.get(task, values.get("rmse", 9) < 2.5)
 

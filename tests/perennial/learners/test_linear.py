@@ -84,7 +84,7 @@ def test_serving_it_loads_neither_scikit_learn_nor_lightgbm(task: Task, tmp_path
         "here = pathlib.Path(sys.argv[1])\nload_learner('linear').import_for_serving()\n"
         "files = {path.name: path.read_bytes() for path in here.iterdir() if path.name != 'rows.parquet'}\n"
         "model, rows = from_files(files, here), polars.read_parquet(here / 'rows.parquet')\n"
-        "model.predict_frame(rows), model.explain_frame(rows), model.estimator.row_scorer()\n"
+        "model.predict_frame(rows), model.explain_matrix(model.compiled.matrix(rows)), model.estimator.row_scorer()\n"
         "print([name for name in ('sklearn', 'scipy', 'lightgbm', 'pandas') if name in sys.modules])\n"
     )
     done = subprocess.run(python("-c", code, str(tmp_path)), capture_output=True, text=True, check=True)

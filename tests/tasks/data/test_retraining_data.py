@@ -36,7 +36,8 @@ def test_the_first_dataset_and_the_labelled_log_follow_one_another(tmp_path: Pat
     assert set(frame.columns) == {"row_id", "asked_at", "outcome", "amount", "shop"}
     whole = pl.concat([small_frame(task), later_frame(task, 100)])
     assert frame["amount"].to_list() == whole["amount"].to_list()
-    assert champion.encode_labels(frame["outcome"]).tolist() == champion.encode_labels(whole["outcome"]).tolist()
+    encode = champion.label_codec.encode_column
+    assert encode(frame["outcome"]).tolist() == encode(whole["outcome"]).tolist()
     assert validate_log.fn(job, gathered)[0].height == frame.height
     assert (gathered.path / "manifest.json").exists()
 
