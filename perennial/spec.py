@@ -17,6 +17,7 @@ from perennial.errors import SpecError
 from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
 from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
+from perennial.spec_sources import JoinSpec, SourceSpec
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["numeric", "categorical"]
@@ -37,33 +38,6 @@ METRICS: dict[Task, tuple[str, ...]] = {
 """What a model of each task may be tuned and judged by; the first is the default."""
 
 OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "function")
-
-
-class SourceSpec(FrozenModel):
-    """One table: a file or URL, a query on a database, or a Python loader. Exactly one of the three."""
-
-    path: str | None = Field(None, description="CSV or Parquet file, glob or URL (s3://, gs://, https://); relative to the spec")
-    query: str | None = Field(None, description="SQL to run on the database that `connection` names")
-    connection: str | None = Field(None, description="environment variable that holds the SQLAlchemy URL of the database")
-    loader: str | None = Field(None, description="`file.py:function` beside the spec, returning a polars frame")
-    nulls: tuple[str, ...] = Field(("", "NA", "NULL"), description="texts that mean null in a CSV file")
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        given = [name for name in ("path", "query", "loader") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"a source needs exactly one of path, query or loader; got {given or 'none'}")
-        if self.query is not None and self.connection is None:
-            raise ValueError("a query needs `connection`: the name of the environment variable with the database URL")
-        return self
-
-
-class JoinSpec(FrozenModel):
-    """Joins one more source to the first one. Left joins keep every row of the first source."""
-
-    source: str = Field(description="the source to join to the rows so far")
-    on: tuple[str, ...] = Field(min_length=1, description="columns with the same name on both sides")
-    how: Literal["left", "inner"] = Field("left", description="`inner` drops rows without a partner")
 
 
 class FeatureSpec(FrozenModel):
@@ -116,6 +90,8 @@ class ChecksSpec(FrozenModel):
 
     columns: dict[str, ColumnCheck] = Field(default_factory=dict)
     max_bad_rows: Fraction = Field(0.01, description="share of rows that may be quarantined before training stops")
+    max_odd_values: Fraction = Field(0.01, description="share of rows whose text among numbers or times is read as null")
+    min_join_match: Fraction = Field(0.01, description="least share of rows that find a partner in a join")
     min_rows: int = Field(100, ge=1, description="fewest good rows worth training on")
 
 

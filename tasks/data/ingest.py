@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from perennial.errors import DataError
-from perennial.spec import JoinSpec, ModelSpec, SourceSpec
+from perennial.spec import ModelSpec
+from perennial.spec_sources import JoinSpec, SourceSpec
 from tasks.data.datasets import Dataset, store_dataset
 from tasks.data.sources import read_source
 from tasks.job import Job
@@ -83,7 +85,8 @@ def _join(left: pl.DataFrame, right: pl.DataFrame, join: JoinSpec, base_name: st
             f"{join.source!r} has several rows for one {', '.join(join.on)}: the join would multiply rows; make it unique"
         )
     try:
-        return left.join(extra, on=list(join.on), how=join.how, maintain_order="left")
+        how: Literal["left", "inner"] = "inner" if join.how.startswith("inner") else "left"
+        return left.join(extra, on=list(join.on), how=how, maintain_order="left")
     except pl.exceptions.PolarsError as error:
         raise DataError(f"cannot join {join.source!r} on {', '.join(join.on)}: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 import polars as pl
 
 from perennial.errors import FunctionError, PerennialError, SourceError
-from perennial.spec import SourceSpec
+from perennial.spec_sources import SourceSpec
 from perennial.user_functions import load_function
 
 WEB_TIMEOUT = timedelta(seconds=60)

@@ -6,7 +6,7 @@ import polars as pl
 
 from perennial.errors import DataError
 from perennial.model import Model
-from perennial.spec import SourceSpec
+from perennial.spec_sources import SourceSpec
 from tasks.data.ingest import in_utc
 from tasks.data.sources import read_source
 from tasks.job import Job

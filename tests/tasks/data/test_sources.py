@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from perennial.errors import FunctionError, SourceError
-from perennial.spec import SourceSpec
+from perennial.spec_sources import SourceSpec
 from tasks.data.sources import read_source
 
 CSV = "when,amount,shop\n2024-01-01T00:00:00Z,1.5,north\n2024-01-01T01:00:00Z,NA,\n"

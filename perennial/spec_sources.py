@@ -1,0 +1,57 @@
+"""Sources and joins of a spec: where the tables are, how their text is written, and how one is joined to another.
+
+Declarations only, as in `perennial.spec`: `tasks.data` reads and joins.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from perennial.base import FrozenModel
+
+Character = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class SourceSpec(FrozenModel):
+    """One table: a file or URL, a query on a database, or a Python loader. Exactly one of the three."""
+
+    path: str | None = Field(None, description="CSV or Parquet file, glob or URL (s3://, gs://, https://); relative to the spec")
+    query: str | None = Field(None, description="SQL to run on the database that `connection` names")
+    connection: str | None = Field(None, description="environment variable that holds the SQLAlchemy URL of the database")
+    loader: str | None = Field(None, description="`file.py:function` beside the spec, returning a polars frame")
+    nulls: tuple[str, ...] = Field(("", "NA", "NULL"), description="texts that mean null in a CSV file")
+    separator: Character | None = Field(None, description="between the cells of a CSV file (default: `,`; a tab in .tsv)")
+    decimal: Literal[".", ","] = Field(".", description="decimal sign of a CSV file's numbers")
+    thousands: Character | None = Field(None, description="sign between groups of three digits in a CSV file, such as `,`")
+    encoding: str = Field("utf-8", description="of a CSV file, by the name Python has for it: `cp1252`, `latin-1`, `utf-16`...")
+    quote: Annotated[str, Field(max_length=1)] = Field('"', description='around a cell with separators; `""`: there is none')
+    comment: str | None = Field(None, min_length=1, description="lines of a CSV file that begin with this are left out")
+    skip_rows: int = Field(0, ge=0, description="lines of a CSV file before its header")
+    time_format: dict[str, str] = Field(
+        default_factory=dict,
+        description="column = how its times are written: `%d/%m/%Y %H:%M` (strptime), or `epoch_s`, `epoch_ms`, `epoch_us`, "
+        "`epoch_ns` for numbers since 1970; left out: ISO 8601 and what can be read in one way only",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [name for name in ("path", "query", "loader") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a source needs exactly one of path, query or loader; got {given or 'none'}")
+        if self.query is not None and self.connection is None:
+            raise ValueError("a query needs `connection`: the name of the environment variable with the database URL")
+        if self.thousands is not None and self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both {self.decimal!r}: a number could be read in two ways")
+        return self
+
+
+class JoinSpec(FrozenModel):
+    """Joins one more source to the first one. Left joins keep every row of the first source."""
+
+    source: str = Field(description="the source to join to the rows so far")
+    on: tuple[str, ...] = Field(min_length=1, description="columns with the same name on both sides")
+    how: Literal["left", "inner", "left_many", "inner_many"] = Field(
+        "left", description="`inner` drops rows without a partner; `_many` lets a row have several, and then repeats it"
+    )
+    columns: tuple[str, ...] | None = Field(None, min_length=1, description="the columns to take from it (default: all)")
+    suffix: str | None = Field(None, min_length=1, description="added to its columns whose names the rows so far have too")
