@@ -3,10 +3,22 @@
 {"error": {"code": "invalid_request", "message": "...", "row": 3, "column": "carrier"}}
 """
 
+import logging
 from http import HTTPStatus
 
+import msgspec
+
 from perennial.base import FrozenModel
+from perennial.error_reporting import report
 from perennial.errors import PerennialError, RegistryError, RequestError, StoreUnreachable
+
+HEADERS = {
+    int(HTTPStatus.UNAUTHORIZED): {"WWW-Authenticate": 'Bearer realm="perennial"'},
+    int(HTTPStatus.SERVICE_UNAVAILABLE): {"Retry-After": "1"},
+}
+"""What an answer with a status says beside its body."""
+
+logger = logging.getLogger(__name__)
 
 
 class ServiceError(PerennialError):
@@ -33,6 +45,13 @@ class ErrorBody(FrozenModel):
     error: ErrorDetail
 
 
+class JsonResponse(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP status and a JSON body."""
+
+    status: int
+    body: bytes
+
+
 def too_large(message: str) -> ServiceError:
     """More than one request may carry."""
     return ServiceError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
@@ -43,44 +62,20 @@ def unavailable(code: str, message: str) -> ServiceError:
     return ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, code, message)
 
 
-def busy(in_flight: int) -> ServiceError:
-    """More is in flight than one worker may take in."""
-    message = f"{in_flight} requests are in flight; try again, or raise PERENNIAL_WORKERS or PERENNIAL_MAX_IN_FLIGHT"
-    return unavailable("busy", message)
-
-
-def timed_out(seconds: float) -> ServiceError:
-    """The request was not answered in time."""
-    message = f"not answered within {seconds:g} s; try again, or raise PERENNIAL_TIMEOUT or PERENNIAL_WORKERS"
-    return ServiceError(HTTPStatus.GATEWAY_TIMEOUT, "timeout", message)
-
-
 def error_status(error: Exception) -> int:
     """The HTTP status of an error; 500 for one that was not raised on purpose."""
-    match error:
-        case ServiceError():
-            return int(error.status)
-        case RequestError():
-            return int(HTTPStatus.UNPROCESSABLE_ENTITY)
-        case StoreUnreachable() | RegistryError():
-            return int(HTTPStatus.SERVICE_UNAVAILABLE)
-        case _:
-            return int(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def error_headers(status: int) -> dict[str, str]:
-    """What an answer with this status says beside its body."""
-    return _HEADERS.get(status, {})
+    return int(_classify(error)[0])
 
 
 def error_body(error: Exception) -> bytes:
     """The JSON body of an error; one that was not raised on purpose says nothing about the inside."""
-    return ErrorBody(error=_detail(error)).model_dump_json(exclude_none=True).encode()
-
-
-def internal_error_body() -> bytes:
-    """The body of a failure that is ours: it says nothing about the inside."""
-    return ErrorBody(error=_INTERNAL).model_dump_json(exclude_none=True).encode()
+    status, code = _classify(error)
+    hidden = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    message = "the service failed on this request; it has been logged" if hidden else str(error)
+    detail = ErrorDetail(code=code, message=message)
+    if isinstance(error, RequestError):
+        detail = ErrorDetail(code=code, message=message[:500], row=error.row, column=error.column and error.column[:80])
+    return ErrorBody(error=detail).model_dump_json(exclude_none=True).encode()
 
 
 def is_internal(error: Exception) -> bool:
@@ -88,22 +83,21 @@ def is_internal(error: Exception) -> bool:
     return not isinstance(error, ServiceError | RequestError | StoreUnreachable)
 
 
-def _detail(error: Exception) -> ErrorDetail:
+def error_response(error: Exception, *group: str) -> JsonResponse:
+    """The answer to an error; one of the service's own is logged and reported, as an issue of `group`."""
+    if is_internal(error):
+        logger.error("a request failed", exc_info=error)
+        report(error, group=("service", *group))
+    return JsonResponse(error_status(error), error_body(error))
+
+
+def _classify(error: Exception) -> tuple[HTTPStatus, str]:
     match error:
         case ServiceError():
-            return ErrorDetail(code=error.code, message=str(error))
+            return error.status, error.code
         case RequestError():
-            return ErrorDetail(
-                code="invalid_request", message=f"{error!s:.500}", row=error.row, column=error.column and error.column[:80]
-            )
+            return HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request"
         case StoreUnreachable() | RegistryError():
-            return ErrorDetail(code="unavailable", message=str(error))
+            return HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"
         case _:
-            return _INTERNAL
-
-
-_HEADERS = {
-    int(HTTPStatus.UNAUTHORIZED): {"WWW-Authenticate": 'Bearer realm="perennial"'},
-    int(HTTPStatus.SERVICE_UNAVAILABLE): {"Retry-After": "1"},
-}
-_INTERNAL = ErrorDetail(code="internal", message="the service failed on this request; it has been logged")
+            return HTTPStatus.INTERNAL_SERVER_ERROR, "internal"

@@ -33,10 +33,11 @@ from service.prediction_log.log import PredictionLog
 from service.processes.litserve_server import PredictionServer
 from service.processes.parent_watch import end_with_parent
 from service.processes.supervisor import BEAT_INTERVAL, Heartbeat, WorkerHandle
-from service.web.admission import HEADERS
-from service.web.app import build_app, make_state
-from service.web.graceful_shutdown import DrainingServer
-from service.web.header_limits import HeaderLimitProtocol
+from service.web.app import AppState, build_app
+from service.web.http_server import DrainingServer, HeaderLimitProtocol
+
+HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
+"""On every response: no client guesses its type, no cache keeps it."""
 
 KEEP_ALIVE = timedelta(seconds=75)
 """For which an idle connection is kept: longer than clients and load balancers keep theirs, so that they close first."""
@@ -119,7 +120,7 @@ def serve_http(api: PredictionAPI, handle: WorkerHandle) -> None:
 def _run_server(api: PredictionAPI, worker: Worker, handle: WorkerHandle) -> None:
     plan, draining = worker.plan, threading.Event()
     batcher = RequestBatcher(api.handle_batch, lambda: worker.predictor.may_wait)
-    state = make_state(plan.settings, plan.spec, plan.store_url, batcher, worker.status, draining)
+    state = AppState(plan, batcher, worker.status, draining)
     app = PredictionServer(api, plan.settings.workers, serve_http, partial(_lifespan, handle.heartbeat)).app
     app.title, app.version = f"Perennial: {plan.spec.name}", __version__
     config = uvicorn.Config(

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from service.inference.litapi import InferenceResponse
+from service.errors import JsonResponse
 from service.inference.predictor import InferenceRequest
 
 SMALL = 16_384
@@ -18,7 +18,7 @@ SMALL = 16_384
 MOST = 32
 """Requests answered in one go: enough to share what they share, few enough that the first does not wait for the last."""
 
-HandleBatch = Callable[[Sequence[InferenceRequest]], Sequence[InferenceResponse]]
+HandleBatch = Callable[[Sequence[InferenceRequest]], Sequence[JsonResponse]]
 
 
 class RequestBatcher:
@@ -27,16 +27,16 @@ class RequestBatcher:
     def __init__(self, handle_batch: HandleBatch, may_wait: Callable[[], bool]) -> None:
         self._handle_batch = handle_batch
         self._may_wait = may_wait
-        self._waiting: list[tuple[InferenceRequest, asyncio.Future[InferenceResponse]]] = []
+        self._waiting: list[tuple[InferenceRequest, asyncio.Future[JsonResponse]]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="large-requests")
 
-    async def submit(self, request: InferenceRequest) -> InferenceResponse:
+    async def submit(self, request: InferenceRequest) -> JsonResponse:
         """The response to one request; a request that is cancelled while it waits for the thread is not answered at all."""
         loop = asyncio.get_running_loop()
         if len(request.body) > SMALL or request.operation == "explain" or self._may_wait():
             (response,) = await loop.run_in_executor(self._thread, self._handle_batch, (request,))
             return response
-        future: asyncio.Future[InferenceResponse] = loop.create_future()
+        future: asyncio.Future[JsonResponse] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._flush)
         self._waiting.append((request, future))

@@ -4,29 +4,17 @@
 wrong spoils none of the others. LitServe's own loops would call the same steps.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 from litserve import LitAPI
 
-from perennial.error_reporting import report
 from service.decoding.responses import explanation_body, prediction_body
-from service.errors import error_body, error_status, is_internal
+from service.errors import JsonResponse, error_response
 
 if TYPE_CHECKING:
     from service.inference.predictor import DecodedRequest, InferenceRequest, Prediction, Predictor
-
-logger = logging.getLogger(__name__)
-
-
-class InferenceResponse(msgspec.Struct, frozen=True, gc=False):
-    """An HTTP status and a JSON body."""
-
-    status: int
-    body: bytes
 
 
 class HasPredictor(Protocol):
@@ -67,34 +55,26 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
             return prediction_body(model, ids, output.scores)
         return explanation_body(model, ids, output.scores, output.contributions)
 
-    def handle_batch(self, requests: "Sequence[InferenceRequest]") -> Sequence[InferenceResponse]:
+    def handle_batch(self, requests: "Sequence[InferenceRequest]") -> Sequence[JsonResponse]:
         """Responses in the order of the requests; never raises."""
         responses: list[Any] = [None] * len(requests)
-        decoded: list[tuple[int, DecodedRequest]] = []
+        decoded: dict[int, DecodedRequest] = {}
         for place, request in enumerate(requests):
             try:
-                decoded.append((place, self.decode_request(request)))
+                decoded[place] = self.decode_request(request)
             except Exception as error:  # noqa: BLE001 - the outermost place that knows which request failed
-                responses[place] = _error_response(error)
-        for place, response in zip((place for place, _ in decoded), self._answer([one for _, one in decoded]), strict=True):
+                responses[place] = error_response(error, "worker")
+        for place, response in zip(decoded, self._answer([*decoded.values()]), strict=True):
             responses[place] = response
         return responses
 
-    def _answer(self, decoded: "Sequence[DecodedRequest]") -> list[InferenceResponse]:
+    def _answer(self, decoded: "Sequence[DecodedRequest]") -> list[JsonResponse]:
         try:
-            return [InferenceResponse(200, self.encode_response(one)) for one in self.predict(decoded)] if decoded else []
+            return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)] if decoded else []
         except Exception as error:  # noqa: BLE001
-            return [_error_response(error)] * len(decoded)
+            return [error_response(error, "worker")] * len(decoded)
 
     @property
     def _predictor(self) -> "Predictor":
         assert self.worker is not None, "LitServe calls setup first"
         return self.worker.predictor
-
-
-def _error_response(error: Exception) -> InferenceResponse:
-    """The response to an error; one of the service's own is logged and reported here, where it is known."""
-    if is_internal(error):
-        logger.error("a request failed in the worker", exc_info=error)
-        report(error, group=("service", "worker"))
-    return InferenceResponse(error_status(error), error_body(error))

@@ -1,4 +1,4 @@
-"""What /model says: the champion's card, cut to what a person asks, read without polars or a learner's library."""
+"""What /model says: the champion's card, cut to what a person asks."""
 
 import threading
 from datetime import datetime
@@ -8,43 +8,17 @@ import orjson
 from pydantic import ConfigDict, Field
 
 from perennial.base import FrozenModel
+from perennial.metrics import Metrics
+from perennial.model_card import Cause, DataRef
 from perennial.registry import Registry
 from perennial.settings import Settings
 from service.errors import unavailable
 
 
-class _Excerpt(FrozenModel):
-    """A part of the card; what the card has beyond it is not ours to show."""
+class ModelInfo(FrozenModel):
+    """The champion: what it is and where it comes from; what the card has beyond it is not ours to show."""
 
     model_config = ConfigDict(extra="ignore")
-
-
-class TrainingData(_Excerpt):
-    """The rows the version was trained on."""
-
-    fingerprint: str
-    rows: int
-    since: datetime
-    until: datetime
-
-
-class TrainingCause(_Excerpt):
-    """Why it was trained."""
-
-    kind: str
-    event_id: str | None = None
-    detail: str = ""
-
-
-class TestMetrics(_Excerpt):
-    """How it did on the newest rows, which it was not trained on."""
-
-    rows: int
-    values: dict[str, float]
-
-
-class ModelInfo(_Excerpt):
-    """The champion: what it is and where it comes from."""
 
     model: str
     version: int
@@ -54,9 +28,9 @@ class ModelInfo(_Excerpt):
     classes: tuple[str, ...]
     trained_at: datetime
     promoted_at: datetime | None
-    data: TrainingData
-    metrics: TestMetrics
-    cause: TrainingCause
+    data: DataRef
+    metrics: Metrics
+    cause: Cause
     parent: int | None
 
 
@@ -86,6 +60,5 @@ class ChampionInfo:
     def _card(self, version: int) -> dict[str, Any]:
         with self._lock:
             if version not in self._cards:
-                card: dict[str, Any] = orjson.loads(self._registry.read(self._name, version)["model.json"])
-                self._cards = {version: card}
+                self._cards = {version: orjson.loads(self._registry.read(self._name, version)["model.json"])}
             return self._cards[version]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from service.web.request_body import JSON
+from service.web.admission import JSON
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_http_contract import error_of
 from tests.support import models

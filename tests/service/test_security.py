@@ -12,8 +12,7 @@ import pytest
 from perennial.errors import SettingsError
 from perennial.settings import Settings, load_settings
 from service.server import _warn_when_open
-from service.web.admission import AccessPolicy
-from service.web.in_flight import InFlight
+from service.web.admission import AccessPolicy, InFlight
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_http_contract import error_of
 from tests.service.test_lifecycle import run

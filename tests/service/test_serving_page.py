@@ -13,7 +13,7 @@ from service.decoding.json_rows import MAX_TEXT
 from service.decoding.row_contract import MAX_ID
 from service.inference.batcher import SMALL
 from service.inference.predictor import EXPLAIN_ROWS
-from service.web import header_limits, in_flight
+from service.web import admission, http_server
 from service.web.admission import DOCS, MEASURED
 from tests.service.serving import Serving, rows
 from tests.support.processes import ROOT
@@ -46,13 +46,13 @@ def test_every_variable_is_one() -> None:
 
 def test_limits_are_those_of_the_code() -> None:
     limits, defaults = section("Limits"), Settings()
-    for number in (defaults.max_rows, defaults.max_in_flight, MAX_TEXT, MAX_ID, header_limits.MAX_HEADERS):
+    for number in (defaults.max_rows, defaults.max_in_flight, MAX_TEXT, MAX_ID, http_server.MAX_HEADERS):
         assert f" {number:,}" in limits, number
     assert f"{defaults.max_body_mb:g} MB" in limits
     assert f"| {defaults.timeout.total_seconds():g} s |" in limits
-    assert f"{header_limits.MAX_HEAD // 1024} KB" in limits
-    assert f"{header_limits.HEAD_TIMEOUT.total_seconds():g} s to come" in limits
-    assert f"{in_flight.MAX_BYTES // 1024**2} MB, then 503" in limits
+    assert f"{http_server.MAX_HEAD // 1024} KB" in limits
+    assert f"{http_server.HEAD_TIMEOUT.total_seconds():g} s to come" in limits
+    assert f"{admission.MAX_BYTES // 1024**2} MB, then 503" in limits
     assert f"beyond {SMALL // 1024} KB" in section("Scale")
     assert f"up to {EXPLAIN_ROWS:,} rows" in section("Addresses")
     assert f"has {SHORTEST} to {LONGEST_KEY} characters" in section("Keys")
@@ -60,18 +60,18 @@ def test_limits_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "service").rglob("*.py")), ids=lambda path: path.stem)
 def test_every_code_of_an_error_is_there(path: Path) -> None:
-    codes = {code for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) for code in _codes(node)}
+    codes = {code for node in ast.walk(ast.parse(path.read_text())) for code in _codes(node)}
     # `gone` is told to a client that is not there, `not_found` and its like are HTTP's own words.
     assert path.stem != "admission" or codes >= {"unauthorized", "cross_origin"}
+    assert path.stem != "errors" or codes >= {"too_large", "invalid_request", "unavailable", "internal"}
     assert codes - {"gone", "not_found"} <= quoted("[a-z_]+", section("Addresses"))
 
 
-def _codes(call: ast.Call) -> list[str]:
-    """The word for programs in `ServiceError(status, code, ...)`, `unavailable(code, ...)` and `ErrorDetail(code=...)`."""
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    place = {
-        "ServiceError": call.args[1:2],
-        "unavailable": call.args[:1],
-        "ErrorDetail": [one.value for one in call.keywords if one.arg == "code"],
-    }
-    return [str(one.value) for one in place.get(name, []) if isinstance(one, ast.Constant)]
+def _codes(node: ast.AST) -> list[str]:
+    """The word for programs in `ServiceError(status, code, ...)`, `unavailable(code, ...)` and `return status, code`."""
+    found: list[ast.expr] = []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        found = {"ServiceError": node.args[1:2], "unavailable": node.args[:1]}.get(node.func.id, [])
+    elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+        found = node.value.elts[1:]
+    return [one.value for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str)]

@@ -4,8 +4,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+from service.errors import JsonResponse
 from service.inference.batcher import MOST, SMALL, RequestBatcher
-from service.inference.litapi import InferenceResponse
 from service.inference.predictor import InferenceRequest
 
 LARGE = b"x" * (SMALL + 1)
@@ -19,11 +19,11 @@ class Echo:
         self.go = threading.Event()
         self.go.set()
 
-    def __call__(self, requests: Sequence[InferenceRequest]) -> Sequence[InferenceResponse]:
+    def __call__(self, requests: Sequence[InferenceRequest]) -> Sequence[JsonResponse]:
         self.turns.append((threading.current_thread().name, [request.body for request in requests]))
         if len(requests[0].body) > SMALL:
             assert self.go.wait(20)
-        return [InferenceResponse(200, request.body) for request in requests]
+        return [JsonResponse(200, request.body) for request in requests]
 
 
 def asked(*bodies: bytes) -> list[InferenceRequest]:

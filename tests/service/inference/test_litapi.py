@@ -11,7 +11,7 @@ from perennial.error_reporting import init_error_reporting
 from perennial.errors import FunctionError, PerennialError, RequestError, StoreUnreachable, VersionNotFound
 from perennial.record import PredictionBatch
 from perennial.settings import load_settings
-from service.errors import error_body, error_status, internal_error_body, is_internal, too_large, unavailable
+from service.errors import error_body, error_status, is_internal, too_large, unavailable
 from service.inference.compiled_model import CompiledModel
 from service.inference.litapi import PredictionAPI
 from service.inference.predictor import InferenceRequest, Predictor
@@ -116,7 +116,7 @@ def test_a_failure_of_ours_is_reported_and_tells_the_client_nothing(sentry: Sent
     init_error_reporting(load_settings({"SENTRY_DSN": sentry.dsn}), "service")
     broken = PredictionAPI(lambda: None)  # type: ignore[arg-type, return-value]  # a worker that was never set up
     (response,) = broken.handle_batch([predict({"secret": 7041776})])
-    assert (response.status, response.body) == (500, internal_error_body())
+    assert (response.status, response.body) == (500, error_body(RuntimeError("secret")))
     (event,) = sentry.wait_for(1)
     assert event["fingerprint"][:2] == ["service", "worker"]
     assert "7041776" not in "".join(sentry.bodies)

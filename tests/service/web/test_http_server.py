@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-import service.web.header_limits
-from service.web.header_limits import HeaderLimitProtocol
+import service.web.http_server
+from service.web.http_server import HeaderLimitProtocol
 from tests.support.processes import free_port
 
 HEAD = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
@@ -53,7 +53,7 @@ def told(pieces: Pieces) -> bytes:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.web.header_limits, "HEAD_TIMEOUT", timedelta(seconds=0.3))
+    monkeypatch.setattr(service.web.http_server, "HEAD_TIMEOUT", timedelta(seconds=0.3))
 
 
 def test_who_says_nothing_is_given_up() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from service.errors import ServiceError
-from service.web import in_flight
-from service.web.in_flight import InFlight
+from service.web import admission
+from service.web.admission import InFlight
 
 
 def test_a_request_counts_until_its_ticket_is_released() -> None:
@@ -18,7 +18,7 @@ def test_a_request_counts_until_its_ticket_is_released() -> None:
 
 
 def test_bodies_beyond_the_bound_are_refused_and_one_alone_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "MAX_BYTES", 100)
+    monkeypatch.setattr(admission, "MAX_BYTES", 100)
     counted = InFlight(10)
     alone = counted.admit()
     alone.reserve(150)

@@ -1,0 +1,143 @@
+"""uvicorn as a worker uses it: bounded request heads, one write for each turn of the event loop, and an end in two steps.
+
+uvicorn with httptools would read a head without end, and writes head and body of an answer separately, each of which uvloop
+sends at once: two system calls, two packets and two wake-ups of the client, where one will do.
+"""
+
+import asyncio
+import threading
+from datetime import timedelta
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.errors import ServiceError, error_body
+
+MAX_HEAD = 32_768
+"""Bytes of request line and headers: four times what proxies allow by default."""
+
+MAX_HEADERS = 100
+"""Headers of one request."""
+
+HEAD_TIMEOUT = timedelta(seconds=20)
+"""From connecting to the end of the first head, and from the first piece of a later one to its end."""
+
+STATUS = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class DrainingServer(uvicorn.Server):
+    """Says at SIGTERM that it is not ready, answers on for `lame_duck` seconds so that load balancers see it, then ends."""
+
+    def __init__(self, config: uvicorn.Config, draining: threading.Event, lame_duck: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._lame_duck = lame_duck
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to end; a second one changes nothing, the first is on its way."""
+        if self._draining.is_set():
+            return
+        self._draining.set()
+        timer = threading.Timer(self._lame_duck, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
+
+
+class CoalescingTransport:
+    """A transport that writes at the end of the turn; everything else is the transport's own."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Write soon."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Close when everything is written."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._parts:
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+            self._transport.write(data)
+
+
+class HeaderLimitProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a bound on what comes before the body: in bytes, in headers, and in time while it arrives."""
+
+    _chunk = 0
+    _earlier = 0
+    """Bytes of this head in chunks before this one, the one that it began in left out."""
+    _in_head = False
+    _clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Give the first head its time."""
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
+        self._clock = self.loop.call_later(HEAD_TIMEOUT.total_seconds(), transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless a head goes on and on."""
+        self._chunk, going_on = len(data), self._in_head
+        super().data_received(data)
+        if not self._in_head:
+            return
+        if self._clock is None:  # a later head of this connection, in pieces
+            self._clock = self.loop.call_later(HEAD_TIMEOUT.total_seconds(), self.transport.close)
+        if going_on:
+            self._earlier += self._chunk
+            if self._earlier > MAX_HEAD:  # there is no request yet that an app could answer
+                lines = [f"HTTP/1.1 {STATUS} {STATUS.phrase}".encode(), *(name + b": " + value for name, value in _HEADERS)]
+                self.transport.write(b"\r\n".join([*lines, b"", _BODY]))
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._earlier, self._in_head = 0, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head ends; whether it is too large is looked at only where it can be."""
+        self._in_head = False
+        self._stop_clock()
+        may_be = self._earlier + self._chunk > MAX_HEAD
+        if len(self.headers) > MAX_HEADERS or (may_be and self._size() > MAX_HEAD):
+            self.app = _too_large
+        super().on_headers_complete()
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+_MESSAGE = f"at most {MAX_HEAD} bytes of request line and headers, and {MAX_HEADERS} headers"
+_BODY = error_body(ServiceError(STATUS, "head_too_large", _MESSAGE))
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BODY)), (b"connection", b"close")]
+
+
+async def _too_large(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": int(STATUS), "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _BODY})
