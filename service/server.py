@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 from datetime import timedelta
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -79,7 +78,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run_workers(plan: ServicePlan, listener: socket.socket, stop: threading.Event) -> None:
+def _run_workers(plan: ServicePlan, listener: socket.socket, stop: socket.socket) -> None:
     settings = plan.settings
     server = PredictionServer(PredictionAPI(partial(start_worker, plan)), settings.workers, serve_http)
 
@@ -116,10 +115,11 @@ def _warn_when_open(settings: Settings) -> None:
         )
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
+def _stop_on_signals() -> socket.socket:
+    """A socket that can be read once a signal to end has come."""
+    stop, told = socket.socketpair()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: told.close())
     return stop
 
 

@@ -7,6 +7,7 @@ watcher's thread loads versions; the prediction log has two of its own; a thread
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -31,7 +32,6 @@ from service.metrics.worker_metrics import WorkerMetrics
 from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServicePlan
 from service.prediction_log.log import PredictionLog
 from service.processes.litserve_server import PredictionServer
-from service.processes.parent_watch import end_with_parent
 from service.processes.supervisor import BEAT_INTERVAL, Heartbeat, WorkerHandle
 from service.web.app import AppState, build_app
 from service.web.http_server import DrainingServer, HeaderLimitProtocol
@@ -74,7 +74,7 @@ class Worker:
         """Start the threads; afterwards the champion, if there is one, answers."""
         self._log.start()
         self._watcher.start(self._settings.watch_interval)
-        end_with_parent(self.close)
+        threading.Thread(target=self._end_with_parent, name="parent-watch", daemon=True).start()
 
     def close(self) -> None:
         """Stop watching and flush the log."""
@@ -90,6 +90,16 @@ class Worker:
             "log_waiting": log.waiting,
         }
         return status | ({"challenger": challenger.version} if challenger else {})
+
+    def _end_with_parent(self) -> None:
+        """In a thread: end this process when the main process is gone, also when it was killed and could not say so."""
+        main = multiprocessing.parent_process()
+        assert main is not None, "LitServe starts workers by multiprocessing"
+        main.join()  # returns when the pipe whose other end only the main process holds is closed
+        try:
+            self.close()
+        finally:
+            os._exit(1)  # not sys.exit: only the main thread could, and it may be blocked on the dead parent
 
     def _swapped(self, live: LoadedModel) -> None:
         self._metrics.swapped(live.version, live.since.timestamp())

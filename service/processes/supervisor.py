@@ -6,22 +6,22 @@ started again, so that a process that hangs or is stopped holds its clients no l
 
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-CHECK_INTERVAL = timedelta(seconds=0.2)
-"""Between two looks at the workers."""
+CHECK_INTERVAL = timedelta(seconds=1)
+"""Between two looks for workers that hang; the death of one is seen at once."""
 
 RESTART_PAUSE = timedelta(seconds=1)
-"""Before a worker is started again: one that dies at once must not take the machine."""
+"""Between two starts of a worker: one that dies at once must not take the machine."""
 
-BEAT_INTERVAL = timedelta(seconds=0.5)
+BEAT_INTERVAL = timedelta(seconds=1)
 """Between two beats of a worker's event loop."""
 
 logger = logging.getLogger(__name__)
@@ -71,10 +71,6 @@ class SupervisedProcess:
         logger.error("%s (pid %s) ended with code %s; starting it again", self.name, self.process.pid, self.process.exitcode)
         self._begin()
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.process.terminate()
-
     def join(self, deadline: float) -> None:
         """Wait for its end until `deadline`, a monotonic time; then kill it."""
         self.process.join(max(0.0, deadline - time.monotonic()))
@@ -88,15 +84,20 @@ class SupervisedProcess:
         self.process = self._start(self._heartbeat)
 
 
-def supervise(processes: Sequence[SupervisedProcess], stop: threading.Event, grace: timedelta) -> None:
-    """Keep the processes alive until `stop`, then end them; those that have not ended after `grace` are killed."""
+def supervise(processes: Sequence[SupervisedProcess], stop: socket.socket, grace: timedelta) -> None:
+    """Keep the processes alive until `stop` can be read, then end them; those that have not ended after `grace` are killed."""
     try:
-        while not stop.wait(CHECK_INTERVAL.total_seconds()):
+        while stop not in _wait_for_change(processes, stop):
             for process in processes:
                 process.check()
     finally:
         for process in processes:
-            process.terminate()
+            process.process.terminate()
         deadline = time.monotonic() + grace.total_seconds()
         for process in processes:
             process.join(deadline)
+
+
+def _wait_for_change(processes: Sequence[SupervisedProcess], stop: socket.socket) -> list[Any]:
+    living = [one.process.sentinel for one in processes if one.process.is_alive()]
+    return wait([stop, *living], CHECK_INTERVAL.total_seconds())

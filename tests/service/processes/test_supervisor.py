@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -40,15 +41,16 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def supervised() -> Iterator[SupervisedProcess]:
-    process, stop = SupervisedProcess("worker 0", start, PATIENCE), threading.Event()
+    process, (stop, told) = SupervisedProcess("worker 0", start, PATIENCE), socket.socketpair()
     thread = threading.Thread(target=supervise, args=([process], stop, timedelta(seconds=10)))
     thread.start()
     try:
         wait_until(lambda: beats(process), 30, "the first beat")
         yield process
     finally:
-        stop.set()
+        told.close()
         thread.join()
+        stop.close()
     assert not process.process.is_alive()
 
 
@@ -84,7 +86,7 @@ def test_a_worker_that_does_not_end_is_killed() -> None:
     process = SupervisedProcess("worker 0", start, PATIENCE)
     wait_until(lambda: beats(process), 30, "the first beat")
     os.kill(process.process.pid or 0, signal.SIGSTOP)
-    process.terminate()
+    process.process.terminate()
     process.join(time.monotonic() + 0.2)
     assert process.process.exitcode == -signal.SIGKILL
 
