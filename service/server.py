@@ -17,7 +17,7 @@ from perennial.logs import configure_logging
 from perennial.settings import Settings
 from perennial.spec import load_spec
 from service.inference.litapi import PredictionAPI
-from service.metrics.multiprocess import prepare_metrics
+from service.metrics import prepare_metrics
 from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServicePlan
 from service.processes.litserve_server import PredictionServer
 from service.processes.supervisor import Heartbeat, SupervisedProcess, WorkerHandle, supervise
@@ -80,7 +80,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _run_workers(plan: ServicePlan, listener: socket.socket, stop: socket.socket) -> None:
     settings = plan.settings
-    server = PredictionServer(PredictionAPI(partial(start_worker, plan)), settings.workers, serve_http)
+    server = PredictionServer(PredictionAPI(partial(start_worker, plan)), settings.workers)
 
     def start(index: int, heartbeat: Heartbeat) -> BaseProcess:
         return server.start_worker(index, WorkerHandle(listener, heartbeat))
@@ -95,13 +95,6 @@ def start_worker(plan: ServicePlan) -> "Worker":
     from service import worker
 
     return worker.start_worker(plan)
-
-
-def serve_http(api: PredictionAPI, handle: WorkerHandle) -> None:
-    """In a worker's process, after `start_worker`."""
-    from service import worker
-
-    worker.serve_http(api, handle)
 
 
 def _warn_when_open(settings: Settings) -> None:

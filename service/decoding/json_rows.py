@@ -26,7 +26,7 @@ MAX_NAME = 80
 """Characters of a client's column name that a message repeats."""
 
 MAX_ROW = 262_144
-"""Characters of a row in which a refused value is looked for."""
+"""Bytes of a row in which a refused value is looked for."""
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -50,6 +50,7 @@ class RowsDecoder(Generic[R]):
         self._body = _body_type(key, list[row])  # type: ignore[valid-type]
         self._decoder = msgspec.json.Decoder(self._body)
         self._counter = msgspec.json.Decoder(_body_type(key, list[_Anything]))
+        self._splitter = msgspec.json.Decoder(_body_type(key, list[msgspec.Raw]))
 
     def decode(self, body: bytes, max_rows: int) -> Sequence[R]:
         """The rows of a body; raises RequestError naming what is wrong and where, or ServiceError (413)."""
@@ -88,7 +89,7 @@ class RowsDecoder(Generic[R]):
         row, column = int(found["row"]), found["column"]
         if column is not None:
             name = self._own_name(column)
-            return self.wrong(row, name, _cell_at(body, row, name))
+            return self.wrong(row, name, self._cell(body, row, name) if count else _UNSEEN)
         if field := _FIELD.match(message):
             return self._wrong_shape(row, self._own_name(field[2]), unknown=field[1] == "contains unknown")
         return RequestError(f"{self._key}[{row}] is {_kind(message)}, expected an object of column: value", row=row)
@@ -124,6 +125,15 @@ class RowsDecoder(Generic[R]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return 0
 
+    def _cell(self, body: bytes, row: int, column: str) -> object:
+        """A value that was refused, in a body whose rows are all objects."""
+        raw = getattr(self._splitter.decode(body), self._key)[row]
+        try:
+            cells = json.loads(bytes(raw)) if len(raw) <= MAX_ROW else {}
+        except (ValueError, RecursionError):  # such as a whole number of more digits than Python reads
+            cells = {}
+        return cells.get(column, _UNSEEN)
+
     def _own_name(self, name: str) -> str:
         return next((own for own, alias in self._alias.items() if alias == name), name)
 
@@ -145,9 +155,15 @@ def alias_of(column: str, place: int) -> str:
 
 def show(value: object) -> str:
     """A client's value, short: what a container holds is not repeated."""
+    if value is _UNSEEN:
+        return "a value too long to show"
     if isinstance(value, list | dict):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     return f"{value!r:.80}"
+
+
+_UNSEEN = object()
+"""Stands for a value that a message cannot repeat."""
 
 
 class _Anything(msgspec.Struct, gc=False):
@@ -164,32 +180,6 @@ def _kind(message: str) -> str:
     return _KINDS.get(found, found or "another value")
 
 
-def _cell_at(body: bytes, row: int, column: str) -> object:
-    """A value of a body that msgspec has refused at this place; None where it cannot be found again."""
-    cells = _row_at(body, row)
-    return cells.get(column) if isinstance(cells, dict) else _LONG
-
-
-def _row_at(body: bytes, index: int) -> object:
-    """One row, read by Python's own decoder; the rows before it are known to be rows, so none of them is large."""
-    text, decode = body.decode(errors="replace"), json.JSONDecoder().raw_decode
-    at = text.find("[") + 1
-    try:
-        for _ in range(index):
-            _, at = decode(text, _skip_blanks(text, at))
-            at = _skip_blanks(text, at) + 1  # the comma
-        at = _skip_blanks(text, at)
-        return decode(text[at : at + MAX_ROW])[0]
-    except (ValueError, RecursionError):
-        return _LONG
-
-
-def _skip_blanks(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t", "\n", "\r"):
-        at += 1
-    return at
-
-
 def _not_json(error: Exception, body: bytes) -> RequestError:
     place = _BYTE.search(str(error))
     column = _key_before(body, int(place[1])) if place else _key_before(body, len(body))
@@ -201,13 +191,3 @@ def _key_before(body: bytes, position: int) -> str | None:
     """The last key before a place in the body."""
     keys = _KEY.findall(body[max(0, position - 400) : position].decode(errors="replace"))
     return keys[-1] if keys else None
-
-
-class _Unseen:
-    """Stands for a value that a message cannot repeat."""
-
-    def __repr__(self) -> str:
-        return "a value too long to show"
-
-
-_LONG = _Unseen()

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from service.inference.predictor import DecodedRequest, InferenceRequest, Prediction, Predictor
 
 
-class HasPredictor(Protocol):
-    """What a worker process is to this API."""
+class ServingWorker(Protocol):
+    """What a worker process is to this API: it predicts and, as LitServe's loop, serves HTTP until it is told to end."""
 
-    @property
-    def predictor(self) -> "Predictor":
-        """Answers requests."""
+    predictor: "Predictor"
+
+    def serve_http(self, api: "PredictionAPI", handle: Any) -> None: ...
 
 
 class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
     """Travels to each worker process by pickle, so it holds nothing but `start` until LitServe calls `setup` there."""
 
-    def __init__(self, start: Callable[[], HasPredictor]) -> None:
+    def __init__(self, start: Callable[[], ServingWorker]) -> None:
         super().__init__(max_batch_size=2)  # more than one: LitServe hands batches to `predict`
         self._start = start
-        self.worker: HasPredictor | None = None
+        self.worker: ServingWorker
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe passes the device
         """Start this process's worker; it comes up without a champion too."""
@@ -39,13 +39,13 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
 
     def decode_request(self, request: "InferenceRequest") -> "DecodedRequest":
         """A body to checked rows, with the version that will answer them; raises RequestError or ServiceError."""
-        return self._predictor.decode(request, datetime.now(UTC))
+        return self.worker.predictor.decode(request, datetime.now(UTC))
 
     def predict(self, x: "Sequence[DecodedRequest]") -> "Sequence[Prediction]":
         """Checked rows to scores, logged."""
-        explained = {place: self._predictor.explain(one) for place, one in enumerate(x) if one.operation == "explain"}
+        explained = {place: self.worker.predictor.explain(one) for place, one in enumerate(x) if one.operation == "explain"}
         asked = [one for one in x if one.operation == "predict"]
-        predicted = iter(self._predictor.predict(asked, datetime.now(UTC)) if asked else ())
+        predicted = iter(self.worker.predictor.predict(asked, datetime.now(UTC)) if asked else ())
         return [explained[place] if place in explained else next(predicted) for place in range(len(x))]
 
     def encode_response(self, output: "Prediction") -> bytes:
@@ -73,8 +73,3 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
             return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)] if decoded else []
         except Exception as error:  # noqa: BLE001
             return [error_response(error, "worker")] * len(decoded)
-
-    @property
-    def _predictor(self) -> "Predictor":
-        assert self.worker is not None, "LitServe calls setup first"
-        return self.worker.predictor

@@ -8,15 +8,21 @@ and so does the challenger where that is wanted: a swap to either needs no loadi
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from perennial.arrays import Floats
 from perennial.error_reporting import report, tag
+from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.registry import CHALLENGER, CHAMPION, Registry
-from service.inference.compiled_model import CompiledModel
+from service.decoding.row_contract import RowContract
+from service.decoding.row_encoding import FEW
 
 FIRST_RETRY = timedelta(seconds=1)
 LAST_RETRY = timedelta(seconds=60)
@@ -28,17 +34,26 @@ STOP_TIMEOUT = timedelta(seconds=5)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A version in memory, and since when."""
+class CompiledModel:
+    """A version with what serving makes of it once, in the thread that loads it: its row contract and its row scorer."""
 
-    compiled: CompiledModel
-    since: datetime
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.card = model.card
+        self.version = model.card.version
+        self.contract = RowContract(model)
+        self._score = model.estimator.row_scorer()
 
-    @property
-    def version(self) -> int:
-        """The version in the registry."""
-        return self.compiled.card.version
+    def score_vectors(self, vectors: Sequence[Sequence[float]]) -> list[Any]:
+        """A score for each encoded row: a float, or a list of one for each class."""
+        if len(vectors) <= FEW:
+            return [self._score(vector) for vector in vectors]
+        return self.score_matrix(np.array(vectors, dtype=np.float64))
+
+    def score_matrix(self, matrix: Floats) -> list[Any]:
+        """`score_vectors` of an (n, k) matrix."""
+        scores: list[Any] = self.model.predict_matrix(matrix).tolist()
+        return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,7 @@ class ModelWatcher:
         name: str,
         base: Path,
         *,
-        on_swap: Callable[[LoadedModel], None],
+        on_swap: Callable[[int], None],
         on_refuse: Callable[[], None],
         with_challenger: bool = False,
     ) -> None:
@@ -73,11 +88,11 @@ class ModelWatcher:
         self._with_challenger = with_challenger
         self._refused: dict[str, _RefusedVersion] = {}
         self._away = False
-        self._previous: LoadedModel | None = None
+        self._previous: CompiledModel | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.live: LoadedModel | None = None
-        self.challenger: LoadedModel | None = None
+        self.live: CompiledModel | None = None
+        self.challenger: CompiledModel | None = None
 
     def start(self, interval: timedelta) -> None:
         """Look once, so that the first request finds a model, then every `interval`."""
@@ -108,17 +123,17 @@ class ModelWatcher:
             self.check()
 
     def _follow_champion(self, wanted: int | None) -> None:
-        if wanted is None or wanted == _version(self.live) or (live := self._get(CHAMPION, wanted)) is None:
+        if wanted is None or (self.live and wanted == self.live.version) or (live := self._get(CHAMPION, wanted)) is None:
             return
         if self.live is not None:
             self._previous = self.live
         self.live = live
         tag(version=wanted)
         logger.info("version %d of %s answers now", wanted, self._name)
-        self._on_swap(live)
+        self._on_swap(wanted)
 
     def _follow_challenger(self, wanted: int | None) -> None:
-        if wanted == _version(self.challenger):
+        if wanted == (self.challenger.version if self.challenger else None):
             return
         # The one before is let go first: three models in memory are enough.
         self.challenger = None
@@ -126,17 +141,18 @@ class ModelWatcher:
             self.challenger = challenger
             logger.info("version %d of %s is loaded as challenger", wanted, self._name)
 
-    def _get(self, alias: str, version: int) -> LoadedModel | None:
+    def _get(self, alias: str, version: int) -> CompiledModel | None:
         """The version, from memory or loaded; None when it is refused."""
         if not self._may_try(alias, version):
             return None
         try:
-            compiled = self._in_memory(version) or CompiledModel(load_model(self._registry, self._name, version, self._base))
+            held = (one for one in (self.live, self._previous, self.challenger) if one is not None and one.version == version)
+            compiled = next(held, None) or CompiledModel(load_model(self._registry, self._name, version, self._base))
         except Exception as error:  # noqa: BLE001 - a version is refused whatever is wrong with it
             self._refuse(alias, version, error)
             return None
         self._refused.pop(alias, None)
-        return LoadedModel(compiled, datetime.now(UTC))
+        return compiled
 
     def _refuse(self, alias: str, version: int, error: Exception) -> None:
         before = self._refused.get(alias)
@@ -152,10 +168,6 @@ class ModelWatcher:
         refused = self._refused.get(alias)
         return refused is None or refused.version != version or time.monotonic() >= refused.again
 
-    def _in_memory(self, version: int) -> CompiledModel | None:
-        held = (self.live, self._previous, self.challenger)
-        return next((loaded.compiled for loaded in held if loaded is not None and loaded.version == version), None)
-
     def _remains(self) -> str:
         return f"version {self.live.version} answers on" if self.live else "there is no other"
 
@@ -164,7 +176,3 @@ class ModelWatcher:
             logger.warning("the registry at %s cannot be read, %s: %s", self._registry.url, self._remains(), error)
             report(error, group=("service", "registry-unreachable", self._name))
         self._away = True
-
-
-def _version(live: LoadedModel | None) -> int | None:
-    return None if live is None else live.version

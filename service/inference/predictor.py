@@ -14,9 +14,8 @@ import msgspec
 from perennial.record import PredictionBatch, Score
 from service.decoding.row_contract import DecodedRows
 from service.errors import unavailable
-from service.inference.compiled_model import CompiledModel
-from service.inference.model_watcher import ModelWatcher
-from service.metrics.worker_metrics import WorkerMetrics
+from service.inference.model_watcher import CompiledModel, ModelWatcher
+from service.metrics import WorkerMetrics
 from service.prediction_log.log import PredictionLog
 
 EXPLAIN_ROWS = 1_000
@@ -90,14 +89,14 @@ class Predictor:
         live = self._watcher.live
         if live is None:
             raise unavailable("no_model", f"no version of {self._name!r} has been promoted yet: train one, it is served at once")
-        return live.compiled
+        return live
 
     def _record(self, model: CompiledModel, predictions: Sequence[Prediction], now: datetime) -> None:
         """One entry of the log and one count for the predictions of one version."""
         rows = [prediction.request.rows for prediction in predictions]
         batch = PredictionBatch(
             model=model.card.name,
-            version=model.card.version,
+            version=model.version,
             served_at=now,
             ids=tuple([name for some in rows for name in some.ids]),
             event_times=tuple([time for some in rows for time in some.event_times]),

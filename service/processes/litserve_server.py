@@ -20,19 +20,14 @@ from service.inference.litapi import PredictionAPI
 from service.processes.supervisor import WorkerHandle
 
 Lifespan = AbstractAsyncContextManager[None]
-ServeHttp = Callable[[PredictionAPI, WorkerHandle], None]
 
 
 class HttpLoop(LitLoop):  # type: ignore[misc]  # litserve ships no types
     """The loop of a worker process: serves HTTP until the process is told to end."""
 
-    def __init__(self, serve_http: ServeHttp) -> None:
-        super().__init__()
-        self._serve_http = serve_http
-
     def __call__(self, lit_api: PredictionAPI, _device: str, _worker: int, request_queue: WorkerHandle, *_rest: object) -> None:
         """LitServe calls this after `setup`; what it calls a request queue is what we gave the worker."""
-        self._serve_http(lit_api, request_queue)
+        lit_api.worker.serve_http(lit_api, request_queue)
 
 
 class OwnEndpoints(LitSpec):  # type: ignore[misc]
@@ -49,11 +44,9 @@ class OwnEndpoints(LitSpec):  # type: ignore[misc]
 class PredictionServer(LitServer):  # type: ignore[misc]
     """LitServe's server of one `PredictionAPI`. In the main process it starts workers; in a worker it has the app."""
 
-    def __init__(
-        self, api: PredictionAPI, workers: int, serve_http: ServeHttp, lifespan: Callable[[], Lifespan] = nullcontext
-    ) -> None:
+    def __init__(self, api: PredictionAPI, workers: int, lifespan: Callable[[], Lifespan] = nullcontext) -> None:
         api.spec = OwnEndpoints()
-        api.loop = HttpLoop(serve_http)
+        api.loop = HttpLoop()
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=False)
         self._lifespan = lifespan
         self.workers_setup_status: dict[str, Any] = {}

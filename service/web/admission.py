@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perennial.settings import Settings
 from service.errors import HEADERS, JsonResponse, ServiceError, error_response, unavailable
-from service.metrics.http_metrics import HttpMetrics
+from service.metrics import HttpMetrics
 from service.web.auth import ApiKeyRing
 
 JSON = "application/json"

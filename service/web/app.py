@@ -22,13 +22,12 @@ from service.decoding.responses import ExplainResponse, PredictResponse
 from service.errors import HEADERS, ErrorBody, ErrorDetail, JsonResponse, error_response, unavailable
 from service.inference.batcher import RequestBatcher
 from service.inference.predictor import InferenceRequest
-from service.metrics.http_metrics import FLUSH_INTERVAL, HttpMetrics
-from service.metrics.multiprocess import render_metrics
+from service.metrics import FLUSH_INTERVAL, HttpMetrics, render_metrics
 from service.plan import ServicePlan
 from service.prediction_log.redis_client import connect, translate_redis_errors
 from service.prediction_log.streams import append, labels_stream
 from service.web.admission import JSON, AccessPolicy, AdmissionMiddleware, InFlight
-from service.web.model_info import ChampionInfo, ModelInfo
+from service.web.model_info import ChampionInfo
 from service.web.openapi import REFERENCE, FeedbackRequest, PredictRequest, describe
 from service.web.post_endpoints import Handler, PostEndpoints
 
@@ -92,7 +91,7 @@ class AppState:
             champion = None
         return Health(model=self.name, champion=champion)
 
-    def ready(self) -> bytes:
+    async def ready(self) -> Response:
         """Which version answers; raises ServiceError (503) when predictions cannot be had or are not safe here."""
         if self._draining.is_set():
             raise unavailable("ending", "the service is ending")
@@ -101,7 +100,13 @@ class AppState:
             raise unavailable("no_model", "no version has been promoted yet")
         if status["log"] == "memory":
             raise unavailable("log_full", "neither the store nor the disk takes predictions: start the store or free the disk")
-        return orjson.dumps(status)
+        return Response(orjson.dumps(status), media_type=JSON)
+
+    async def render_metrics(self) -> Response:
+        """What all workers have counted, in Prometheus' text format."""
+        await asyncio.sleep(2 * FLUSH_INTERVAL.total_seconds())  # what other workers have answered is in the files then
+        self.metrics.flush()
+        return Response(await run_in_threadpool(render_metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _accept_labels(self, body: bytes) -> AcceptedLabels:
         batch = self._labels.decode(body, self.settings.max_rows, datetime.now(UTC))
@@ -125,23 +130,10 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
 
 
 def _add_reports(app: FastAPI, state: AppState) -> None:
-    @app.get("/model", summary="The champion", response_model=ModelInfo, responses=_UNAVAILABLE)
-    def model() -> ModelInfo:
-        return state.champion.info()
-
-    @app.get("/health", summary="Whether this process answers", response_model=Health)
-    def health() -> Health:
-        return state.health()
-
-    @app.get("/ready", summary="Whether this worker has a model", response_class=Response, responses=_UNAVAILABLE)
-    async def ready() -> Response:
-        return Response(state.ready(), media_type=JSON)
-
-    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def metrics() -> Response:
-        await asyncio.sleep(2 * FLUSH_INTERVAL.total_seconds())  # what other workers have answered is in the files then
-        state.metrics.flush()
-        return Response(await run_in_threadpool(render_metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
+    app.get("/model", summary="The champion", responses=_UNAVAILABLE)(state.champion.info)
+    app.get("/health", summary="Whether this process answers")(state.health)
+    app.get("/ready", summary="Whether this worker has a model", response_class=Response, responses=_UNAVAILABLE)(state.ready)
+    app.get("/metrics", summary="Prometheus metrics", response_class=Response)(state.render_metrics)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -107,7 +107,10 @@ def test_a_wrong_envelope_says_what_was_expected(sent: bytes, message: str, colu
     assert error.column == column
 
 
-@pytest.mark.parametrize("cell", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1" + b"0" * 400, b"1" + b"0" * 1_000_000])
+HUGE = [b"1" + b"0" * zeros for zeros in (400, 5_000, 1_000_000)]
+
+
+@pytest.mark.parametrize("cell", [b"NaN", b"Infinity", b"-Infinity", b"1e400", *HUGE])
 def test_numbers_that_are_none_are_named(cell: bytes) -> None:
     error = refused(b'{"instances": [{"shop": "north", "amount": ' + cell + b"}]}")
     assert error.column == "amount"

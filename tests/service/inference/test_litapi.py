@@ -12,8 +12,8 @@ from perennial.errors import FunctionError, PerennialError, RequestError, StoreU
 from perennial.record import PredictionBatch
 from perennial.settings import load_settings
 from service.errors import error_body, error_status, is_internal, too_large, unavailable
-from service.inference.compiled_model import CompiledModel
 from service.inference.litapi import PredictionAPI
+from service.inference.model_watcher import CompiledModel
 from service.inference.predictor import InferenceRequest, Predictor
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
@@ -45,7 +45,7 @@ def recorder() -> Recorder:
 @pytest.fixture
 def live() -> SimpleNamespace:
     """The watcher's part: which version is live."""
-    return SimpleNamespace(live=SimpleNamespace(compiled=CompiledModel(models.small_model())))
+    return SimpleNamespace(live=CompiledModel(models.small_model()))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_one_wrong_request_spoils_none_of_the_others(api: PredictionAPI, recorde
 
 def test_a_request_keeps_the_version_that_decoded_it(api: PredictionAPI, recorder: Recorder, live: Any) -> None:
     first = api.decode_request(predict(GOOD))
-    live.live = SimpleNamespace(compiled=CompiledModel(models.small_model(version=2, seed=1)))
+    live.live = CompiledModel(models.small_model(version=2, seed=1))
     answers = api.predict([first, api.decode_request(predict(GOOD))])
     assert [orjson.loads(api.encode_response(one))["version"] for one in answers] == [1, 2]
     assert [batch.version for batch in recorder.batches] == [1, 2]

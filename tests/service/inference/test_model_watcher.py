@@ -8,7 +8,7 @@ import pytest
 
 from perennial.model import Model, to_files
 from perennial.registry import CHALLENGER, CHAMPION, Registry
-from service.inference.model_watcher import LoadedModel, ModelWatcher
+from service.inference.model_watcher import ModelWatcher
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
 from tests.support.waiting import wait_until
@@ -23,8 +23,8 @@ class Told:
         self.swaps: list[int] = []
         self.refusals = 0
 
-    def swapped(self, live: LoadedModel) -> None:
-        self.swaps.append(live.version)
+    def swapped(self, version: int) -> None:
+        self.swaps.append(version)
 
     def refused(self) -> None:
         self.refusals += 1
@@ -81,7 +81,7 @@ def test_a_rollback_takes_the_version_that_is_still_in_memory(watcher: ModelWatc
     watcher.check()
     assert first is not None
     assert watcher.live is not None
-    assert watcher.live.compiled is first.compiled
+    assert watcher.live is first
 
 
 def test_a_thread_follows_the_alias(watcher: ModelWatcher, registry: Registry, told: Told) -> None:
@@ -182,11 +182,11 @@ def test_the_challenger_is_loaded_beside_the_champion_and_needs_no_loading_to_su
     assert watcher.live
     assert watcher.challenger
     assert (watcher.live.version, watcher.challenger.version, told.swaps) == (1, 2, [1])
-    model = watcher.challenger.compiled
+    model = watcher.challenger
     promote(registry, second)
     watcher.check()
-    assert watcher.live.compiled is model
-    assert watcher.challenger.compiled is model
+    assert watcher.live is model
+    assert watcher.challenger is model
     promote(registry, 1)
     watcher.check()
     assert (watcher.live.version, watcher.challenger.version) == (1, 2)

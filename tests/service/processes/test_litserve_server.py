@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import litserve
@@ -39,7 +40,7 @@ def never(*_: object) -> Any:
 
 @pytest.fixture
 def server() -> PredictionServer:
-    return PredictionServer(PredictionAPI(never), 2, never)
+    return PredictionServer(PredictionAPI(never), 2)
 
 
 @pytest.mark.parametrize("what", CALLED)
@@ -90,6 +91,7 @@ def test_a_worker_s_entry_sets_the_api_up_and_runs_our_loop_until_it_returns() -
         def predict(self, x: object) -> object: ...
 
     api: Any = Api()
-    api.loop = HttpLoop(lambda own, handle: done.append((own is api, handle)))
+    api.loop = HttpLoop()
+    api.worker = SimpleNamespace(serve_http=lambda own, handle: done.append((own is api, handle)))
     loops.inference_worker(api, "cpu", 0, "handle", None, {}, litserve.callbacks.CallbackRunner(None), restart_workers=False)
     assert done == ["setup", (True, "handle")], changed("what it does in a worker")

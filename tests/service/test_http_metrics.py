@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from service.metrics.http_metrics import BUCKETS, HttpMetrics
+from service.metrics import BUCKETS, HttpMetrics
 
 SECONDS = st.floats(0, 100) | st.sampled_from(BUCKETS)
 

@@ -1,0 +1,180 @@
+"""Prometheus metrics of a service: each process writes files of its own, `/metrics` merges them.
+
+What a worker's event loop counts of its requests is kept in plain numbers and brought to the files many times a second: writing
+each of five samples of a request at once would cost more than its prediction. prometheus_client chooses its multiprocess form
+when it is imported, by an environment variable; so it is imported only inside functions, after `prepare_metrics` in the main
+process.
+"""
+
+import asyncio
+import os
+import shutil
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from service.prediction_log.log import LogState
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable by which prometheus_client finds the directory, in this process and those it starts."""
+
+FLUSH_INTERVAL = timedelta(seconds=0.05)
+"""Until a count is in the files, while there is anything to count; a scrape waits as long before it looks."""
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the latency histogram in seconds: a row takes milliseconds, 10,000 rows a second."""
+
+
+def prepare_metrics(directory: Path) -> None:
+    """Empty the directory of an earlier run and make this process and its children use it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    os.environ[DIRECTORY] = str(directory)
+
+
+def render_metrics() -> bytes:
+    """The metrics of all processes of this service in the text format; gauges of dead processes are left out."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+    directory = os.environ[DIRECTORY]
+    for pid in {int(path.stem.rpartition("_")[2]) for path in Path(directory).glob("gauge_live*.db")}:
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+class HttpMetrics:
+    """What a worker counts of its requests; used in one event loop, `labels_accepted` excepted."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Gauge, Histogram
+        from prometheus_client import Counter as PrometheusCounter
+
+        own = CollectorRegistry()
+        self._requests = PrometheusCounter("perennial_requests", "Requests answered", ["route", "code"], registry=own)
+        self._seconds = Histogram("perennial_request_seconds", "Time to answer", ["route"], buckets=BUCKETS, registry=own)
+        self._labels = PrometheusCounter("perennial_labels", "Labels accepted into the stream", registry=own)
+        self._in_flight = Gauge("perennial_in_flight", "Requests in flight", registry=own, multiprocess_mode="livesum")
+        self._planned: asyncio.TimerHandle | None = None
+        self._codes: Counter[tuple[str, int]] = Counter()
+        self._times: dict[str, _Observations] = {}
+        self._now_in_flight = 0
+
+    def in_flight_changed(self, requests: int) -> None:
+        """So many requests are in flight now."""
+        self._now_in_flight = requests
+        if self._planned is None:
+            self._planned = asyncio.get_running_loop().call_later(FLUSH_INTERVAL.total_seconds(), self.flush)
+
+    def request_observed(self, route: str, code: int, seconds: float) -> None:
+        """A request is answered; called before the client can have the response."""
+        self._codes[route, code] += 1
+        times = self._times.get(route)
+        if times is None:
+            times = self._times[route] = _Observations()
+        times.add(seconds)
+
+    def labels_accepted(self, rows: int) -> None:
+        """Labels went into the stream; from any thread."""
+        self._labels.inc(rows)
+
+    def flush(self) -> None:
+        """Bring what was counted to the files."""
+        if self._planned is not None:
+            self._planned.cancel()
+        self._planned = None
+        codes, self._codes = self._codes, Counter()
+        times, self._times = self._times, {}
+        for (route, code), count in codes.items():
+            self._requests.labels(route, str(code)).inc(count)
+        for route, some in times.items():
+            some.add_to(self._seconds.labels(route))
+        self._in_flight.set(self._now_in_flight)
+
+
+class _Observations:
+    """Observations of a histogram that are not in the files yet."""
+
+    def __init__(self) -> None:
+        self._buckets = [0] * (len(BUCKETS) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def add_to(self, histogram: Any) -> None:
+        # prometheus_client has no public way to add many observations at once; a test holds the result to the public one.
+        for bucket, count in zip(histogram._buckets, self._buckets, strict=True):
+            if count:
+                bucket.inc(count)
+        histogram._sum.inc(self._sum)
+
+
+class WorkerMetrics:
+    """What a worker counts of its predictions, its model and its prediction log; gauges carry the worker's pid."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge
+
+        own = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=own), partial(Gauge, registry=own, multiprocess_mode="liveall")
+        self._predictions = counter("perennial_predictions", "Rows answered by /predict")
+        self._unknown = counter("perennial_unknown_categories", "Rows with a category the model never saw", ["feature"])
+        self._nulls = counter("perennial_nulls", "Rows with a null feature", ["feature"])
+        self._swaps = counter("perennial_swaps", "Versions that became live")
+        self._refused = counter("perennial_versions_refused", "Versions that could not be served")
+        self._version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
+        self._swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
+        self._log_gauges = {
+            "waiting": gauge("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
+            "waiting_bytes": gauge("perennial_log_waiting_bytes", "Bytes of those batches"),
+            "spool_waiting": gauge("perennial_log_spool_waiting", "Predictions in the spool that the store does not have"),
+            "reached": gauge("perennial_log_store_reached", "1 when the last write to the store worked"),
+            "spoolable": gauge("perennial_log_spoolable", "1 when the last write to the spool worked"),
+        }
+        self._log_counters = {
+            "written": counter("perennial_log_written", "Predictions in the stream"),
+            "spooled": counter("perennial_log_spooled", "Predictions that went to the spool"),
+            "replayed": counter("perennial_log_replayed", "Predictions brought from a spool to the store"),
+            "dropped": counter("perennial_log_dropped", "Predictions answered and not logged: store and disk took nothing"),
+            "lost": counter("perennial_log_lost", "Predictions that a killed process had answered and not yet logged, at most"),
+        }
+        self._logged = dict.fromkeys(self._log_counters, 0)
+
+    def predicted(self, rows: int, unknown: Mapping[str, int], nulls: Mapping[str, int]) -> None:
+        """Rows were answered; `unknown` and `nulls` count rows per feature."""
+        self._predictions.inc(rows)
+        for feature, count in unknown.items():
+            self._unknown.labels(feature).inc(count)
+        for feature, count in nulls.items():
+            self._nulls.labels(feature).inc(count)
+
+    def swapped(self, version: int) -> None:
+        """A version became live now."""
+        self._swaps.inc()
+        self._version.set(version)
+        self._swapped.set_to_current_time()
+
+    def refused(self) -> None:
+        """A version could not be served."""
+        self._refused.inc()
+
+    def logged(self, state: "LogState") -> None:
+        """How the prediction log stands; its counts only grow. Called by one thread at a time."""
+        for name, gauge in self._log_gauges.items():
+            gauge.set(getattr(state, name))
+        for name, counter in self._log_counters.items():
+            if grown := getattr(state, name) - self._logged[name]:
+                counter.inc(grown)
+                self._logged[name] += grown
