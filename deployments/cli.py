@@ -218,9 +218,9 @@ def demo(
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
     _make_prefect_home()
-    from deployments.demo.demo import demo_options, run_demo
+    from deployments.demo.demo import replay_end, run_demo
 
-    return run_demo(settings, os.environ, demo_options(until, keep=keep, quick=quick), _console())
+    return run_demo(settings, os.environ, replay_end(until, quick=quick), keep, _console())
 
 
 @app.command

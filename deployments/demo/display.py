@@ -1,121 +1,93 @@
-"""What the demo shows while it runs: a live panel on a terminal, one plain line per window anywhere else.
+"""What the demo shows while it runs: one line per window that stays, and on a terminal a panel below that is drawn anew.
 
-It draws snapshots and reads no component of the stack.
+The driver changes a `ReplayProgress`; rich's refresh thread reads it four times a second and draws `panel`.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from perennial.signals import SIGNALS, Bounds, Signal, SignalValues
+from deployments.demo.frozen_baseline import Comparison, mean_of
+from monitoring.policy import Findings
+from monitoring.state import WindowResult
+from tasks.serving.replay import Sent
+
+ROLLING_WINDOWS = 4  # over which the panel averages a metric: one is noise
+METRICS = {"binary": ("auc", "AUC"), "multiclass": ("accuracy", "accuracy"), "regression": ("rmse", "RMSE")}
+"""By task, the one metric that lines and panel show, and what they call it."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The state of the replay at one moment."""
+@dataclass
+class ReplayProgress:
+    """Where a replay stands; `sending_s` is the seconds that it has waited for replies, `version` is the champion."""
 
     clock: datetime
-    requests: int = 0
-    failed: int = 0
-    rows: int = 0
-    rows_per_second: float = 0.0
-    values: SignalValues = field(default_factory=dict)
-    bounds: Bounds = field(default_factory=dict)
-    windows: int = 0
-    events: int = 0
+    task: str
+    sent: Sent = field(default_factory=Sent)
+    sending_s: float = 0.0
+    windows: list[tuple[WindowResult, Comparison | None]] = field(default_factory=list)
     retrainings: int = 0
     version: int | None = None
-    metric: str = "AUC"
-    loop: float | None = None
-    static: float | None = None
-    waiting: str = ""
 
 
-class Display:
-    """Lines only, for logs and continuous integration; snapshots are dropped."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
-
-    def print_line(self, text: str) -> None:
-        """Print a line that stays, unwrapped, so that a log can be searched."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Show the state now: nothing here, because a log has no place for what changes at every tick."""
+def print_line(console: Console, text: str) -> None:
+    """Print a line that stays, unwrapped, so that a log can be searched."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class LiveDisplay(Display):
-    """A panel that is redrawn in place, below the lines that stay."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.stop()
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Hand the panel over; it is drawn four times a second at most."""
-        self._live.update(panel(snapshot))
-
-
-def display_on(console: Console) -> Display:
-    """The live display on a terminal, lines only elsewhere."""
-    return LiveDisplay(console) if console.is_terminal else Display(console)
-
-
-def panel(snapshot: Snapshot) -> Panel:
-    """One snapshot as people read it."""
+def panel(progress: ReplayProgress, waiting: str) -> Panel:
+    """A replay as people read it; `waiting` is what it waits for, if anything."""
     grid = Table.grid(padding=(0, 3))
-    for _ in range(4):
-        grid.add_column()
-    for row in _cells(snapshot):
+    for row in _cells(progress):
         grid.add_row(*row)
-    state = Text(snapshot.waiting or "replaying", style="yellow" if snapshot.waiting else "green")
-    return Panel(Group(grid, state), title=f"{snapshot.clock:%A %d %B %Y, %H:%M}", title_align="left", expand=False)
+    state = Text(f"waiting for {waiting}", style="yellow") if waiting else Text("replaying", style="green")
+    return Panel(Group(grid, state), title=f"{progress.clock:%A %d %B %Y, %H:%M}", title_align="left", expand=False)
 
 
-def _cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
-    failed = f" ({snapshot.failed} failed)" if snapshot.failed else ""
-    quality = f"{number(snapshot.loop)} loop, {number(snapshot.static)} frozen first model"
+def _cells(progress: ReplayProgress) -> list[tuple[str, ...]]:
+    sent, windows = progress.sent, list(progress.windows)
+    speed = sent.predictions / progress.sending_s if progress.sending_s else 0
+    metric, name = METRICS[progress.task]
+    recent = [comparison for _, comparison in windows if comparison][-ROLLING_WINDOWS:]
+    quality = f"{number(mean_of(recent, 'loop', metric))} loop, {number(mean_of(recent, 'static', metric))} frozen first model"
+    requests = sum(result.decision.requests_retraining for result, _ in windows)
     return [
-        ("requests", f"{snapshot.requests:,}{failed}", "rows", f"{snapshot.rows:,} at {snapshot.rows_per_second:,.0f}/s"),
-        *_signal_cells(snapshot),
-        ("events", f"{snapshot.events}", "retrainings", f"{snapshot.retrainings}"),
-        ("serving", f"version {snapshot.version or '-'}", snapshot.metric, quality),
+        ("requests", f"{sent.requests:,} ({sent.failed} failed)", "rows", f"{sent.predictions:,} at {speed:,.0f}/s"),
+        ("windows", f"{len(windows)}", "newest", _signals(windows[-1][0].findings) if windows else "-"),
+        ("events", f"{requests}", "retrainings", f"{progress.retrainings}"),
+        ("serving", f"version {progress.version or '-'}", name, quality),
     ]
 
 
-def _signal_cells(snapshot: Snapshot) -> list[tuple[str, ...]]:
-    """A row for each signal that needs no labels; what labels say is the quality beside."""
-    shown = [signal for signal in SIGNALS if not signal.needs_labels]
-    beside = [("windows", f"{snapshot.windows}"), *[("", "")] * len(shown)]
-    return [(signal.label, _against(signal, snapshot), *cells) for signal, cells in zip(shown, beside, strict=False)]
+def _signals(findings: Findings) -> str:
+    """The signals that need no labels; what labels say is the quality beside."""
+    shown, values, bounds = [one for one in findings.shown if not one.needs_labels], findings.values, findings.bounds
+    return "  ".join(f"{one.label} {number(values.get(one.name))} (bound {number(bounds.get(one.name))})" for one in shown)
 
 
-def _against(signal: Signal, snapshot: Snapshot) -> str:
-    limit = "most" if signal.alarms_when == "above" else "least"
-    return f"{number(snapshot.values.get(signal.name))} of at {limit} {number(snapshot.bounds.get(signal.name))}"
+def window_line(result: WindowResult, comparison: Comparison | None, task: str) -> str:
+    """One window in one line."""
+    findings, (metric, name) = result.findings, METRICS[task]
+    loop, frozen = (number(mean_of([comparison] if comparison else [], side, metric)) for side in ("loop", "static"))
+    kind = "" if result.decision.kind == "none" else f"{result.decision.kind.upper()}: "
+    when, rows = f"{findings.window.start:%d %b} to {findings.window.end:%d %b}", f"{findings.rows:>6,} rows"
+    quality = f"{name} {loop} (frozen {frozen})"
+    return "  ".join((when, rows, f"v{result.version}", _signals(findings), quality, f"{kind}{result.decision.reason}"))
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def outcome_text(before: int | None, after: int | None, newest: int, message: str) -> str:
+    """What a retraining led to: `before` and `after` are the champions around it, `newest` the newest version there is."""
+    if after != before:
+        return f"version {after} answers now"
+    if newest > (before or 0) and not message:
+        return f"the gate refused version {newest}, version {before} answers on"
+    return f"{message or 'nothing was published'}; version {before} answers on"
+
+
+def number(value: float | None) -> str:
     """A figure, or a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.4f}"

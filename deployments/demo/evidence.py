@@ -12,10 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from deployments.demo.frozen_baseline import Comparison, open_frozen_baseline
-from deployments.demo.service_metrics import ServiceMetrics, scrape
-from deployments.demo.waits import LoopHandles, LoopWaiter, poll_until
+from deployments.demo.waits import LoopWaiter, ServiceMetrics, poll_until, scrape
 from deployments.prefect_client.client import FlowRun, PrefectEvent
-from monitoring.archive import Archive, Counts
+from monitoring.archive import Counts
 from monitoring.events import MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
@@ -27,31 +26,21 @@ from perennial.registry import CHAMPION, Move
 from perennial.spec import ModelSpec
 from tasks.serving.replay import Sent
 
-REFUSALS = {MODEL_HELD: "held", MODEL_REJECTED: "rejected"}
-"""Events by which the gate refuses a version, and what people call that."""
-
+REFUSALS = {MODEL_HELD: "held", MODEL_REJECTED: "rejected"}  # events by which the gate refuses a version, and how people say it
 GATE_EVENTS = (MODEL_PROMOTED, *REFUSALS)
 
-FEED_TIMEOUT = timedelta(seconds=60)
-"""Until events that were confirmed can be read back: the server writes them to its database every few seconds."""
-
-
-@dataclass(frozen=True)
-class DriverMeasurements:
-    """What only the driver's own process can know."""
-
-    sent: Sent
-    start: datetime
-    until: datetime
-    peak_memory_mb: float
-    wall_time: timedelta
+FEED_TIMEOUT = timedelta(seconds=60)  # until confirmed events can be read back: the server writes them every few seconds
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the components of the stack say at the end of a replay."""
+    """What the components of the stack say at the end of a replay.
 
-    measured: DriverMeasurements
+    `version_comparisons` has, for each version that replaced another, the rows it answered, beside what the replaced one would
+    have answered; `first_served` the event time of the first archived row of each version.
+    """
+
+    sent: Sent
     service: ServiceMetrics
     counts: Counts
     windows: Sequence[WindowResult]
@@ -61,52 +50,50 @@ class Evidence:
     retrains: Sequence[FlowRun]
     moves: Sequence[Move]
     cards: Sequence[ModelCard]
-    version_comparisons: Mapping[int, Comparison]
-    """For each version that replaced another: the rows it answered, beside what the replaced one would have answered."""
+    version_comparisons: Mapping[int, Comparison | None]
     first_served: Mapping[int, datetime]
-    """Event time of the first archived row each version answered."""
     swaps: Mapping[int, datetime]
     problems: Sequence[str]
 
 
-def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, measured: DriverMeasurements) -> Evidence:
+def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent) -> Evidence:
     """Read every component; raises PrefectUnreachable, RegistryError and ArchiveError."""
-    loop = waiter.loop
-    windows, cards, moves = load_results(loop.home), _cards(loop), loop.registry.history(loop.model)
+    loop, registry = waiter.loop, waiter.loop.registry
+    windows, moves, versions = load_results(loop.home), registry.history(loop.model), registry.versions(loop.model)
+    cards = [ModelCard.model_validate_json(registry.read(loop.model, version)[CARD_FILE]) for version in versions]
     events = _events(waiter, windows, cards)
-    archive = Archive(loop.home, spec.task, cards[0].schema_)
-    frozen = open_frozen_baseline(loop.registry, spec, base, loop.home)
+    frozen = open_frozen_baseline(registry, spec, base, loop.home)
+    first_served = frozen.archive.scan().group_by(VERSION).agg(pl.col(EVENT_TIME).min()).collect()
     return Evidence(
-        measured=measured,
+        sent=sent,
         service=scrape(loop.service_url, loop.authorization),
-        counts=archive.counts(),
+        counts=frozen.archive.counts(),
         windows=windows,
-        comparisons=frozen.windows(measured.start, measured.until),
-        pooled=frozen.pooled(measured.start, measured.until),
+        comparisons=frozen.windows(),
+        pooled=frozen.compare(frozen.archive.labelled()),
         events=events,
         retrains=loop.history.runs("retrain"),
         moves=moves,
         cards=cards,
-        version_comparisons=_version_comparisons(loop, spec, base, moves),
-        first_served=_first_served(archive),
+        version_comparisons={
+            version: open_frozen_baseline(registry, spec, base, loop.home, previous).answered_by(version)
+            for version, previous in replacements(moves)
+        },
+        first_served=dict(first_served.iter_rows()),
         swaps=waiter.swaps,
-        problems=[*waiter.problems, *measured.sent.failures, *loop.history.failures()],
+        problems=[*waiter.problems, *sent.failures, *loop.history.failures()],
     )
 
 
-def replacements(moves: Sequence[Move]) -> list[Move]:
-    """Moves by which a version replaced another as champion; the first champion replaced none."""
-    return [move for move in moves if move.alias == CHAMPION and move.previous is not None]
+def replacements(moves: Sequence[Move]) -> list[tuple[int, int]]:
+    """Versions that became champion, each with the one it replaced; the first champion replaced none."""
+    changes = ((move.version, move.previous) for move in moves if move.alias == CHAMPION)
+    return [(version, previous) for version, previous in changes if version is not None and previous is not None]
 
 
 def gate_event(version: int, events: Sequence[PrefectEvent]) -> PrefectEvent | None:
     """The event that carries the gate's decision about a version."""
     return next((event for event in events if event.name in GATE_EVENTS and event.payload.get("version") == version), None)
-
-
-def _cards(loop: LoopHandles) -> list[ModelCard]:
-    versions = loop.registry.versions(loop.model)
-    return [ModelCard.model_validate_json(loop.registry.read(loop.model, version)[CARD_FILE]) for version in versions]
 
 
 def _events(waiter: LoopWaiter, windows: Sequence[WindowResult], cards: Sequence[ModelCard]) -> Sequence[PrefectEvent]:
@@ -124,18 +111,3 @@ def _events(waiter: LoopWaiter, windows: Sequence[WindowResult], cards: Sequence
     except StackError as error:
         waiter.problems.append(str(error))
         return waiter.loop.history.events()
-
-
-def _version_comparisons(loop: LoopHandles, spec: ModelSpec, base: Path, moves: Sequence[Move]) -> dict[int, Comparison]:
-    pairs = ((move.version, move.previous) for move in replacements(moves))
-    found = {
-        version: open_frozen_baseline(loop.registry, spec, base, loop.home, previous).answered_by(version)
-        for version, previous in pairs
-        if version is not None and previous is not None
-    }
-    return {version: comparison for version, comparison in found.items() if comparison is not None}
-
-
-def _first_served(archive: Archive) -> dict[int, datetime]:
-    rows = archive.scan().group_by(VERSION).agg(pl.col(EVENT_TIME).min()).collect()
-    return {int(version): at for version, at in rows.iter_rows()}

@@ -1,62 +1,162 @@
-"""The report of a demo: summary.json, timeline.html, a table of versions for people, and whether the run did what was asked."""
+"""The report of a demo: summary.json, timeline.html, a table of versions on the terminal, and whether the run did what was asked.
 
+The timeline is one HTML file that needs no network. What happened stands in it at the event time at which the monitor closed
+the window that caused it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from html import escape
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import orjson
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 from rich.console import Console
 from rich.table import Table
 
-from deployments.demo.display import number
-from deployments.demo.evidence import Evidence
-from deployments.demo.summary import Summary, VersionSummary, find_losses, summarise, to_json, unmet_goals
-from deployments.demo.timeline import draw, timeline_marks, timeline_windows
+from deployments.demo.display import number, print_line
+from deployments.demo.evidence import GATE_EVENTS, REFUSALS, Evidence
+from deployments.demo.frozen_baseline import Comparison
+from deployments.demo.summary import find_losses, summarise_versions, unmet_goals
+from deployments.prefect_client.client import FlowRun, PrefectEvent
+from monitoring.state import WindowResult
+from monitoring.window import Window
+from perennial.metrics import higher_is_better
 from perennial.spec import ModelSpec
 
+LOOP, STATIC, BOUND, WITHIN, PROMOTED = "#1f6feb", "#d9822b", "#b42318", "#8c959f", "#1a7f37"
+SYMBOLS = {"refusal": "x", "promotion": "triangle-up", "retraining": "circle", "event": "diamond"}
+"""Of each kind of mark, from the lowest line to the highest."""
 
-def write_report(evidence: Evidence, directory: Path, spec: ModelSpec, console: Console) -> Summary:
-    """Count, write summary.json and timeline.html, and print the table of versions."""
-    summary = summarise(evidence)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "summary.json").write_bytes(to_json(summary))
-    windows, marks, rows = timeline_windows(evidence), timeline_marks(evidence, spec), version_table(summary)
-    page = draw(f"Perennial: {spec.name}", _subtitle(summary), windows, marks, rows)
+MAX_METRICS = 2
+"""Metrics that get a strip of their own: the first two of a task, without Brier's score, which tells what the log loss tells."""
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #24292f; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }}
+</style></head><body><h1>{title}</h1><p>{subtitle}</p>
+{figure}
+{table}
+</body></html>
+"""
+
+
+def write_report(evidence: Evidence, summary: Mapping[str, Any], directory: Path, spec: ModelSpec, console: Console) -> None:
+    """Write summary.json and timeline.html, and print the table of versions."""
+    (directory / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    page = draw(f"Perennial: {spec.name}", evidence, summary, spec.window.lateness)
     (directory / "timeline.html").write_text(page, encoding="utf-8")
-    _print_versions(rows, console)
-    return summary
+    console.print("\nWhat became of each version (AUC on the rows it answered: of its predecessor, had it stayed, and its own)")
+    console.print(version_table(evidence))
 
 
-def exit_code(summary: Summary, whole_year: bool, console: Console) -> int:
+def exit_code(evidence: Evidence, whole_year: bool, console: Console) -> int:
     """Print what was asked of this run, what is missing and what was noted; 0 when nothing is missing, else 1."""
     quick, whole = "nothing lost (a whole year must also show that it helps)", "nothing lost, the loop closed and helped"
-    missing = [*find_losses(summary), *(unmet_goals(summary) if whole_year else ())]
-    for text in [*missing, *(f"note: {problem}" for problem in summary.problems)]:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    missing = [*find_losses(evidence), *(unmet_goals(evidence) if whole_year else ())]
+    for text in [*missing, *(f"note: {problem}" for problem in evidence.problems)]:
+        print_line(console, text)
     console.print(f"asked of this run: {whole if whole_year else quick}: {'NO' if missing else 'yes'}", markup=False)
     return 1 if missing else 0
 
 
-def version_table(summary: Summary) -> list[list[str]]:
-    """The table of versions, its head first."""
-    head = ["version", "cause", "gate", "since", "trained on", "AUC before", "AUC after"]
-    return [head, *(_row(version) for version in summary.versions)]
+def version_table(evidence: Evidence) -> Table:
+    """The versions, one in a row."""
+    head = ("version", "cause", "gate", "since", "trained on", "AUC before", "AUC after")
+    table = Table(*head, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for one in summarise_versions(evidence):
+        since, qualities = (
+            f"{one.promoted_at:%d %b %Y}" if one.promoted_at else "-",
+            (number(one.auc_before), number(one.auc_after)),
+        )
+        table.add_row(str(one.version), one.cause, one.decision, since, f"{one.train_rows:,}", *qualities)
+    return table
 
 
-def _row(version: VersionSummary) -> list[str]:
-    since = f"{version.promoted_at:%d %b %Y}" if version.promoted_at else "-"
-    qualities = (number(version.auc_before), number(version.auc_after))
-    return [str(version.version), version.cause, version.decision, since, f"{version.train_rows:,}", *qualities]
+def draw(title: str, evidence: Evidence, summary: Mapping[str, Any], lateness: timedelta) -> str:
+    """The timeline page."""
+    subtitle = (
+        "{predictions_answered:,} predictions, {labels_joined:,} labels, {windows} windows; retrainings: {retrain_runs}, "
+        "promotions: {promotions}, refusals: {refusals}; mean AUC "
+    ).format_map(summary)
+    subtitle += f"{number(summary['auc_loop'])} with the loop, {number(summary['auc_static'])} with the first model frozen"
+    figure = _figure(evidence, timeline_marks(evidence, lateness))
+    html = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    recorder = Console(record=True, file=StringIO(), width=120)
+    recorder.print(version_table(evidence))
+    table = recorder.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+    return PAGE.format(title=escape(title), subtitle=escape(subtitle), figure=html, table=table)
 
 
-def _print_versions(rows: list[list[str]], console: Console) -> None:
-    table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows[1:]:
-        table.add_row(*row)
-    console.print("\nWhat became of each version (AUC on the rows it answered: of its predecessor, had it stayed, and its own)")
-    console.print(table)
+def timeline_marks(evidence: Evidence, lateness: timedelta) -> dict[str, list[tuple[datetime, str]]]:
+    """Requests, retrainings and the gate's decisions by kind, each at the watermark at which its window closed, with its text."""
+    closed_at = {result.decision.event_id: result.window.end + lateness for result in evidence.windows}
+    causes = {card.version: card.cause.event_id for card in evidence.cards}
+    caused = [(event.id, "event", _event_text(event)) for event in evidence.events]
+    caused += [(run.event_id or "", "retraining", _run_text(run)) for run in evidence.retrains]
+    for event in (event for event in evidence.events if event.name in GATE_EVENTS):
+        kind = "refusal" if event.name in REFUSALS else "promotion"
+        caused.append((causes.get(event.payload.get("version", 0)) or "", kind, _event_text(event)))
+    return {
+        kind: [(closed_at[id_], text) for id_, found, text in caused if found == kind and id_ in closed_at] for kind in SYMBOLS
+    }
 
 
-def _subtitle(summary: Summary) -> str:
-    return (
-        f"{summary.predictions_answered:,} predictions, {summary.labels_joined:,} labels, {summary.windows} windows; "
-        f"retrainings: {summary.retrain_runs}, promotions: {summary.promotions}, refusals: {summary.refusals}; "
-        f"mean AUC {number(summary.auc_loop)} with the loop, {number(summary.auc_static)} with the first model frozen"
-    )
+def _run_text(run: FlowRun) -> str:
+    took = f" in {(run.ended - run.started).total_seconds():.0f} s" if run.ended and run.started else ""
+    return f"{run.name}: {run.state.lower()}{took}"
+
+
+def _event_text(event: PrefectEvent) -> str:
+    version = f"version {event.payload['version']}: " if "version" in event.payload else ""
+    return f"{event.name}: {version}{event.payload.get('reason', '')}"
+
+
+def _figure(evidence: Evidence, marks: Mapping[str, Sequence[tuple[datetime, str]]]) -> go.Figure:
+    known = dict.fromkeys(name for one in evidence.comparisons.values() for name in one.loop.values if name != "brier")
+    metrics = sorted(known, key=lambda name: not higher_is_better(name))[:MAX_METRICS]
+    titles = ["Drift of the inputs and its bound (red where drift asked for a retraining)"]
+    titles += [f"{name} ({'higher' if higher_is_better(name) else 'lower'} is better)" for name in metrics]
+    rows = len(titles) + 1
+    figure = make_subplots(rows, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=[*titles, "What happened"])
+    _add_drift(figure, evidence.windows)
+    for row, metric in enumerate(metrics, start=2):
+        _add_metric(figure, evidence.comparisons, metric, row)
+    _add_marks(figure, marks, rows)
+    figure.update_yaxes(rangemode="tozero", row=1, col=1)
+    figure.update_annotations(font_size=14, x=0, xanchor="left")
+    legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.06}
+    return figure.update_layout(template="plotly_white", height=230 * rows + 80, legend=legend, margin={"t": 70, "b": 40})
+
+
+def _add_drift(figure: go.Figure, results: Sequence[WindowResult]) -> None:
+    middles, drifts = [_middle(one.window) for one in results], [one.findings.values.get("drift") for one in results]
+    colours = [BOUND if one.decision.kind == "drift" else WITHIN for one in results]
+    texts = [f"{one.window}: {one.findings.rows:,} rows, version {one.version}, {one.decision.kind}" for one in results]
+    figure.add_bar(x=middles, y=drifts, marker_color=colours, hovertext=texts, name="drift", row=1, col=1)
+    bounds, line = [one.findings.bounds.get("drift") for one in results], {"color": BOUND, "dash": "dash", "shape": "hvh"}
+    figure.add_scatter(x=middles, y=bounds, mode="lines", line=line, name="bound", row=1, col=1)
+
+
+def _add_metric(figure: go.Figure, comparisons: Mapping[Window, Comparison], metric: str, row: int) -> None:
+    middles = [_middle(window) for window in comparisons]
+    for name, colour, side in (("frozen first model", STATIC, "static"), ("loop", LOOP, "loop")):
+        values, style = [getattr(one, side).values.get(metric) for one in comparisons.values()], {"color": colour}
+        figure.add_scatter(x=middles, y=values, line=style, name=name, legendgroup=name, showlegend=row == 2, row=row, col=1)
+
+
+def _add_marks(figure: go.Figure, marks: Mapping[str, Sequence[tuple[datetime, str]]], row: int) -> None:
+    for (kind, symbol), colour in zip(SYMBOLS.items(), (STATIC, PROMOTED, WITHIN, BOUND), strict=True):
+        times, texts = [at for at, _ in marks[kind]], [text for _, text in marks[kind]]
+        style = {"mode": "markers", "marker": {"symbol": symbol, "color": colour, "size": 12}, "showlegend": False}
+        figure.add_scatter(x=times, y=[kind] * len(times), hovertext=texts, hoverinfo="text+x", row=row, col=1, **style)
+    for at, _ in marks["promotion"]:
+        figure.add_vline(x=at.timestamp() * 1000, line={"color": PROMOTED, "width": 1, "dash": "dot"})
+    figure.update_yaxes(categoryorder="array", categoryarray=list(SYMBOLS), row=row, col=1)
+
+
+def _middle(window: Window) -> datetime:
+    return window.start + (window.end - window.start) / 2

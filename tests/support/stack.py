@@ -15,8 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from deployments.demo.service_metrics import scrape
-from deployments.demo.waits import LoopHandles, backlog
+from deployments.demo.waits import LoopHandles, backlog, if_ended, scrape
 from deployments.prefect_client.client import FlowRun, PrefectClient, PrefectEvent
 from deployments.prefect_client.history import PrefectHistory
 from deployments.stack.state import Service, Stack, load_stack
@@ -89,7 +88,7 @@ class Stage:
     def train(self, until: datetime) -> FlowRun:
         """The first training by its deployment, on rows before `until`; its run once the version serves."""
         asked = self.history.start("train", {"until": until.isoformat()})
-        run = wait_until(lambda: self._ended(asked), FLOW_TIMEOUT, "the training to end")
+        run = wait_until(lambda: if_ended(self.history.run(asked)), FLOW_TIMEOUT, "the training to end")
         assert run.state == "COMPLETED", run.message
         wait_until(lambda: self.serving == self.champion == 1, 30, "the service to answer with version 1")
         return run
@@ -109,7 +108,7 @@ class Stage:
     def retraining(self, event_id: str) -> FlowRun:
         """The one run that an event has started, once it has ended."""
         wait_until(lambda: self.history.run_for(event_id), LOOP_TIMEOUT, f"the automation to answer event {event_id}")
-        return wait_until(lambda: self._over(event_id), FLOW_TIMEOUT, "the retraining to end")
+        return wait_until(lambda: if_ended(self.history.run_for(event_id)), FLOW_TIMEOUT, "the retraining to end")
 
     def event(self, event_id: str) -> PrefectEvent:
         """An event of the feed; the server shows it a few seconds after it has confirmed it."""
@@ -128,14 +127,6 @@ class Stage:
     def archive(self) -> Archive:
         """The prediction log."""
         return Archive(self.loop.home, self.spec.task, self.card(1).schema_)
-
-    def _ended(self, run_id: str) -> FlowRun | None:
-        run = self.history.run(run_id)
-        return run if run.terminal else None
-
-    def _over(self, event_id: str) -> FlowRun | None:
-        run = self.history.run_for(event_id)
-        return run if run is not None and run.terminal else None
 
     def _event(self, event_id: str) -> PrefectEvent | None:
         return next((event for event in self.history.events() if event.id == event_id), None)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -13,12 +14,14 @@ import psutil
 import pytest
 from rich.console import Console
 
-from deployments.demo.demo import QUICK_UNTIL, DemoOptions, demo_options, demo_settings
-from deployments.demo.display import Display, LiveDisplay, Snapshot, display_on, panel
+from deployments.demo.demo import QUICK_UNTIL, demo_settings, replay_end
+from deployments.demo.display import ReplayProgress, panel, print_line
 from deployments.demo.report import exit_code
 from deployments.demo.summary import unmet_goals
 from perennial.settings import Settings
-from tests.deployments.demo.test_summary import evidence, summarise
+from tasks.serving.replay import Sent
+from tests.deployments.demo.test_replay_driver import a_result
+from tests.deployments.demo.test_summary import comparison, evidence
 
 QUICK_TIMEOUT = 900
 """Seconds: twice what is promised, because the suite shares the cores."""
@@ -94,27 +97,26 @@ def _mentions(process: psutil.Process, home: Path) -> bool:
 
 
 def test_a_day_given_as_the_end_is_lived_through() -> None:
-    assert demo_options(datetime(2013, 6, 30), keep=False, quick=False) == DemoOptions(datetime(2013, 7, 1, tzinfo=UTC))  # noqa: DTZ001
-    assert demo_options(datetime(2013, 6, 30, 12, tzinfo=UTC), keep=False, quick=False).until == datetime(
-        2013, 6, 30, 12, tzinfo=UTC
-    )
+    noon = datetime(2013, 6, 30, 12, tzinfo=UTC)
+    assert replay_end(datetime(2013, 6, 30), quick=False) == datetime(2013, 7, 1, tzinfo=UTC)  # noqa: DTZ001
+    assert replay_end(noon, quick=False) == noon
 
 
 def test_quick_ends_with_april_and_the_whole_year_has_no_end() -> None:
-    assert demo_options(None, keep=False, quick=True).until == QUICK_UNTIL
-    assert demo_options(None, keep=True, quick=False) == DemoOptions(None, keep=True)
+    assert replay_end(None, quick=True) == QUICK_UNTIL
+    assert replay_end(None, quick=False) is None
 
 
 def test_only_a_whole_year_must_show_that_it_helps() -> None:
-    summary = summarise(evidence()).model_copy(update={"auc_loop": 0.5})
-    assert unmet_goals(summary)
-    assert exit_code(summary, False, Console(file=StringIO())) == 0
-    assert exit_code(summary, True, Console(file=StringIO())) == 1
+    no_help = replace(evidence(), comparisons={})
+    assert unmet_goals(no_help)
+    assert exit_code(no_help, False, Console(file=StringIO())) == 0
+    assert exit_code(no_help, True, Console(file=StringIO())) == 1
 
 
 def test_what_is_wrong_is_printed_with_the_exit_code() -> None:
     output = StringIO()
-    assert exit_code(summarise(evidence()).model_copy(update={"requests_failed": 3}), True, Console(file=output)) == 1
+    assert exit_code(replace(evidence(), sent=Sent(failed=3)), True, Console(file=output)) == 1
     assert "requests_failed is 3" in output.getvalue()
 
 
@@ -124,44 +126,41 @@ def test_the_demo_keeps_to_a_home_and_registry_of_its_own(tmp_path: Path) -> Non
     assert own.registry_url == str(tmp_path / "demo" / "registry")
 
 
-def a_snapshot() -> Snapshot:
-    return Snapshot(
+def a_progress() -> ReplayProgress:
+    return ReplayProgress(
         clock=datetime(2013, 4, 5, 13, tzinfo=UTC),
-        requests=1_234,
-        rows=30_000,
-        rows_per_second=2_500.4,
-        values={"drift": 0.0312},
-        bounds={"drift": 0.0411},
-        windows=5,
-        events=1,
+        task="binary",
+        sent=Sent(requests=1_234, predictions=30_000),
+        sending_s=12.0,
+        windows=[(a_result(), comparison(0.7012, 0.6899)), (a_result("drift"), comparison(0.7012, 0.6899))],
         retrainings=1,
         version=2,
-        loop=0.7012,
-        static=0.6899,
     )
 
 
 def test_the_panel_shows_everything_at_a_glance() -> None:
     output = StringIO()
-    Console(file=output, width=140).print(panel(a_snapshot()))
-    shown = output.getvalue()
+    Console(file=output, width=140).print(panel(a_progress(), "the monitor to catch up"))
     for text in (
         "05 April 2013",
         "1,234",
         "30,000 at 2,500/s",
-        "0.0312 of at most 0.0411",
+        "drift 0.1250 (bound 0.2500)",
         "version 2",
         "0.7012 loop, 0.6899 frozen",
+        "waiting for the monitor to catch up",
     ):
-        assert text in shown
+        assert text in output.getvalue()
 
 
-def test_a_terminal_gets_the_panel_and_a_log_gets_lines() -> None:
-    assert isinstance(display_on(Console(file=StringIO(), force_terminal=True)), LiveDisplay)
+def test_before_the_first_window_the_panel_has_dashes() -> None:
     output = StringIO()
-    plain = display_on(Console(file=output, force_terminal=False))
-    assert type(plain) is Display
-    with plain:
-        plain.print_line("a line [not markup]")
-        plain.update(a_snapshot())
-    assert output.getvalue() == "a line [not markup]\n"
+    Console(file=output, width=140).print(panel(ReplayProgress(datetime(2013, 3, 1, tzinfo=UTC), "binary"), ""))
+    assert "- loop, - frozen" in output.getvalue()
+    assert "replaying" in output.getvalue()
+
+
+def test_a_line_is_printed_as_it_is() -> None:
+    output = StringIO()
+    print_line(Console(file=output, width=10), "a line [not markup] that is long")
+    assert output.getvalue() == "a line [not markup] that is long\n"
