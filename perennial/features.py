@@ -58,7 +58,6 @@ class FeatureSet(FrozenModel):
         return tuple(dict.fromkeys(columns))
 
     def dtype(self, column: str) -> Dtype:
-        """Contract type of a source column."""
         return "datetime" if column == self.event_time else self.dtypes[column]
 
 
@@ -83,15 +82,18 @@ class CompiledFeatures:
 
     def codes(self, table: pl.DataFrame) -> Floats:
         """The model's input from readable values, for a caller that needs both."""
-        columns = [_codes(table[name], self.features.categories.get(name)) for name in self.features.names]
-        return np.column_stack(columns) if columns else np.empty((table.height, 0))
+        known = {
+            name: pl.col(name).cast(pl.Enum(values), strict=False).to_physical()
+            for name, values in self.features.categories.items()
+        }
+        codes = table.select(known.get(name, pl.col(name)).cast(pl.Float64).fill_null(np.nan) for name in self.features.names)
+        return codes.to_numpy(order="c") if self.features.names else np.empty((table.height, 0))
 
     def count_unknown(self, table: pl.DataFrame) -> dict[str, int]:
         """By categorical feature: readable values that are not in the dictionary (nulls not counted)."""
         return {name: int((~table[name].is_in(known)).sum()) for name, known in self.features.categories.items()}
 
     def count_nulls(self, table: pl.DataFrame) -> dict[str, int]:
-        """By feature: rows without a value."""
         return {name: table[name].null_count() for name in self.features.names}
 
     def _inputs(self, frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
@@ -273,9 +275,3 @@ def top_categories(values: pl.Series) -> tuple[str, ...]:
     """The dictionary of a column: its categories sorted by name; the most frequent ones when there are too many."""
     counts = values.drop_nulls().alias("category").value_counts(name="count").sort("count", "category", descending=[True, False])
     return tuple(counts["category"].head(MAX_CATEGORIES).sort())
-
-
-def _codes(values: pl.Series, categories: tuple[str, ...] | None) -> Floats:
-    if categories is not None:
-        values = values.cast(pl.Enum(categories), strict=False).to_physical()
-    return values.cast(pl.Float64).to_numpy()

@@ -52,12 +52,10 @@ class LabelCodec:
 
     @property
     def expected(self) -> str:
-        """What a label of this task may be, for messages."""
         return EXPECTED[self.task]
 
     @property
     def dtype(self) -> "pl.DataType":
-        """The type of a column of stored labels."""
         import polars as pl
 
         return {"binary": pl.Boolean(), "multiclass": pl.String(), "regression": pl.Float64()}[self.task]

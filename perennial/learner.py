@@ -58,7 +58,6 @@ class LearningCurve:
 
     @property
     def best(self) -> float:
-        """The metric after the best round."""
         return self.values[self.rounds - 1]
 
 

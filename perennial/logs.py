@@ -43,5 +43,4 @@ class LineFormatter(logging.Formatter):
         super().__init__(f"%(asctime)sZ %(levelname)s {prefix} %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as text, its traceback after it."""
         return without_credentials(super().format(record))

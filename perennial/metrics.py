@@ -29,7 +29,6 @@ class Metrics(FrozenModel):
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether more of the metric is better."""
     return metric in ("auc", "accuracy")
 
 

@@ -68,11 +68,9 @@ class Model:
 
     @property
     def label_codec(self) -> LabelCodec:
-        """What a label of this model may look like, and its code."""
         return LabelCodec(self.card.task, self.card.classes)
 
     def label_of(self, score: float | Sequence[float]) -> StoredLabel:
-        """The label a score stands for."""
         return self.label_codec.decode(score, self.card.spec.label_threshold)
 
     def with_version(self, version: int) -> "Model":
@@ -101,12 +99,9 @@ def to_files(model: Model) -> dict[str, bytes]:
     """The files of a version; the same model gives the same bytes."""
     reference = io.BytesIO()
     model.reference.write_parquet(reference, compression="zstd")
-    return {
-        load_learner(model.card.learner).file: model.estimator.to_bytes(),
-        CARD_FILE: _to_json(model.card),
-        PROFILE_FILE: _to_json(model.profile),
-        REFERENCE_FILE: reference.getvalue(),
-    }
+    learner, estimator = load_learner(model.card.learner), model.estimator.to_bytes()
+    texts = {CARD_FILE: _to_json(model.card), PROFILE_FILE: _to_json(model.profile)}
+    return {learner.file: estimator, **texts, REFERENCE_FILE: reference.getvalue()}
 
 
 def from_files(files: Mapping[str, bytes], base: Path) -> Model:

@@ -65,10 +65,8 @@ class ModelCard(StoredModel):
 
     @property
     def learner(self) -> str:
-        """Name of the learner that made the estimator and reads its file."""
         return self.spec.learner
 
     @property
     def until(self) -> datetime:
-        """Event time of the newest training row."""
         return self.data.until

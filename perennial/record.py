@@ -65,7 +65,6 @@ _read_labels = msgspec.json.Decoder(LabelBatch)
 
 
 def encode_batch(batch: PredictionBatch | LabelBatch) -> bytes:
-    """The wire form of a batch."""
     return _encoder.encode(batch)
 
 

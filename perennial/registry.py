@@ -56,12 +56,10 @@ class Aliases(StoredModel):
 
     @property
     def champion(self) -> int | None:
-        """The version that serves."""
         return self.positions.get(CHAMPION)
 
     @property
     def challenger(self) -> int | None:
-        """The version that asks to serve."""
         return self.positions.get(CHALLENGER)
 
 
@@ -104,7 +102,6 @@ class Registry:
         return tuple(number for number in self._numbers(name) if self._exists(name, number))
 
     def aliases(self, name: str) -> Aliases:
-        """Where the aliases stand now."""
         path, fix = f"{self._model(name)}/aliases.json", "delete it, it is rebuilt from the moves beside it"
         aliases = self._stored(Aliases, path, fix) or Aliases()
         # A promoter may have died between its move and the pointer: follow the moves that are there.

@@ -59,12 +59,10 @@ class Schema(FrozenModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the inputs, in order."""
         return tuple(column.name for column in self.columns)
 
     @property
     def dtypes(self) -> dict[str, Dtype]:
-        """Contract type of each input."""
         return {column.name: column.dtype for column in self.columns}
 
 

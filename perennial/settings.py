@@ -1,9 +1,10 @@
 """Settings: what differs between machines, from the environment only, built once by an entry point.
 
-`PERENNIAL_*` variables are ours, and a misspelt one is an error; the tools' own variables keep their names.
+`PERENNIAL_*` variables are ours, and a misspelt one is an error; the tools' own variables keep their names. API keys come from
+`PERENNIAL_API_KEYS` and from a file: the service asks for them, our own commands send the first one, no message quotes one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +25,9 @@ FOREIGN = {
     "sentry_dsn": "SENTRY_DSN",
 }
 """Fields that are read from a tool's own variable."""
+
+SHORTEST_KEY, LONGEST_KEY = 16, 256
+"""Characters of an API key: what can be guessed is no key, and the head of a request has room for no more."""
 
 Access = Literal["key", "open", "closed"]
 """Which clients may read a page: those that may predict, all, none."""
@@ -78,7 +82,6 @@ class Settings(FrozenModel):
 
     @property
     def registry_url(self) -> str:
-        """Where model versions are stored."""
         return self.registry or str(self.home.absolute() / "registry")
 
     def model_home(self, model: str) -> Path:
@@ -106,3 +109,41 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         wrong = [(str(one["loc"][0]), one["msg"]) for one in error.errors()]
         lines = [f"  {variable(field)}={given[field]!r}: {message}" for field, message in wrong]
         raise SettingsError("settings in the environment are malformed:\n" + "\n".join(lines)) from error
+
+
+def configured_keys(settings: Settings) -> tuple[str, ...]:
+    """Every key, those of the environment first; raises SettingsError when one is unusable or the file cannot be read."""
+    return tuple(dict.fromkeys((*environment_keys(settings), *file_keys(settings.api_keys_file))))
+
+
+def environment_keys(settings: Settings) -> tuple[str, ...]:
+    """The keys of `PERENNIAL_API_KEYS`; raises SettingsError."""
+    text = settings.api_keys.get_secret_value() if settings.api_keys else ""
+    return _checked(text.split(","), variable("api_keys"))
+
+
+def file_keys(path: Path | None) -> tuple[str, ...]:
+    """The keys of a file, one a line, `#` begins a comment; none without a file. Raises SettingsError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path else ()
+    except (OSError, UnicodeDecodeError) as error:
+        wrong = f"{variable('api_keys_file')}={path} cannot be read ({type(error).__name__}): name a text file"
+        raise SettingsError(wrong) from error
+    return _checked((line.partition("#")[0] for line in lines), str(path))
+
+
+def authorization(settings: Settings) -> dict[str, str]:
+    """The headers by which our own commands show a key; empty when the service asks for none."""
+    keys = configured_keys(settings)
+    return {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+
+
+def _checked(keys: Iterable[str], where: str) -> tuple[str, ...]:
+    found = tuple(key.strip() for key in keys if key.strip())
+    for number, key in enumerate(found, start=1):
+        if not SHORTEST_KEY <= len(key) <= LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
+            raise SettingsError(
+                f"key {number} of {where} is unusable: expected {SHORTEST_KEY} to {LONGEST_KEY} ASCII characters without blanks, "
+                "such as `openssl rand -hex 24` gives"
+            )
+    return found

@@ -57,12 +57,11 @@ class Signal:
     needs_labels: bool
     about: str
     about_bound: str
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     tasks: frozenset[str] = frozenset({"binary", "multiclass", "regression"})
 
     @property
     def bound_key(self) -> str:
-        """The key of its bound in the spec and in an event's evidence."""
         return f"{self.name}_bound"
 
     def alarms(self, value: float, bound: float) -> bool:
@@ -118,21 +117,16 @@ SIGNALS: tuple[Signal, ...] = (
 
 
 def signals_of(task: str) -> tuple[Signal, ...]:
-    """The signals that exist for a task."""
     return tuple(signal for signal in SIGNALS if task in signal.tasks)
 
 
 def spec_fields() -> dict[str, Any]:
     """The signals' keys in the spec, as pydantic's `create_model` takes them: all switches, then all bounds."""
     switches = {signal.name: (bool, Field(True, description=signal.about)) for signal in SIGNALS}
-    bounds: dict[str, Any] = {}
-    for signal in SIGNALS:
-        limits: dict[str, Any] = dict(signal.limits)
-        bounds[signal.bound_key] = (float | None, Field(None, description=signal.about_bound, **limits))
+    bounds = {one.bound_key: (float | None, Field(None, description=one.about_bound, **one.limits)) for one in SIGNALS}
     return switches | bounds
 
 
 def measure_signals(task: str, rows: SignalInput) -> SignalValues:
-    """Every signal of the task that can be measured on these rows."""
     measured = ((signal.name, signal.measure(rows)) for signal in signals_of(task))
     return {name: value for name, value in measured if value is not None}

@@ -61,7 +61,6 @@ class FeatureSpec(FrozenModel):
 
     @property
     def of_columns(self) -> tuple[str, ...]:
-        """`of` as a tuple, empty where it is left out."""
         return (self.of,) if isinstance(self.of, str) else tuple(self.of or ())
 
     @model_validator(mode="after")
@@ -148,7 +147,6 @@ class SignalsSpec(_SignalKeys):
 
     @property
     def named_bounds(self) -> Bounds:
-        """The bounds that the spec itself names."""
         named = {signal.name: getattr(self, signal.bound_key) for signal in SIGNALS}
         return {name: bound for name, bound in named.items() if bound is not None}
 
@@ -229,17 +227,14 @@ class ModelSpec(FrozenModel):
 
     @property
     def enabled_signals(self) -> tuple[Signal, ...]:
-        """The signals that exist for the task and are switched on."""
         return tuple(signal for signal in signals_of(self.task) if getattr(self.signals, signal.name))
 
     @property
     def cooldown(self) -> timedelta:
-        """Quiet time after a request to retrain."""
         return self.signals.cooldown if self.signals.cooldown is not None else self.window.length
 
 
 def feature_columns(name: str, feature: FeatureSpec, event_time: str) -> tuple[str, ...]:
-    """The source columns a feature reads."""
     match feature.operation:
         case "column":
             return feature.of_columns or (name,)

@@ -10,11 +10,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perennial.api_keys import configured_keys
 from perennial.error_reporting import init_error_reporting
 from perennial.errors import SettingsError, StackError
 from perennial.logs import configure_logging
-from perennial.settings import Settings
+from perennial.settings import Settings, configured_keys
 from perennial.spec import load_spec
 from service.inference.litapi import PredictionAPI
 from service.metrics import prepare_metrics

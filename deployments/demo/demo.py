@@ -27,10 +27,9 @@ from deployments.prefect_client.history import PrefectHistory
 from deployments.stack.process_tree import PeakMemory
 from deployments.stack.stack import down, running_stack, up
 from deployments.stack.supervisord import find_supervisor
-from perennial.api_keys import authorization
 from perennial.errors import StackError
 from perennial.registry import Registry
-from perennial.settings import Settings
+from perennial.settings import Settings, authorization
 from perennial.spec import ModelSpec, load_spec
 from service.prediction_log.redis_client import connect
 from tasks.data.ingest import assemble

@@ -47,7 +47,6 @@ class Declaration:
 
     @property
     def space_in_words(self) -> str:
-        """The default space for the documentation."""
         return ", ".join(f"`{name}` {span.low:g} to {span.high:g}" for name, span in self.space.items())
 
 

@@ -9,9 +9,8 @@ import logging
 import time
 from datetime import timedelta
 
-from perennial.api_keys import environment_keys, file_keys
 from perennial.errors import SettingsError
-from perennial.settings import Settings
+from perennial.settings import Settings, environment_keys, file_keys
 
 CHECK_INTERVAL = timedelta(seconds=1)
 """Seconds between two looks at the file of keys: one `stat`, made by a request that comes by."""

@@ -13,12 +13,12 @@ import httpx
 import orjson
 import polars as pl
 
-from perennial.api_keys import authorization
 from perennial.durations import parse_duration
 from perennial.errors import RequestError
 from perennial.labels import LabelCodec
 from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.schema import refuse_missing
+from perennial.settings import authorization
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job

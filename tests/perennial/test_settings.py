@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from perennial.errors import SettingsError
-from perennial.settings import FOREIGN, PREFIX, Settings, load_settings, variable
+from perennial.settings import FOREIGN, PREFIX, SHORTEST_KEY, Settings, authorization, configured_keys, load_settings, variable
 
 
 def test_every_setting_has_a_default_and_needs_no_server():
@@ -94,3 +94,40 @@ def test_a_time_is_given_in_seconds_or_as_a_spec_writes_it(text: str, seconds: f
 def test_a_time_that_is_none_is_refused(text: str):
     with pytest.raises(SettingsError, match=f"PERENNIAL_TIMEOUT='{text}'"):
         load_settings({"PERENNIAL_TIMEOUT": text})
+
+
+FIRST, SECOND, THIRD = "first-key-of-the-test", "second-key-of-the-test", "third-key-of-the-test"
+
+
+def with_keys(keys: str = "", path: Path | None = None) -> Settings:
+    return load_settings({"PERENNIAL_API_KEYS": keys, "PERENNIAL_API_KEYS_FILE": str(path or "")})
+
+
+def test_without_keys_there_are_none() -> None:
+    assert configured_keys(with_keys()) == ()
+    assert authorization(with_keys()) == {}
+
+
+def test_keys_come_from_the_environment_and_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# of the other team\n{THIRD}  # until May\n\n{FIRST}\n")
+    assert configured_keys(with_keys(f"{FIRST}, {SECOND},", path)) == (FIRST, SECOND, THIRD)
+    assert authorization(with_keys(path=path)) == {"Authorization": f"Bearer {THIRD}"}
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 257, "with a blank in the middle", "mit-einem-ümläut-darin"])
+def test_an_unusable_key_is_refused_by_its_place_and_not_quoted(key: str, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{FIRST}\n{key}\n")
+    for configured in (with_keys(f"{FIRST},{key}"), with_keys(path=tmp_path / "keys")):
+        with pytest.raises(SettingsError, match=f"key 2 of .* is unusable: expected {SHORTEST_KEY} to 256") as caught:
+            configured_keys(configured)
+        assert key not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"PERENNIAL_API_KEYS_FILE=.*nowhere cannot be read"):
+        configured_keys(with_keys(path=tmp_path / "nowhere"))
+
+
+def test_settings_do_not_show_the_keys() -> None:
+    assert FIRST not in repr(with_keys(FIRST))

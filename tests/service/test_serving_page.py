@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perennial.api_keys import LONGEST as LONGEST_KEY
-from perennial.api_keys import SHORTEST
-from perennial.settings import Settings, variable
+from perennial.settings import LONGEST_KEY, SHORTEST_KEY, Settings, variable
 from service.decoding.json_rows import MAX_TEXT
 from service.decoding.row_contract import MAX_ID
 from service.inference.batcher import SMALL
@@ -55,7 +53,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{admission.MAX_BYTES // 1024**2} MB, then 503" in limits
     assert f"beyond {SMALL // 1024} KB" in section("Scale")
     assert f"up to {EXPLAIN_ROWS:,} rows" in section("Addresses")
-    assert f"has {SHORTEST} to {LONGEST_KEY} characters" in section("Keys")
+    assert f"has {SHORTEST_KEY} to {LONGEST_KEY} characters" in section("Keys")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "service").rglob("*.py")), ids=lambda path: path.stem)
