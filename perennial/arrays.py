@@ -5,5 +5,4 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-Indices = NDArray[np.intp]
-"""Places of rows in a table."""
+Indices = NDArray[np.intp]  # places of rows in a table

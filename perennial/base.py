@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from perennial.errors import NewerFormat
 
-FORMAT: Literal[1] = 1
-"""Format of every stored value that this release writes, and the newest it reads."""
+FORMAT: Literal[1] = 1  # format of every stored value that this release writes, and the newest it reads
 
 Stored = TypeVar("Stored", bound="StoredModel")
 

@@ -49,8 +49,7 @@ _SPOKEN = (
 )
 """Classes whose messages speak of files, addresses, names and types. Others (a ValueError, a KeyError, an error of polars
 or pydantic, our DataError, RequestError and RecordError) quote the value that was wrong."""
-_SPOKEN_LIBRARIES = ("httpx", "httpcore")
-"""Not redis: its server quotes the arguments of a command it refuses."""
+_SPOKEN_LIBRARIES = ("httpx", "httpcore")  # not redis: its server quotes the arguments of a command it refuses
 
 
 def init_error_reporting(settings: Settings, component: str, **tags: Tag) -> None:

@@ -82,10 +82,8 @@ class CompiledFeatures:
 
     def codes(self, table: pl.DataFrame) -> Floats:
         """The model's input from readable values, for a caller that needs both."""
-        known = {
-            name: pl.col(name).cast(pl.Enum(values), strict=False).to_physical()
-            for name, values in self.features.categories.items()
-        }
+        coded = {name: pl.Enum(categories) for name, categories in self.features.categories.items()}
+        known = {name: pl.col(name).cast(dtype, strict=False).to_physical() for name, dtype in coded.items()}
         codes = table.select(known.get(name, pl.col(name)).cast(pl.Float64).fill_null(np.nan) for name in self.features.names)
         return codes.to_numpy(order="c") if self.features.names else np.empty((table.height, 0))
 

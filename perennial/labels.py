@@ -1,7 +1,7 @@
 """Labels: what a label of a task may look like, how it is stored, and the code that metrics and learners take for it.
 
-`LabelCodec` is the one rule, in two forms that a property test holds equal: `parse` and `encode` take one value as a client
-sends it, `parse_column` and `encode_column` take a table's column. A label is stored as true or false (binary), as the name of
+`LabelCodec` is the one rule, in two forms that a property test holds equal: `parse` takes one value as a client sends it,
+`parse_column` and `encode_column` take a table's column. A label is stored as true or false (binary), as the name of
 its class (multiclass) or as a finite number (regression). Its code is 0 or 1, the place of its class among `classes`, or the
 number; NaN stands for a label that is absent or of a class that the model does not know.
 
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
     from perennial.arrays import Floats
 
-StoredLabel = bool | str | float
-"""A label in the one type of its task."""
+StoredLabel = bool | str | float  # a label in the one type of its task
 
-MAX_CLASS = 256
-"""Characters of a class's name: what is longer is a document, not a class."""
+MAX_CLASS = 256  # characters of a class's name: what is longer is a document, not a class
 
 EXPECTED: dict[Task, str] = {
     "binary": "true, false, 1 or 0",
@@ -66,15 +64,6 @@ class LabelCodec:
         if stored is None:
             raise ValueError(self.expected)
         return stored
-
-    def encode(self, value: object) -> float:
-        """The code of a value; NaN for null and for a class that is not among `classes`. Raises ValueError as `parse` does."""
-        if value is None:
-            return math.nan
-        stored = self.parse(value)
-        if isinstance(stored, str):
-            return float(self.classes.index(stored)) if stored in self.classes else math.nan
-        return float(stored)
 
     def parse_column(self, labels: "pl.Series") -> "pl.Series":
         """A table's labels as they are stored, under the same name; null where a label is absent, NaN, or none of this task."""

@@ -4,26 +4,14 @@ A name here starts with PREFIX, and the spec refuses a column that does, so a mo
 (tests/perennial/test_spec.py). The reference sample beside a model uses the same names for event time and score.
 """
 
-PREFIX = "_"
-"""With this a column of the log starts, and no column of a spec may."""
-
-ID = "_id"
-"""The prediction's id: labels join on it."""
+PREFIX = "_"  # with this a column of the log starts, and no column of a spec may
+ID = "_id"  # the prediction's id: labels join on it
 
 EVENT_TIME = "_event_time"
 """When the prediction was asked, in event time; beside a label, when the truth became known, if the client said so."""
 
-SERVED_AT = "_served_at"
-"""When the service answered, in wall time."""
-
-VERSION = "_version"
-"""The model version that answered."""
-
-SCORE = "_score"
-"""Probability of the positive class, value, or one probability per class."""
-
-LABEL = "_label"
-"""The truth, in the one type that the task's labels are stored in."""
-
-RECEIVED_AT = "_received_at"
-"""When the service received the label, in wall time."""
+SERVED_AT = "_served_at"  # when the service answered, in wall time
+VERSION = "_version"  # the model version that answered
+SCORE = "_score"  # probability of the positive class, value, or one probability per class
+LABEL = "_label"  # the truth, in the one type that the task's labels are stored in
+RECEIVED_AT = "_received_at"  # when the service received the label, in wall time

@@ -14,8 +14,7 @@ from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.spec import Task
 
-EPSILON = 1e-15
-"""Probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity."""
+EPSILON = 1e-15  # probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity
 
 
 class Metrics(FrozenModel):

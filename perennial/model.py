@@ -28,8 +28,7 @@ from perennial.schema import Schema, cast_frame
 
 CARD_FILE, PROFILE_FILE, REFERENCE_FILE = "model.json", "profile.json", "reference.parquet"
 
-REFERENCE_ROWS = 5_000
-"""Rows of the reference sample: enough for Evidently's report, under a MB for flights."""
+REFERENCE_ROWS = 5_000  # rows of the reference sample: enough for Evidently's report, under a MB for flights
 
 
 @dataclass(frozen=True)

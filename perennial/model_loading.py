@@ -16,8 +16,7 @@ from perennial.registry import Registry
 if TYPE_CHECKING:
     from perennial.model import Model
 
-WARM_UP_ROWS = 64
-"""Rows of the reference sample predicted before a version may serve: the first prediction is the slow one."""
+WARM_UP_ROWS = 64  # rows of the reference sample predicted before a version may serve: the first prediction is the slow one
 
 SCORE_TOLERANCE = 1e-6
 """How far a score may be from the stored one: far above the order of float sums, far below any threshold's meaning."""

@@ -16,8 +16,7 @@ from perennial.errors import RecordError
 
 Scalar = bool | int | float | str | None
 Label = bool | int | float | str
-Score = float | tuple[float, ...]
-"""Probability of the positive class, value, or one probability per class."""
+Score = float | tuple[float, ...]  # probability of the positive class, value, or one probability per class
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -55,8 +54,7 @@ class _Header(msgspec.Struct):
     format: Any = None
 
 
-_ANY_COLUMN = "$.columns[...]"
-"""How msgspec names a column."""
+_ANY_COLUMN = "$.columns[...]"  # how msgspec names a column
 
 _encoder = msgspec.json.Encoder()
 _read_header = msgspec.json.Decoder(_Header).decode

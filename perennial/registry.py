@@ -23,8 +23,7 @@ from perennial.errors import AliasConflict, CorruptVersion, RegistryError, Versi
 MANIFEST = "manifest.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-_ATTEMPTS = 64
-"""Publishers that may race for a version number before one gives up."""
+_ATTEMPTS = 64  # publishers that may race for a version number before one gives up
 
 
 class Manifest(StoredModel):
@@ -86,15 +85,18 @@ class Registry:
 
     def read(self, name: str, version: int) -> dict[str, bytes]:
         """The files of a version; raises VersionNotFound, or CorruptVersion when a digest does not match."""
-        folder = self._version(name, version)
-        digests = self._manifest(name, version).files
-        files = {file: self._bytes(f"{folder}/{file}", name, version) for file in digests}
-        for file, content in files.items():
-            if (found := _digest(content)) != digests[file]:
-                raise CorruptVersion(
-                    f"{folder}/{file} does not match its manifest (recorded {digests[file][:12]}, found {found[:12]}): "
-                    f"restore the file or promote another version of {name!r}"
-                )
+        folder, files = self._version(name, version), {}
+        path, fix = f"{folder}/{MANIFEST}", f"restore it or promote another version of {name!r}"
+        if (manifest := self._stored(Manifest, path, fix, CorruptVersion)) is None:
+            raise self._no_such(name, version)
+        for file, digest in manifest.files.items():
+            try:
+                files[file] = bytes(self._fs.cat_file(f"{folder}/{file}"))
+            except FileNotFoundError:
+                raise CorruptVersion(f"{folder}/{file} of {name!r} version {version} is missing: {fix}") from None
+            if (found := _digest(files[file])) != digest:
+                wrong = f"does not match its manifest (recorded {digest[:12]}, found {found[:12]})"
+                raise CorruptVersion(f"{folder}/{file} {wrong}: {fix}")
         return files
 
     def versions(self, name: str) -> tuple[int, ...]:
@@ -122,20 +124,17 @@ class Registry:
         positions, highest = {**current.positions, alias: version}, max(current.highest, version)
         change = {"alias": alias, "version": version, "previous": expect, "at": now, "reason": reason}
         move = Move(generation=current.generation + 1, positions=positions, highest=highest, **change)
-        return self._commit(name, move)
+        path = f"{self._model(name)}/moves/{move.generation:08d}.json"
+        if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
+            raise AliasConflict(f"{alias} of {name!r} was moved by another promoter just now; read it, decide again")
+        aliases = _after(move)
+        replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
+        return aliases
 
     def history(self, name: str) -> tuple[Move, ...]:
         """Every move of every alias, oldest first."""
         moves = (self._move(name, generation) for generation in range(1, self.aliases(name).generation + 1))
         return tuple(move for move in moves if move is not None)
-
-    def _commit(self, name: str, move: Move) -> Aliases:
-        path = f"{self._model(name)}/moves/{move.generation:08d}.json"
-        if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
-            raise AliasConflict(f"{move.alias} of {name!r} was moved by another promoter just now; read it, decide again")
-        aliases = _after(move)
-        replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
-        return aliases
 
     def _move(self, name: str, generation: int) -> Move | None:
         path = f"{self._model(name)}/moves/{generation:08d}.json"
@@ -159,18 +158,6 @@ class Registry:
         manifest = Manifest(files={file: _digest(content) for file, content in sorted(files.items())})
         if not create_exclusively(self._fs, f"{folder}/{MANIFEST}", manifest.model_dump_json(indent=1).encode()):
             raise RegistryError(f"{folder} is complete already; a version never changes")
-
-    def _manifest(self, name: str, version: int) -> Manifest:
-        path, fix = f"{self._version(name, version)}/{MANIFEST}", f"restore it or promote another version of {name!r}"
-        if (manifest := self._stored(Manifest, path, fix, CorruptVersion)) is None:
-            raise self._no_such(name, version)
-        return manifest
-
-    def _bytes(self, path: str, name: str, version: int) -> bytes:
-        try:
-            return bytes(self._fs.cat_file(path))
-        except FileNotFoundError:
-            raise CorruptVersion(f"{path} of {name!r} version {version} is missing: restore it or promote another") from None
 
     def _no_such(self, name: str, version: int) -> VersionNotFound:
         known = list(self.versions(name)) or "none"

@@ -4,10 +4,9 @@ Rows of clients are checked against the same columns by the service's row contra
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from difflib import get_close_matches
-from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -102,7 +101,16 @@ def cast_series(series: pl.Series, dtype: Dtype) -> pl.Series:
     """One column in its contract type; raises DataError naming column, row and value."""
     if series.dtype == POLARS[dtype] and (dtype != "float" or math.isfinite(series.sum())):
         return series  # a finite sum has only finite terms
-    cast, lost = _convert(series, dtype)
+    given = series.fill_nan(None) if series.dtype.is_float() else series
+    given = given.cast(pl.String) if isinstance(given.dtype, (pl.Categorical, pl.Enum)) else given
+    cast = _cast(given, dtype)
+    if cast is None:
+        cast = pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series))
+    lost = cast.is_null() & given.is_not_null()
+    if dtype == "float":
+        lost |= cast.is_infinite().fill_null(value=False)
+    elif given.dtype.is_numeric() and dtype in ("int", "bool"):
+        lost |= (cast.cast(pl.Float64) != given.cast(pl.Float64)).fill_null(value=False)
     if lost.any():
         row = lost.arg_true()[0]
         raise DataError(f"column {series.name!r}, row {row}: {series[row]!r:.80} is not {EXPECTED[dtype]}")
@@ -158,50 +166,29 @@ def _contract(name: str, dtype: pl.DataType, uses: set[Use]) -> Dtype:
     return contract
 
 
-def _convert(series: pl.Series, dtype: Dtype) -> tuple[pl.Series, pl.Series]:
-    """The cast column, and a mask of the rows whose value was lost or changed by the cast."""
-    if series.dtype.is_float():
-        series = series.fill_nan(None)
-    if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
-        series = series.cast(pl.String)
-    cast = _CONVERT[dtype](series)
-    if cast is None:
-        cast = pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series))
-    lost = cast.is_null() & series.is_not_null()
-    if dtype == "float":
-        lost |= cast.is_infinite().fill_null(value=False)
-    elif series.dtype.is_numeric() and dtype in ("int", "bool"):
-        lost |= (cast.cast(pl.Float64) != series.cast(pl.Float64)).fill_null(value=False)
-    return cast, lost
-
-
-def _to_number(series: pl.Series, dtype: Dtype) -> pl.Series | None:
-    if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String)):
-        return None
-    cast = series.cast(POLARS[dtype], strict=False)
-    return cast.fill_nan(None) if dtype == "float" else cast
-
-
-def _to_bool(series: pl.Series) -> pl.Series | None:
-    if series.dtype == pl.String:
-        return series.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
-    return series.cast(pl.Boolean) if series.dtype.is_numeric() else None
-
-
-def _to_string(series: pl.Series) -> pl.Series | None:
-    if series.dtype.is_float():
-        return series.to_frame("x").select(float_text(pl.col("x").cast(pl.Float64)))["x"].alias(series.name)
-    return series.cast(pl.String) if series.dtype.is_integer() or series.dtype in (pl.Boolean, pl.String) else None
-
-
-def _to_time(series: pl.Series) -> pl.Series | None:
-    if series.dtype == pl.String:
-        return pl.Series(series.name, map(_time_or_none, series), dtype=POLARS["datetime"])
-    if isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is not None:
-        return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
-    return (
-        series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC") if isinstance(series.dtype, (pl.Date, pl.Datetime)) else None
-    )
+def _cast(series: pl.Series, dtype: Dtype) -> pl.Series | None:
+    """The column in its contract type, null where a value has none; None where no value of the column's type has one."""
+    found = series.dtype
+    match dtype:
+        case "float" | "int" if found.is_numeric() or found in (pl.Boolean, pl.String):
+            cast = series.cast(POLARS[dtype], strict=False)
+            return cast.fill_nan(None) if dtype == "float" else cast
+        case "bool" if found == pl.String:
+            truths = {"true": True, "false": False}
+            return series.str.to_lowercase().replace_strict(truths, default=None, return_dtype=pl.Boolean)
+        case "bool" if found.is_numeric():
+            return series.cast(pl.Boolean)
+        case "string" if found.is_float():
+            return pl.select(float_text(pl.lit(series.cast(pl.Float64)))).to_series().alias(series.name)
+        case "string" if found.is_integer() or found in (pl.Boolean, pl.String):
+            return series.cast(pl.String)
+        case "datetime" if found == pl.String:
+            return pl.Series(series.name, map(_time_or_none, series), dtype=POLARS[dtype])
+        case "datetime" if isinstance(found, pl.Datetime) and found.time_zone is not None:
+            return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
+        case "datetime" if isinstance(found, (pl.Date, pl.Datetime)):
+            return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return None
 
 
 def _time_or_none(text: str | None) -> datetime | None:
@@ -209,16 +196,6 @@ def _time_or_none(text: str | None) -> datetime | None:
         return None if text is None else parse_time(text)
     except ValueError:
         return None
-
-
-_CONVERT: dict[Dtype, Callable[[pl.Series], pl.Series | None]] = {
-    "float": partial(_to_number, dtype="float"),
-    "int": partial(_to_number, dtype="int"),
-    "bool": _to_bool,
-    "string": _to_string,
-    "datetime": _to_time,
-}
-"""None for a column of a foreign type: each of its values counts as lost."""
 
 
 def float_text(number: pl.Expr) -> pl.Expr:

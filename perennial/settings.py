@@ -29,8 +29,7 @@ FOREIGN = {
 SHORTEST_KEY, LONGEST_KEY = 16, 256
 """Characters of an API key: what can be guessed is no key, and the head of a request has room for no more."""
 
-Access = Literal["key", "open", "closed"]
-"""Which clients may read a page: those that may predict, all, none."""
+Access = Literal["key", "open", "closed"]  # which clients may read a page: those that may predict, all, none
 
 
 class Settings(FrozenModel):

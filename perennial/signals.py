@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 Bounds = dict[str, float]
 """By signal: from where on its value asks for a retraining. A signal that is absent has no bound and never alarms."""
 
-SignalValues = dict[str, float]
-"""By signal: what was measured. A signal that is absent could not be measured."""
+SignalValues = dict[str, float]  # by signal: what was measured. A signal that is absent could not be measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,7 @@ Kind = Literal["numeric", "categorical"]
 DatePart = Literal["minute_of_day", "hour", "weekday", "day", "week", "month", "year"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-RESERVED = frozenset({"stack", "registry", "wandb", "demo"})
-"""Directories beside those of the models in the home directory."""
+RESERVED = frozenset({"stack", "registry", "wandb", "demo"})  # directories beside those of the models in the home directory
 
 _LEARNERS = "; ".join(f"`{name}`: {one.what}" for name, one in LEARNERS.items())
 _SPACES = "; ".join(f"for `{name}` {one.space_in_words}" for name, one in LEARNERS.items())

@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 
 from perennial.base import FrozenModel
 
-Params = dict[str, float | int | str | bool]
-"""Parameters of a learner by name."""
+Params = dict[str, float | int | str | bool]  # parameters of a learner by name
 
 PASSIVE_OPENMP = ("OMP_WAIT_POLICY", "passive")
 """Makes OpenMP's threads sleep, not spin, while they wait for one another; it is read once, when a learner's library is loaded.

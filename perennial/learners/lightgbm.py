@@ -29,8 +29,7 @@ FILE = "model.txt"
 NORMAL, FLOAT64, ALL_TREES = 0, 1, -1
 """C_API_PREDICT_NORMAL and C_API_DTYPE_FLOAT64 of LightGBM's c_api.h, and its number of trees for all of them."""
 
-SMALL_MATRIX = 128
-"""Rows that one thread scores in less time than several take to meet, above all on a busy machine."""
+SMALL_MATRIX = 128  # rows that one thread scores in less time than several take to meet, above all on a busy machine
 
 METRICS = {
     "log_loss": "binary_logloss",
@@ -82,7 +81,10 @@ class TreeEstimator:
         columns, classes, library = self.columns, self.booster.num_model_per_iteration(), _library()
         row: Any = (ctypes.c_double * columns)()
         scores, count = (ctypes.c_double * classes)(), ctypes.byref(ctypes.c_int64())
-        handle, buffer = _prepare_row(self.booster, columns), threading.Lock()
+        handle, buffer, number, options = ctypes.c_void_p(), threading.Lock(), ctypes.c_int, ctypes.c_char_p(b"num_threads=1")
+        setting = number(NORMAL), number(0), number(ALL_TREES), number(FLOAT64), number(columns), options
+        if library.LGBM_BoosterPredictForMatSingleRowFastInit(self.booster._handle, *setting, ctypes.byref(handle)):
+            raise _last_error()
         predict: Any = ctypes.PyDLL(None, handle=library._handle).LGBM_BoosterPredictForMatSingleRowFast
 
         def score(values: Sequence[float]) -> Any:
@@ -193,15 +195,6 @@ def _lightgbm() -> Any:
     import lightgbm
 
     return lightgbm
-
-
-def _prepare_row(booster: "lgb.Booster", columns: int) -> ctypes.c_void_p:
-    handle, options, number = ctypes.c_void_p(), ctypes.c_char_p(b"num_threads=1"), ctypes.c_int
-    kind, first, last, dtype = number(NORMAL), number(0), number(ALL_TREES), number(FLOAT64)
-    prepare = _library().LGBM_BoosterPredictForMatSingleRowFastInit
-    if prepare(booster._handle, kind, first, last, dtype, ctypes.c_int32(columns), options, ctypes.byref(handle)):
-        raise _last_error()
-    return handle
 
 
 def _last_error() -> Exception:

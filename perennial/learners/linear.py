@@ -28,12 +28,8 @@ FILE = "linear.json"
 FARTHEST = 10.0
 """Standard deviations from the mean at which numbers are cut: a line knows nothing there, and no score may be infinite."""
 
-ALPHA = 1.0
-"""Penalty where none was chosen: scikit-learn's own default."""
-
-ABSENT = -30.0
-"""Log-odds of a class that the fitted rows lack."""
-
+ALPHA = 1.0  # penalty where none was chosen: scikit-learn's own default
+ABSENT = -30.0  # log-odds of a class that the fitted rows lack
 MAX_ITERATIONS = 1_000
 
 Numbers = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
@@ -180,11 +176,16 @@ def _fit(
 ) -> LinearEstimator:
     from scipy import sparse
 
-    design, (rows, columns) = _fit_design(matrix, categories), matrix.shape
+    means, scales, (rows, columns) = np.zeros(len(categories)), np.ones(len(categories)), matrix.shape
+    for column, size in enumerate(categories):
+        known = matrix[~np.isnan(matrix[:, column]), column]
+        if size is None and known.size:
+            means[column], scales[column] = moments(known)
+    scales[scales == 0] = 1.0
+    design = Design(categories=categories, means=tuple(means.tolist()), scales=tuple(scales.tolist()))
     values, places = design.place(matrix)
     cells = (values.ravel(), places.ravel(), np.arange(rows + 1) * columns)
-    solve = _ridge if objective.task == "regression" else _logistic
-    table, intercepts = solve(objective, sparse.csr_matrix(cells, shape=(rows, design.starts[-1])), labels, weights, alpha)
+    table, intercepts = _solve(objective, sparse.csr_matrix(cells, shape=(rows, design.starts[-1])), labels, weights, alpha)
     spreads = []
     for column, size in enumerate(categories):
         term = values[:, column, np.newaxis] * table[places[:, column]]
@@ -197,28 +198,13 @@ def _fit(
     return LinearEstimator(task=objective.task, design=design, **fitted)
 
 
-def _fit_design(matrix: Floats, categories: tuple[int | None, ...]) -> Design:
-    means, scales = np.zeros(len(categories)), np.ones(len(categories))
-    for column, size in enumerate(categories):
-        known = matrix[~np.isnan(matrix[:, column]), column]
-        if size is None and known.size:
-            means[column], scales[column] = moments(known)
-    scales[scales == 0] = 1.0
-    return Design(categories=categories, means=tuple(means.tolist()), scales=tuple(scales.tolist()))
-
-
-def _ridge(_objective: Objective, design: Any, labels: Floats, weights: Floats, alpha: float) -> tuple[Floats, Floats]:
-    """Coefficients (design columns, 1) and intercept (1,)."""
-    from sklearn.linear_model import Ridge
-
-    fitted = Ridge(alpha=alpha, solver="sparse_cg", tol=1e-8).fit(design, labels, sample_weight=weights)
-    return fitted.coef_.reshape(-1, 1), np.array([fitted.intercept_])
-
-
-def _logistic(objective: Objective, design: Any, labels: Floats, weights: Floats, alpha: float) -> tuple[Floats, Floats]:
+def _solve(objective: Objective, design: Any, labels: Floats, weights: Floats, alpha: float) -> tuple[Floats, Floats]:
     """Coefficients (design columns, outputs) and intercepts (outputs,); a binary model has one output, the log-odds of true."""
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, Ridge
 
+    if objective.task == "regression":
+        ridge = Ridge(alpha=alpha, solver="sparse_cg", tol=1e-8).fit(design, labels, sample_weight=weights)
+        return ridge.coef_.reshape(-1, 1), np.array([ridge.intercept_])
     seen = np.unique(labels).astype(np.intp)
     coefficients = np.zeros((max(objective.classes, 2), design.shape[1]))
     intercepts = np.full(len(coefficients), ABSENT)
