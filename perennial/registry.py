@@ -1,11 +1,12 @@
 """The model registry: immutable versions and movable aliases on any fsspec path.
 
+    models/{name}/numbers/{n}       empty: the number is taken, also when the version's folder is deleted later
     models/{name}/versions/{n}/     files of one version, with manifest.json: their SHA-256 digests
     models/{name}/moves/{g}.json    the g-th move of an alias; creating it is the compare-and-set
     models/{name}/aliases.json      where the aliases stand after the newest move
 
-Files are not overwritten, but for `aliases.json`, which repeats what the moves say. A version's number is not given again
-when its folder is deleted, for services and the prediction log know versions by number: moves remember the highest one.
+Files are not overwritten, but for `aliases.json`, which repeats what the moves say. A number is given once, for services and
+the prediction log know versions by number (tests/cases/test_faults.py).
 """
 
 import hashlib
@@ -33,7 +34,7 @@ class Manifest(StoredModel):
 
 
 class Move(StoredModel):
-    """One move of an alias, and `positions` and `highest` after it; `version` None means the alias was taken away."""
+    """One move of an alias, and `positions` after it; `version` None means the alias was taken away."""
 
     generation: int
     alias: str
@@ -42,16 +43,14 @@ class Move(StoredModel):
     at: AwareDatetime
     reason: str
     positions: dict[str, int]
-    highest: int
 
 
 class Aliases(StoredModel):
-    """Where the aliases stand after `generation` moves, and the highest version that any of them has named."""
+    """Where the aliases stand after `generation` moves."""
 
     generation: int = 0
     positions: dict[str, int] = Field(default_factory=dict)
     moved_at: AwareDatetime | None = None
-    highest: int = 0
 
     @property
     def champion(self) -> int | None:
@@ -76,9 +75,9 @@ class Registry:
         The manifest is written last, exclusively: a version without one does not exist, and two
         publishers of the same number cannot both win.
         """
-        first = max(self.aliases(name).highest, *self._numbers(name), 0) + 1
+        first = max(self._numbers(name, "numbers") + self._numbers(name, "versions"), default=0) + 1
         for number in range(first, first + _ATTEMPTS):
-            if create_exclusively(self._fs, f"{self._version(name, number)}/claim", b""):
+            if create_exclusively(self._fs, f"{self._model(name)}/numbers/{number}", b""):
                 self._write(name, number, make_files(number))
                 return number
         raise RegistryError(f"no free version of {name!r} in {self.url} after {_ATTEMPTS} tries: too many publishers at once")
@@ -101,7 +100,7 @@ class Registry:
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Numbers of all complete versions, ascending."""
-        return tuple(number for number in self._numbers(name) if self._exists(name, number))
+        return tuple(number for number in self._numbers(name, "versions") if self._exists(name, number))
 
     def aliases(self, name: str) -> Aliases:
         path, fix = f"{self._model(name)}/aliases.json", "delete it, it is rebuilt from the moves beside it"
@@ -121,9 +120,9 @@ class Registry:
             raise AliasConflict(
                 f"{alias} of {name!r} is at version {standing}, not {expect}: it was moved; read it, decide again"
             )
-        positions, highest = {**current.positions, alias: version}, max(current.highest, version)
+        positions = {**current.positions, alias: version}
         change = {"alias": alias, "version": version, "previous": expect, "at": now, "reason": reason}
-        move = Move(generation=current.generation + 1, positions=positions, highest=highest, **change)
+        move = Move(generation=current.generation + 1, positions=positions, **change)
         path = f"{self._model(name)}/moves/{move.generation:08d}.json"
         if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
             raise AliasConflict(f"{alias} of {name!r} was moved by another promoter just now; read it, decide again")
@@ -153,6 +152,7 @@ class Registry:
 
     def _write(self, name: str, number: int, files: Mapping[str, bytes]) -> None:
         folder = self._version(name, number)
+        self._fs.makedirs(folder, exist_ok=True)
         for file, content in files.items():
             self._fs.pipe_file(f"{folder}/{file}", content)
         manifest = Manifest(files={file: _digest(content) for file, content in sorted(files.items())})
@@ -163,8 +163,8 @@ class Registry:
         known = list(self.versions(name)) or "none"
         return VersionNotFound(f"{name!r} has no version {version} in {self.url}; it has {known}")
 
-    def _numbers(self, name: str) -> list[int]:
-        folder = f"{self._model(name)}/versions"
+    def _numbers(self, name: str, kind: str) -> list[int]:
+        folder = f"{self._model(name)}/{kind}"
         self._fs.invalidate_cache(folder)
         try:
             entries: list[Any] = self._fs.ls(folder, detail=False)
@@ -188,4 +188,4 @@ def _digest(content: bytes) -> str:
 
 
 def _after(move: Move) -> Aliases:
-    return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at, highest=move.highest)
+    return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at)

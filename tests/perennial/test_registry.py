@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -107,7 +106,6 @@ def test_the_files_that_stay_carry_their_format(registry: Registry) -> None:
         "generation": 1,
         "positions": {"champion": 1},
         "moved_at": "2013-03-01T00:00:00Z",
-        "highest": 1,
     }
     for name in ("moves/00000001.json", "versions/1/manifest.json"):
         assert json.loads((model / name).read_text())["format"] == 1
@@ -120,15 +118,6 @@ def test_a_file_of_a_newer_release_is_named(registry: Registry, name: str) -> No
     Path(registry.url, "models/flights", name).write_text('{"format": 2}')
     with pytest.raises(NewerFormat, match=f"{name} was written by a newer release"):
         (registry.history("flights"), registry.read("flights", 1))
-
-
-def test_the_number_of_a_deleted_version_is_not_given_again(registry: Registry) -> None:
-    for version, expect in ((1, None), (2, 1)):
-        registry.publish("flights", files)
-        promote(registry, version, expect)
-    promote(registry, 1, expect=2)
-    shutil.rmtree(Path(registry.url, "models/flights/versions/2"))
-    assert registry.publish("flights", files) == 3
 
 
 def test_a_stale_promoter_is_refused(registry: Registry) -> None:

@@ -66,7 +66,6 @@ def a_move(generation: int, version: int, previous: int | None) -> Move:
         at=at,
         reason="",
         positions=positions,
-        highest=version,
     )
 
 
