@@ -12,7 +12,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -194,3 +196,13 @@ def test_importing_the_whole_house_does_nothing(tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not [path for path in tmp_path.iterdir() if path.name not in {"prefect", ".cache", ".config"}]
+
+
+def test_ci_runs_every_python_that_the_project_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [
+        line.rpartition(" :: ")[2] for line in project["classifiers"] if line.startswith("Programming Language :: Python :: ")
+    ]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert jobs["check"]["strategy"]["matrix"]["python"] == named
+    assert Version(named[0]) in SpecifierSet(project["requires-python"])
