@@ -16,7 +16,7 @@ from monitoring.consumer import StreamConsumer
 from perennial.record import PredictionBatch, decode_prediction_batch, encode_batch
 from perennial.row_encoder import compile_row_encoder
 from service.prediction_log.redis_client import connect
-from service.prediction_log.streams import append_all, predictions_stream
+from service.prediction_log.streams import append, predictions_stream
 from tests.support.store import valkey
 
 RESULTS = Path(__file__).resolve().parent / "results" / "paths.json"
@@ -78,7 +78,8 @@ def _intake(data: Flights, url: str, home: Path, rows: int, size: int) -> None:
     shutil.rmtree(home, ignore_errors=True)
     with connect(url) as store:
         store.flushdb()
-        append_all(store, predictions_stream(data.spec.name), [encode_batch(batch) for batch in data.batches(rows, size)])
+        for batch in data.batches(rows, size):
+            append(store, predictions_stream(data.spec.name), encode_batch(batch))
         consumer, archive = StreamConsumer(store, data.spec.name), Archive(home, data.spec.task, data.schema)
         consumer.ensure_groups()
         while (batch := consumer.read()).entries:

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from monitoring.events import RETRAIN_DECLINED, RETRAIN_STARTED
-from tasks.data.retraining_data import build_dataset, select_rows, validate_log
+from tasks.data.retraining_data import build_dataset, find_new_classes, select_rows, validate_log
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.gate import gate
@@ -34,11 +34,12 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     dataset = build_dataset(job, champion)
     rows, _ = validate_log(job, dataset)
     split = split_newest(rows, job.spec.event_time, job.spec.gate.holdout)
-    selected = select_rows(job, split.train)
-    data = build_training_data(job, selected.rows, dataset.manifest, selected.weights)
+    new_classes = find_new_classes(job, rows, champion)
+    selected = select_rows(job, split.train, new_classes)
+    data = build_training_data(job, selected.rows, dataset.manifest, selected.weights, champion.card.label_texts)
     tuned = keep_or_tune(job, data, champion)
     challenger = train_challenger(job, dataset, data, tuned, split.test, cause_of(request), champion)
-    verdict = gate(job, challenger.model, champion, split.test)
+    verdict = gate(job, challenger.model, champion, split.test, new_classes)
     apply_verdict(job, challenger.model, champion, verdict)
     record_outcome(job, request, verdict.outcome)
     report_outcome(job, challenger, verdict)

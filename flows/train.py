@@ -25,7 +25,7 @@ def train(spec: str, until: str | None = None) -> int:
     rows, checks = validate(job, dataset)
     show_checks(job, checks)
     split = split_newest(rows, job.spec.event_time, job.spec.split.test)
-    data = build_training_data(job, split.train, dataset.manifest)
+    data = build_training_data(job, split.train, dataset.manifest, label_texts=checks.label_texts)
     tuned = tune(job, data, job.spec.search.trials)
     show_trials(job, tuned)
     champion = read_champion(job)

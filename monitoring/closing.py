@@ -13,7 +13,7 @@ import polars as pl
 from monitoring.archive import Archive
 from monitoring.calibration import bounds_in_force
 from monitoring.drift import Drift
-from monitoring.events import request_event, send, window_event_id
+from monitoring.events import LABELS_UNKNOWN, ModelEvent, deterministic_id, request_event, send, window_event_id
 from monitoring.measurement import Measurement, measure
 from monitoring.partitions import collect
 from monitoring.policy import Decision, Findings, RetrainRequest, decide
@@ -22,6 +22,7 @@ from monitoring.report import disagreement, report_path, write_report
 from monitoring.state import MonitorState, WindowResult, save_result
 from monitoring.window import Window
 from perennial.error_reporting import report
+from perennial.labels import similar_class
 from perennial.log_columns import EVENT_TIME, LABEL, SCORE, VERSION
 from perennial.model import Model
 from perennial.signals import SIGNALS, Bounds
@@ -52,6 +53,8 @@ def close_window(
     if request is not None:
         decision = decision.model_copy(update={"event_id": request.event_id})
         send(request_event(request, now))
+    if findings.unknown_labels:
+        send(_unknown_labels_event(model, findings, now))
     result = WindowResult(
         model=model.card.name,
         version=model.card.version,
@@ -91,6 +94,7 @@ def _findings(
         bounds=bounds,
         age=max(window.end - until, timedelta()),
         null_increases=measured.drift.null_increases,
+        unknown_labels=measured.unknown_labels,
         unreadable_share=unreadable_share,
     )
 
@@ -111,6 +115,22 @@ def _request(
         evidence=_evidence(findings, measured, model),
         report=str(link) if link else None,
         event_id=window_event_id(card.name, card.version, card.trained_at, window, decision.kind),
+    )
+
+
+def _unknown_labels_event(model: Model, findings: Findings, now: datetime) -> ModelEvent:
+    card, window = model.card, findings.window
+    classes = [
+        {"name": name, "rows": rows, "similar": similar_class(name, card.classes)}
+        for name, rows in findings.unknown_labels.items()
+    ]
+    times = {"window_start": window.start.isoformat(), "window_end": window.end.isoformat()}
+    return ModelEvent(
+        name=LABELS_UNKNOWN,
+        model=card.name,
+        id=deterministic_id(LABELS_UNKNOWN, card.name, card.version, card.trained_at.isoformat(), window.start.isoformat()),
+        occurred=now,
+        payload={"version": card.version, **times, "classes": classes},
     )
 
 

@@ -21,9 +21,13 @@ from perennial.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a model was found to be like on some rows. `metrics` is None without a label, `served` also without scores."""
+    """What a model was found to be like on some rows. `metrics` is None without a label, `served` also without scores.
+
+    `unknown_labels` counts the labels of each class that the model does not know; they are labels like others.
+    """
 
     labelled: int
+    unknown_labels: dict[str, int]
     drift: Drift
     metrics: Metrics | None
     served: Metrics | None
@@ -52,6 +56,7 @@ def measure(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Ser
     )
     return Measurement(
         labelled=int(known.sum()),
+        unknown_labels=model.label_codec.unknown(labels),
         drift=drift,
         metrics=metrics,
         served=_served(model, codes[known], served.filter(pl.Series(known))) if metrics and served is not None else None,
@@ -62,6 +67,8 @@ def measure(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Ser
 def _served(model: Model, codes: Floats, served: pl.Series) -> Metrics | None:
     """None where an older version answered with scores of other classes."""
     try:
-        return score(model.card.task, codes, np.array(served.to_list(), dtype=np.float64))
-    except (ValueError, IndexError, DataError):
+        scores = np.array(served.to_list(), dtype=np.float64)
+        alike = scores.ndim == 1 or scores.shape[1] == len(model.card.classes)
+        return score(model.card.task, codes, scores) if alike else None
+    except (ValueError, DataError):
         return None

@@ -50,6 +50,7 @@ class Findings(FrozenModel):
     bounds: Bounds = Field(default_factory=dict)
     age: timedelta = timedelta()
     null_increases: dict[str, float] = Field(default_factory=dict)
+    unknown_labels: dict[str, int] = Field(default_factory=dict, description="labels of classes that the champion does not know")
     unreadable_share: float = Field(0.0, description="of the stream's entries since the window before")
 
     @property
@@ -118,6 +119,9 @@ def decide(
     if (broken := _broken(findings, spec)) is not None:
         return Decision(kind="data", reason=broken)
     kind, reason = next(_alarms(findings, spec), ("none", _within_bounds(findings, spec)))
+    if findings.unknown_labels:
+        names = ", ".join(f"{name!r} {count}" for name, count in findings.unknown_labels.items())
+        reason = f"{reason}; labels of classes that the champion does not know: {names:.300}"
     until = last.request.window_end + spec.cooldown if last and without_outcome <= LONGEST_TRAINING else None
     if kind != "none" and until is not None and findings.window.end <= until:
         reason = f"{reason}; quiet until {until:%Y-%m-%d %H:%M} after the last request"

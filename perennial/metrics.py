@@ -54,7 +54,8 @@ def row_losses(task: Task, labels: Floats, predictions: Floats, metric: str) -> 
     if metric == "log_loss":
         known = ~np.isnan(labels)
         if task == "multiclass":
-            likelihood = predictions[np.arange(len(labels)), np.where(known, labels, 0).astype(np.int64)]
+            padded = np.pad(predictions, ((0, 0), (0, 1)))  # the last place is that of classes that the model does not know
+            likelihood = padded[np.arange(len(labels)), np.where(known, labels, 0).astype(np.int64)]
         else:
             likelihood = np.where(labels == 1, predictions, 1 - predictions)
         return np.where(known, -np.log(np.clip(likelihood, EPSILON, 1 - EPSILON)), np.nan)

@@ -18,7 +18,7 @@ from perennial.arrays import Floats
 from perennial.base import Stored, StoredModel, read_stored
 from perennial.errors import CorruptVersion
 from perennial.features import CompiledFeatures, compile_features
-from perennial.labels import LabelCodec, StoredLabel
+from perennial.labels import LabelCodec, StoredLabel, codec_of
 from perennial.learner import Estimator, load_learner
 from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.model_card import ModelCard
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def label_codec(self) -> LabelCodec:
-        return LabelCodec(self.card.task, self.card.classes)
+        return replace(codec_of(self.card.spec, self.card.label_texts), classes=self.card.classes)
 
     def label_of(self, score: float | Sequence[float]) -> StoredLabel:
         return self.label_codec.decode(score, self.card.spec.label_threshold)

@@ -51,6 +51,7 @@ class ModelCard(StoredModel):
     schema_: Schema = Field(alias="schema")
     features: FeatureSet
     classes: tuple[str, ...] = ()
+    label_texts: tuple[str, ...] = Field((), description="values of a binary target that mean false and true, else ()")
     params: Params
     rounds: int = Field(ge=1, description="boosting rounds of the estimator; 1 for a learner without rounds")
     metrics: Metrics

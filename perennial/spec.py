@@ -167,6 +167,9 @@ class ModelSpec(FrozenModel):
     event_time: str = Field(description="column with the time at which the prediction is asked")
     id: str | None = Field(None, description="column that names a row; checked for duplicates")
     label_threshold: Fraction = Field(0.5, description="binary models: score from which the label is true")
+    classes: tuple[str, ...] = Field((), description="the only classes of the target; any other label is refused with 422")
+    positive: str | None = Field(None, description="binary models: the value of the target that means true, such as `yes`")
+    label_min_count: int = Field(20, ge=1, description="times a class must be seen before a retraining may learn it")
     metric: Literal["log_loss", "auc", "brier", "rmse", "mae"] | None = Field(None, description="default: log_loss, or rmse")
     learner: str = Field("lightgbm", description=_LEARNERS)
     sources: dict[str, SourceSpec] = Field(min_length=1, description="the first one is the base that others join")
@@ -190,6 +193,14 @@ class ModelSpec(FrozenModel):
             return features
         return {name: {"kind": value} if isinstance(value, str) else value for name, value in features.items()}
 
+    @field_validator("classes", "positive", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """A class may be written as it stands in the table: 1 and true are short for their texts."""
+        if isinstance(value, (list, tuple)):
+            return [cls._as_text(one) for one in value]
+        return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else value
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.name in RESERVED:
@@ -205,6 +216,7 @@ class ModelSpec(FrozenModel):
         known = METRICS[self.task]
         if self.metric not in (None, *known):
             raise ValueError(f"metric {self.metric!r} does not suit a {self.task} model; choose from {', '.join(known)}")
+        _refuse_foreign_classes(self.task, self.classes, self.positive)
         refuse_foreign(self.learner, {*self.search.space, *self.search.params})
         return self
 
@@ -286,3 +298,14 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
             inner = [one for one in getattr(annotation, "__args__", ()) if hasattr(one, "model_fields")]
             model = inner[0] if inner else annotation
     return list(getattr(model, "model_fields", {}))
+
+
+def _refuse_foreign_classes(task: Task, classes: tuple[str, ...], positive: str | None) -> None:
+    if positive is not None and task != "binary":
+        raise ValueError(f"`positive` says which of two values is true: a {task} model has none")
+    if classes and (task == "regression" or len(set(classes)) < max(2, len(classes))):
+        raise ValueError(f"`classes` are the two or more different classes of a target; got {list(classes)} for a {task} model")
+    if classes and task == "binary" and (positive not in classes or len(classes) > 2):
+        raise ValueError(
+            f"the classes of a binary model are two, and `positive` is one of them; got {list(classes)}, {positive!r}"
+        )

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from perennial import __version__
 from perennial.error_reporting import init_error_reporting
+from perennial.labels import LabelCodec, codec_of
 from perennial.learner import load_learner
 from perennial.logs import configure_logging
 from perennial.registry import Registry
@@ -77,7 +78,7 @@ class Worker:
         batcher = RequestBatcher(api.handle_batch, lambda: self.predictor.may_wait)
         app = PredictionServer(api, plan.settings.workers, partial(_lifespan, handle.heartbeat)).app
         app.title, app.version = f"Perennial: {plan.spec.name}", __version__
-        config = _uvicorn_config(build_app(app, AppState(plan, batcher, self.status, draining)))
+        config = _uvicorn_config(build_app(app, AppState(plan, batcher, self.status, self.label_codec, draining)))
         try:
             DrainingServer(config, draining, plan.settings.lame_duck.total_seconds()).run([handle.listener])
         finally:
@@ -98,6 +99,11 @@ class Worker:
             "log_waiting": log.waiting,
         }
         return status | ({"challenger": challenger.version} if challenger else {})
+
+    def label_codec(self) -> LabelCodec:
+        """What a label may be: as the spec says, and as the training of the live version found the target."""
+        live = self._watcher.live
+        return codec_of(self._plan.spec, live.card.label_texts if live else ())
 
     def _end_with_parent(self) -> None:
         """In a thread: end this process when the main process is gone, also when it was killed and could not say so."""

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from perennial.base import FrozenModel
 from perennial.errors import PerennialError
+from perennial.labels import LabelCodec
 from perennial.record import encode_batch
 from service.decoding.label_contract import LabelContract
 from service.decoding.responses import ExplainResponse, PredictResponse
@@ -49,7 +50,8 @@ class Health(FrozenModel):
 class AppState:
     """What the application of a started worker needs to answer.
 
-    `status` says which version answers and what keeps its predictions; `draining` is set when the worker is to end.
+    `status` says which version answers and what keeps its predictions, `label_codec` what its labels may be; `draining` is
+    set when the worker is to end.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class AppState:
         plan: ServicePlan,
         batcher: RequestBatcher,
         status: Callable[[], dict[str, int | str | None]],
+        label_codec: Callable[[], LabelCodec],
         draining: threading.Event,
     ) -> None:
         self.settings = plan.settings
@@ -68,7 +71,7 @@ class AppState:
         self._draining = draining
         self._store_url = plan.store_url
         self._store = connect(plan.store_url)
-        self._labels = LabelContract(plan.spec.name, plan.spec.task)
+        self._labels = LabelContract(plan.spec.name, label_codec)
 
     async def predict(self, body: bytes) -> JsonResponse:
         """Scores of rows."""

@@ -10,7 +10,8 @@ import polars as pl
 
 from monitoring.archive import Archive, as_table
 from perennial.arrays import Floats
-from perennial.labels import LabelCodec
+from perennial.base import FrozenModel
+from perennial.labels import LabelCodec, similar_class
 from perennial.log_columns import ID
 from perennial.model import Model
 from perennial.schema import cast_frame
@@ -29,6 +30,19 @@ class TrainingRows:
     weights: Floats | None
 
 
+class NewClass(FrozenModel):
+    """A class among the labels that the champion does not know; `similar` is a known one that it probably misspells."""
+
+    name: str
+    rows: int
+    learnt: bool
+    similar: str | None = None
+
+    def __str__(self) -> str:
+        what = f"probably a misspelling of {self.similar!r}" if self.similar else "new"
+        return f"{self.name!r} ({self.rows} rows, {what}, {'learnt' if self.learnt else 'not learnt'})"
+
+
 @local_task("build dataset")
 def build_dataset(job: Job, champion: Model) -> Dataset:
     """First dataset and labelled log, one above the other in time, kept as a dataset version of their own."""
@@ -45,14 +59,12 @@ def build_dataset(job: Job, champion: Model) -> Dataset:
 
 
 def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
-    """The columns a model needs of both tables, sorted in time; of rows with one id the log's copy gives way."""
+    """The columns a model needs of both tables, sorted in time; of rows with one id and time the log's copy gives way."""
     wanted = [column for column in dict.fromkeys((spec.id, spec.event_time, spec.target, *spec.inputs)) if column]
-    stored = LabelCodec(spec.task).parse_column  # a table may say 0 and 1 where the log says false and true
-    older, newer = (frame.select(wanted).with_columns(stored(frame[spec.target])) for frame in (first, logged))
+    older, newer = first.select(wanted), logged.select(wanted)
     if spec.id:
-        known = older.get_column(spec.id).cast(pl.String)
-        older = older.with_columns(known)
-        newer = newer.filter(~pl.col(spec.id).is_in(known.implode()))
+        older = older.with_columns(pl.col(spec.id).cast(pl.String))
+        newer = newer.join(older, on=[spec.id, spec.event_time], how="anti", maintain_order="left")
     return pl.concat([older, newer]).sort(spec.event_time, nulls_last=True, maintain_order=True)
 
 
@@ -63,16 +75,34 @@ def validate_log(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     own = {spec.id, spec.event_time, spec.target, *spec.inputs}
     columns = {name: check for name, check in spec.checks.columns.items() if name in own}
     checks = spec.checks.model_copy(update={"columns": columns})
-    return validate.fn(replace(job, spec=spec.model_copy(update={"checks": checks})), dataset)
+    # Labels are in their stored form here, an id may have been asked about again, and new classes are judged by themselves.
+    changed = {"checks": checks, "id": None, "positive": None, "classes": ()}
+    return validate.fn(replace(job, spec=spec.model_copy(update=changed)), dataset)
+
+
+@local_task("new classes")
+def find_new_classes(job: Job, frame: pl.DataFrame, champion: Model) -> tuple[NewClass, ...]:
+    """The classes of the rows' labels that the champion does not know, and which of them may be learnt.
+
+    Those that the spec declares may; of others those that are no probable misspelling and were seen often enough.
+    """
+    spec, found = job.spec, []
+    for name, rows in champion.label_codec.unknown(frame[spec.target]).items():
+        similar = similar_class(name, champion.card.classes)
+        learnt = name in spec.classes if spec.classes else similar is None and rows >= spec.label_min_count
+        found.append(NewClass(name=name, rows=rows, learnt=learnt, similar=similar))
+    return tuple(found)
 
 
 @local_task("select rows")
-def select_rows(job: Job, frame: pl.DataFrame) -> TrainingRows:
-    """All rows, those of the trailing windows, or all with weights.
+def select_rows(job: Job, frame: pl.DataFrame, new_classes: tuple[NewClass, ...] = ()) -> TrainingRows:
+    """All rows, those of the trailing windows, or all with weights; without those of new classes that may not be learnt.
 
     A weight halves with each half-life of age; their mean is 1, so that regularisation keeps its meaning.
     """
     retrain, time = job.spec.retrain, pl.col(job.spec.event_time)
+    if left_out := [one.name for one in new_classes if not one.learnt]:
+        frame = frame.filter(~LabelCodec(job.spec.task).parse_column(frame[job.spec.target]).is_in(left_out))
     if retrain.data == "trailing":
         return TrainingRows(frame.filter(time > time.max() - retrain.windows * job.spec.window.length), None)
     if retrain.data == "all":

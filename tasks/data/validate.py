@@ -13,7 +13,7 @@ import polars as pl
 
 from perennial.base import FrozenModel
 from perennial.errors import ChecksFailed
-from perennial.labels import LabelCodec
+from perennial.labels import LabelCodec, codec_of, fit_texts, similar_class
 from perennial.spec import ColumnCheck, ModelSpec, feature_columns
 from tasks.data.datasets import SHORT, Dataset
 from tasks.job import Job
@@ -52,6 +52,7 @@ class Checks(FrozenModel):
     unlabelled: int
     problems: tuple[Problem, ...]
     quarantine: str | None
+    label_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Rule:
 
 @local_task("validate")
 def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
-    """Good labelled rows of a dataset and what was found; the bad rows are written to the model's quarantine."""
+    """Good rows of a dataset with their labels as they are stored, and what was found; bad rows go to quarantine."""
     file = job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
     return check_table(dataset.frame, job.spec, file, job.now)
 
@@ -73,7 +74,9 @@ def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
 def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: datetime) -> tuple[pl.DataFrame, Checks]:
     """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples."""
     _refuse(list(_missing_columns(frame, spec)), None)
-    rules = list(_rules(frame, spec, now))
+    label_texts = fit_texts(spec, frame[spec.target])
+    codec = codec_of(spec, label_texts)
+    rules = list(_rules(frame, spec, codec, now))
     verdicts = frame.select(rule.bad.fill_null(value=False).alias(str(i)) for i, rule in enumerate(rules))
     bad = verdicts.select(pl.any_horizontal(pl.all())).to_series() if rules else pl.repeat(False, frame.height, eager=True)
     found = [_problem(frame, rule, verdicts[str(i)]) for i, rule in enumerate(rules) if verdicts[str(i)].any()]
@@ -81,11 +84,18 @@ def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: dat
         _quarantine(frame, rules, verdicts, bad, quarantine)
     kept = str(quarantine) if bad.any() else None
     good = frame.filter(~bad)
-    labelled = good.filter(LabelCodec(spec.task).parse_column(good[spec.target]).is_not_null())
+    labelled = good.with_columns(codec.parse_column(good[spec.target])).drop_nulls(spec.target)
     too_many = int(bad.sum()) > spec.checks.max_bad_rows * frame.height
     _refuse([*_broken(frame, good, labelled, spec), *(found if too_many else [])], kept)
     unlabelled = good.height - labelled.height
-    checks = Checks(rows=frame.height, bad_rows=int(bad.sum()), unlabelled=unlabelled, problems=tuple(found), quarantine=kept)
+    checks = Checks(
+        rows=frame.height,
+        bad_rows=int(bad.sum()),
+        unlabelled=unlabelled,
+        problems=(*found, *_similar_classes(labelled, spec)),
+        quarantine=kept,
+        label_texts=label_texts,
+    )
     return labelled, checks
 
 
@@ -106,7 +116,17 @@ def _missing_columns(frame: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
             yield Problem(column=column, what=f"is not in the table; {hint}", rows=0)
 
 
-def _rules(frame: pl.DataFrame, spec: ModelSpec, now: datetime) -> Iterator[Rule]:
+def _similar_classes(labelled: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
+    """Classes that differ in case, surrounding blanks or `.0` only: probably one class in two spellings; they are kept apart."""
+    if spec.task == "multiclass" and not spec.classes:
+        names = labelled[spec.target].unique().sort().to_list()
+        for place, name in enumerate(names):
+            if other := similar_class(name, names[:place]):
+                what = f"has the classes {other!r} and {name!r}: probably one in two spellings; `classes` says which there are"
+                yield Problem(column=spec.target, what=what, rows=int((labelled[spec.target] == name).sum()))
+
+
+def _rules(frame: pl.DataFrame, spec: ModelSpec, codec: LabelCodec, now: datetime) -> Iterator[Rule]:
     time = pl.col(spec.event_time)
     yield Rule(spec.event_time, "has no readable time", time.is_null())
     yield Rule(spec.event_time, f"lies after {now + FUTURE:%Y-%m-%d %H:%M}, in the future", time > now + FUTURE)
@@ -114,8 +134,8 @@ def _rules(frame: pl.DataFrame, spec: ModelSpec, now: datetime) -> Iterator[Rule
     if spec.id:
         yield Rule(spec.id, "is null", pl.col(spec.id).is_null())
         yield Rule(spec.id, "repeats an earlier row's", pl.col(spec.id).is_not_null() & ~pl.col(spec.id).is_first_distinct())
-    codec = LabelCodec(spec.task)
-    yield Rule(spec.target, f"is not {codec.expected}", pl.lit(codec.is_refused(frame[spec.target])))
+    hint = "; of two other values, `positive` names the true one" if spec.task == "binary" and not codec.texts else ""
+    yield Rule(spec.target, f"is not {codec.expected}{hint}", pl.lit(codec.is_refused(frame[spec.target])))
     for column in numeric_inputs(spec):
         yield Rule(column, "is not a number", _number(column).is_null() & pl.col(column).is_not_null())
     for column in spec.inputs:
@@ -174,5 +194,7 @@ def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spe
         known = f"is known for only {labelled.height:,} of {good.height:,} good rows"
         what = f"{known}; checks.min_rows asks for {spec.checks.min_rows:,}"
         yield Problem(column=spec.target, what=what, rows=0)
-    elif LabelCodec(spec.task).parse_column(labelled[spec.target]).n_unique() < 2:
-        yield Problem(column=spec.target, what=f"is always {labelled[spec.target][0]!r}: there is nothing to learn", rows=0)
+    elif labelled[spec.target].n_unique() < 2:
+        yield Problem(
+            column=spec.target, what=f"is always {good[spec.target].drop_nulls()[0]!r}: there is nothing to learn", rows=0
+        )

@@ -14,6 +14,7 @@ from perennial.labels import LabelCodec
 from perennial.metrics import higher_is_better, score
 from perennial.model import Model
 from perennial.spec import ModelSpec
+from tasks.data.retraining_data import NewClass
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
@@ -34,6 +35,7 @@ class Verdict(FrozenModel):
     champion_version: int | None = None
     rows: int = 0
     since: AwareDatetime | None = None
+    new_classes: tuple[NewClass, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -42,8 +44,13 @@ class Verdict(FrozenModel):
 
 
 @local_task("gate")
-def gate(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame) -> Verdict:
-    """Compare both models as they would serve. Without a champion the challenger is promoted unopposed."""
+def gate(
+    job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame, new_classes: tuple[NewClass, ...] = ()
+) -> Verdict:
+    """Compare both models as they would serve. Without a champion the challenger is promoted unopposed.
+
+    `new_classes` are those of the labels that the champion does not know; the verdict names them.
+    """
     metric = job.spec.objective_metric
     if champion is None:
         return Verdict(decision="promote", reason="the first model: nothing serves yet", metric=metric)
@@ -57,7 +64,8 @@ def gate(job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFr
         decision, found = decide(metric, new, old, job.spec.gate.min_gain)
         reason = f"{found} on {rows.height:,} rows since {since:%Y-%m-%d %H:%M}, newer than both trainings"
         verdict = Verdict(decision=decision, reason=reason, metric=metric, challenger=new, champion=old)
-    return verdict.model_copy(update={"champion_version": champion.card.version, "rows": rows.height, "since": since})
+    seen = {"champion_version": champion.card.version, "rows": rows.height, "since": since, "new_classes": new_classes}
+    return verdict.model_copy(update=seen)
 
 
 def decide(metric: str, challenger: float, champion: float, min_gain: float) -> tuple[Decision, str]:
@@ -72,13 +80,8 @@ def decide(metric: str, challenger: float, champion: float, min_gain: float) -> 
 
 def measure(spec: ModelSpec, model: Model, rows: pl.DataFrame) -> float:
     """The spec's metric of a model on labelled rows; a class it does not know has probability 0."""
-    predictions = np.asarray(model.predict_frame(rows))
-    labels, classes = LabelCodec(spec.task).parse_column(rows[spec.target]), model.card.classes
-    if spec.task == "multiclass":
-        new = [name for name in labels.unique().drop_nulls().sort() if name not in classes]
-        classes, predictions = (*classes, *new), np.pad(predictions, ((0, 0), (0, len(new))))
-    codes = LabelCodec(spec.task, classes).encode_column(labels)
-    return score(spec.task, codes, predictions).values[spec.objective_metric]
+    codes = model.label_codec.encode_column(rows[spec.target])
+    return score(spec.task, codes, np.asarray(model.predict_frame(rows))).values[spec.objective_metric]
 
 
 def _cannot_judge(spec: ModelSpec, rows: pl.DataFrame, since: datetime) -> str | None:

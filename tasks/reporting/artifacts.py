@@ -18,6 +18,8 @@ from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.tune import Tuned
 
+NEW_CLASSES = "## Labels of classes that the champion does not know"
+
 TOP = 10
 """Features listed with their distance, the farthest first."""
 
@@ -55,7 +57,9 @@ def verdict_markdown(model: Model, verdict: Verdict) -> str:
     if verdict.champion_version is not None:
         rows.append(("champion", verdict.champion_version, verdict.champion))
     head = f"# {verdict.decision.upper()}: {model.card.name} version {model.card.version}"
-    return "\n\n".join([head, verdict.reason, markdown_table(("model", "version", verdict.metric), rows)])
+    new = [(one.name, one.rows, "yes" if one.learnt else "no", one.similar) for one in verdict.new_classes]
+    classes = [NEW_CLASSES, markdown_table(("class", "rows", "learnt", "probably a misspelling of"), new)] if new else []
+    return "\n\n".join([head, verdict.reason, markdown_table(("model", "version", verdict.metric), rows), *classes])
 
 
 def checks_markdown(checks: Checks) -> str:
@@ -80,7 +84,7 @@ def window_markdown(result: WindowResult) -> str:
     signals = [(one.label, findings.values.get(one.name), findings.bounds.get(one.name)) for one in findings.shown]
     metrics = list(result.metrics.values.items()) if result.metrics else []
     farthest = sorted(result.distances.items(), key=lambda item: -item[1])[:TOP]
-    nulls = list(findings.null_increases.items())
+    nulls, unknown = list(findings.null_increases.items()), list(findings.unknown_labels.items())
     parts = [
         f"# {result.model}: {findings.window}",
         f"**{result.decision.kind}**: {result.decision.reason}",
@@ -89,6 +93,7 @@ def window_markdown(result: WindowResult) -> str:
         *(["## Metrics", markdown_table(("metric", "value"), metrics)] if metrics else []),
         "## Farthest features",
         markdown_table(("feature", "distance"), farthest),
+        *([NEW_CLASSES, markdown_table(("class", "rows"), unknown)] if unknown else []),
         *(["## Risen null shares", markdown_table(("column", "rise"), nulls)] if nulls else []),
         *([f"Event `{result.decision.event_id}`."] if result.decision.event_id else []),
         *([f"Report: [{result.report}](file://{result.report})"] if result.report else []),

@@ -60,8 +60,19 @@ def announce_outcome(job: Job, challenger: Model, verdict: Verdict) -> None:
     send_or_warn(ModelEvent(name=event, model=card.name, id=key, occurred=now, payload=payload, follows=follows))
 
 
+@local_task("announce new classes")
+def announce_new_classes(job: Job, version: int, verdict: Verdict) -> None:
+    """Send which classes of the labels the champion did not know, and which of them the version has learnt."""
+    now, model, classes = datetime.now(UTC), job.spec.name, [one.model_dump() for one in verdict.new_classes]
+    key = deterministic_id(events.LABELS_UNKNOWN, model, job.run_id or now.isoformat())
+    payload = {"version": verdict.champion_version, "challenger": version, "flow_run": job.run_id, "classes": classes}
+    send_or_warn(ModelEvent(name=events.LABELS_UNKNOWN, model=model, id=key, occurred=now, payload=payload))
+
+
 def report_outcome(job: Job, challenger: Challenger, verdict: Verdict) -> None:
     """Everything a person may want to know of a training that is over; called inside a flow run."""
     announce_outcome(job, challenger.model, verdict)
+    if verdict.new_classes:
+        announce_new_classes(job, challenger.version, verdict)
     show_outcome(job, challenger, verdict)
     track(job, challenger, verdict)

@@ -15,7 +15,7 @@ import polars as pl
 
 from perennial.durations import parse_duration
 from perennial.errors import RequestError
-from perennial.labels import LabelCodec
+from perennial.labels import codec_of, fit_texts
 from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.schema import refuse_missing
 from perennial.settings import authorization
@@ -71,7 +71,7 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     """
     refuse_missing(table.columns, (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs))
     identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
-    labels = LabelCodec(spec.task).parse_column(table[spec.target])
+    labels = codec_of(spec, fit_texts(spec, table[spec.target])).parse_column(table[spec.target])
     ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
     return ordered.select(
         identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL), *spec.inputs

@@ -30,6 +30,7 @@ def assemble(job: Job, data: TrainingData, fitted: Fitted, evaluation: Evaluatio
         schema_=data.schema,
         features=data.compiled.features,
         classes=data.classes,
+        label_texts=data.label_texts,
         params=fitted.params,
         rounds=fitted.rounds,
         metrics=evaluation.metrics,

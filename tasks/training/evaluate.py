@@ -47,7 +47,7 @@ class Evaluation:
 
 @local_task("evaluate")
 def evaluate(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
-    """Judge a fitted model on the test rows; rows of a class it has never seen are left out."""
+    """Judge a fitted model on the test rows; a class that it has never seen has probability 0."""
     labels = LabelCodec(job.spec.task, fitted.classes).encode_column(test[job.spec.target])
     known = ~np.isnan(labels)
     rows, labels = test.filter(known), labels[known]

@@ -26,6 +26,7 @@ class TrainingData:
     values: pl.DataFrame
     table: TrainingTable
     classes: tuple[str, ...]
+    label_texts: tuple[str, ...]
     fingerprint: str
 
     @property
@@ -42,7 +43,9 @@ class TrainingData:
 
 
 @local_task("features")
-def build_training_data(job: Job, frame: pl.DataFrame, manifest: Manifest, weights: Floats | None = None) -> TrainingData:
+def build_training_data(
+    job: Job, frame: pl.DataFrame, manifest: Manifest, weights: Floats | None = None, label_texts: tuple[str, ...] = ()
+) -> TrainingData:
     """Infer the schema, freeze the categories and compute the matrix of training rows."""
     spec = job.spec
     schema = infer_schema(spec, frame)
@@ -51,7 +54,7 @@ def build_training_data(job: Job, frame: pl.DataFrame, manifest: Manifest, weigh
     values = compiled.table(rows)
     classes = fit_classes(spec.task, rows[spec.target])
     table = training_table(spec, rows, compiled, values, classes, weights)
-    return TrainingData(rows, schema, compiled, values, table, classes, manifest.fingerprint)
+    return TrainingData(rows, schema, compiled, values, table, classes, label_texts, manifest.fingerprint)
 
 
 def training_table(

@@ -30,11 +30,11 @@ def logged(api: str, run_id: str) -> list[str]:
     return [line["message"] for line in _post(api, "logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}})]
 
 
-def told(api: str, name: str, run_id: str) -> dict[str, Any]:
-    """The event of this name that a run sent about the small model, once it can be read: the server stores them in batches."""
+def told(api: str, name: str, run_id: str, model: str = "small") -> dict[str, Any]:
+    """The event of this name that a run sent about a model, once it can be read: the server stores them in batches."""
 
     def ask() -> Found:
-        wanted = {"event": {"name": [name]}, "resource": {"id": ["perennial.model.small"]}}
+        wanted = {"event": {"name": [name]}, "resource": {"id": [f"perennial.model.{model}"]}}
         answer = httpx.post(f"{api}/events/filter", json={"filter": wanted, "limit": 50}, timeout=10).raise_for_status()
         return [one for one in answer.json()["events"] if one["payload"].get("flow_run") == run_id]
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perennial.errors import RequestError
+from perennial.labels import LabelCodec
 from perennial.record import LabelBatch
 from perennial.spec import Task
 from service.decoding.label_contract import LabelContract
@@ -21,7 +22,7 @@ NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
 
 def labels(*given_rows: Any, task: Task = "binary") -> LabelBatch:
-    return LabelContract("small", task).decode(json.dumps({"labels": given_rows}).encode(), 10, NOW)
+    return LabelContract("small", lambda: LabelCodec(task)).decode(json.dumps({"labels": given_rows}).encode(), 10, NOW)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_the_time_at_which_the_truth_became_known_is_in_utc() -> None:
     ("task", "row", "column", "message"),
     [
         ("binary", {"id": "a", "label": 2}, "label", "row 1, column 'label': 2, expected true, false, 1 or 0"),
-        ("binary", {"id": "a", "label": "true"}, "label", "'true', expected true, false, 1 or 0"),
+        ("binary", {"id": "a", "label": "ja"}, "label", "'ja', expected true, false, 1 or 0"),
         ("binary", {"id": "a", "label": 0.5}, "label", "0.5, expected"),
         ("regression", {"id": "a", "label": True}, "label", "True, expected a finite number"),
         ("regression", {"id": "a", "label": "1"}, "label", "'1', expected a finite number"),
@@ -80,4 +81,6 @@ def test_no_json_label_is_an_error_of_ours(value: Any, task: Any) -> None:
 
 def test_too_many_labels_are_too_large() -> None:
     with pytest.raises(ServiceError, match="11 rows in one request, expected at most 10"):
-        LabelContract("small", "binary").decode(orjson.dumps({"labels": [{"id": "a", "label": 1}] * 11}), 10, NOW)
+        LabelContract("small", lambda: LabelCodec("binary")).decode(
+            orjson.dumps({"labels": [{"id": "a", "label": 1}] * 11}), max_rows=10, now=NOW
+        )
