@@ -1,6 +1,7 @@
 """The schema: which raw columns a model reads, inferred from a training table, and how later tables are cast to it.
 
-Rows of clients are checked against the same columns by the service's row contract (`service.decoding`).
+Rows of clients are checked against the same columns by the service's row contract (`service.decoding`). A column of any polars
+type that a feature reads is converted without loss, or refused with its name and the fix (tests/cases/test_dtypes.py).
 """
 
 import math
@@ -28,6 +29,9 @@ POLARS: dict[Dtype, pl.DataType] = {
 """What each contract type is in a table."""
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
+
+_EXACT = """a number that a float holds exactly; give its feature kind = "categorical", \
+or round it by derive."{name}" = 'CAST("{name}" AS DOUBLE)'"""
 
 _USES: dict[str, Use] = {
     "date_part": "time",
@@ -76,12 +80,13 @@ def infer_kind(feature: FeatureSpec, dtype: pl.DataType) -> Kind:
 def infer_schema(spec: ModelSpec, frame: pl.DataFrame) -> Schema:
     """The schema of the inputs of `spec` as `frame` has them.
 
-    A number is a `float`, except whole numbers that stand for categories: those stay `int`, so that 1 is "1".
+    A number is a `float`, except whole numbers that stand for categories: those stay `int`, so that 1 is "1", or become
+    `string` where one has no place in 64 bits.
     Raises DataError naming a column that is missing or has a type no feature can use.
     """
     refuse_missing(frame.columns, (*spec.inputs, spec.event_time))
     uses = _column_uses(spec, frame)
-    columns = [_column(name, frame.schema[name], uses[name]) for name in spec.inputs]
+    columns = [_column(frame[name], uses[name]) for name in spec.inputs]
     return Schema(columns=tuple(columns), target=spec.target, event_time=spec.event_time, id=spec.id)
 
 
@@ -98,7 +103,7 @@ def cast_frame(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 
 def cast_series(series: pl.Series, dtype: Dtype) -> pl.Series:
-    """One column in its contract type; raises DataError naming column, row and value."""
+    """One column in its contract type; raises DataError naming column, row and value where one would be lost or changed."""
     if series.dtype == POLARS[dtype] and (dtype != "float" or math.isfinite(series.sum())):
         return series  # a finite sum has only finite terms
     given = series.fill_nan(None) if series.dtype.is_float() else series
@@ -111,10 +116,30 @@ def cast_series(series: pl.Series, dtype: Dtype) -> pl.Series:
         lost |= cast.is_infinite().fill_null(value=False)
     elif given.dtype.is_numeric() and dtype in ("int", "bool"):
         lost |= (cast.cast(pl.Float64) != given.cast(pl.Float64)).fill_null(value=False)
+    expected = EXPECTED[dtype]
+    if dtype == "float" and (given.dtype.is_integer() or given.dtype.is_decimal()):
+        lost, expected = cast.cast(given.dtype, strict=False).ne_missing(given), _EXACT.format(name=series.name)
     if lost.any():
         row = lost.arg_true()[0]
-        raise DataError(f"column {series.name!r}, row {row}: {series[row]!r:.80} is not {EXPECTED[dtype]}")
+        raise DataError(f"column {series.name!r}, row {row}: {series[row]!r:.80} is not {expected}")
     return cast
+
+
+def unreadable(name: str, dtype: pl.DataType) -> str | None:
+    """Why no feature can read a column of this type, and the fix; None where one can."""
+    if isinstance(dtype, (*_TEXTS, pl.Date, pl.Datetime, pl.Boolean, pl.Null)) or dtype.is_numeric():
+        return None
+    fix = "have a query or a loader turn it into numbers, texts or times"
+    match dtype:
+        case pl.Duration():
+            fix = f"derive a number from it, such as derive.number = 'CAST(\"{name}\" AS BIGINT)' (in {dtype.time_unit})"
+        case pl.Time():
+            fix = f"derive a number from it, such as derive.number = 'EXTRACT(HOUR FROM \"{name}\")'"
+        case pl.List():
+            fix = f"derive a value from it, such as derive.number = 'ARRAY_LENGTH(\"{name}\")'"
+        case pl.Struct() if dtype.fields:
+            fix = f'derive a value from it, such as derive.part = \'"{name}"."{dtype.fields[0].name}"\''
+    return f"is {dtype!s:.80}, which no feature can read; {fix}"
 
 
 def refuse_missing(columns: Iterable[str], wanted: Iterable[str]) -> None:
@@ -137,33 +162,39 @@ def _column_uses(spec: ModelSpec, frame: pl.DataFrame) -> dict[str, set[Use]]:
 
 
 def _use_as_it_is(name: str, feature: FeatureSpec, dtype: pl.DataType) -> Use:
-    if dtype.is_temporal():
+    if isinstance(dtype, (pl.Date, pl.Datetime)):
         raise DataError(f"feature {name!r} is a time as it is, which no later time resembles; use date_part or difference")
     return "text" if infer_kind(feature, dtype) == "categorical" else "number"
 
 
-def _column(name: str, dtype: pl.DataType, uses: set[Use]) -> Column:
-    contract = _contract(name, dtype, uses)
+def _column(values: pl.Series, uses: set[Use]) -> Column:
+    contract = _contract(values, uses)
     text = "text" in uses or (uses == {"raw"} and contract == "string")
-    return Column(name=name, kind="categorical" if text else "numeric", dtype=contract)
+    return Column(name=values.name, kind="categorical" if text else "numeric", dtype=contract)
 
 
-def _contract(name: str, dtype: pl.DataType, uses: set[Use]) -> Dtype:
+def _contract(values: pl.Series, uses: set[Use]) -> Dtype:
     """The contract type of a column of this type, given what features use it for."""
-    texts = isinstance(dtype, _TEXTS)
+    name, dtype, texts = values.name, values.dtype, isinstance(values.dtype, _TEXTS)
     if isinstance(dtype, (pl.Date, pl.Datetime)) or ("time" in uses and (texts or dtype == pl.Null)):
         contract: Dtype = "datetime"
     elif dtype == pl.Boolean:
         contract = "bool"
     elif dtype.is_numeric():
-        contract = "int" if "text" in uses and dtype.is_integer() else "float"
+        whole: Dtype = "string" if _exceeds_int64(values) and "number" not in uses else "int"
+        contract = whole if "text" in uses and dtype.is_integer() else "float"
     elif texts or dtype == pl.Null:
         contract = "float" if "number" in uses else "string"
     else:
-        raise DataError(f"column {name!r} is {dtype}, which no feature can read; derive a number, text or time from it")
+        raise DataError(f"column {name!r} {unreadable(name, dtype)}")
     if ("time" in uses and contract != "datetime") or (contract in ("float", "datetime") and texts and "text" in uses):
         raise DataError(f"column {name!r} is {dtype} and is used as {' and '.join(sorted(uses))}; derive a column for each use")
     return contract
+
+
+def _exceeds_int64(values: pl.Series) -> bool:
+    """Whether some whole number has no place in 64 bits with a sign: as categories such numbers are texts, also in requests."""
+    return values.dtype.is_integer() and values.cast(pl.Int64, strict=False).null_count() > values.null_count()
 
 
 def _cast(series: pl.Series, dtype: Dtype) -> pl.Series | None:

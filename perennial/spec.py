@@ -40,7 +40,12 @@ OPERATIONS = ("date_part", "difference", "ratio", "bins", "log", "cross", "funct
 
 
 class FeatureSpec(FrozenModel):
-    """One model input: a column as it is, or at most one operation on columns."""
+    """One model input: a column as it is, or at most one operation on columns.
+
+    Numbers, texts, truths, dates and times can be read. A whole number or decimal that a float does not hold to its last digit is
+    refused as a number, and is exact as a category. Durations, times of day, lists, structs and bytes are refused with what to
+    derive from them. Columns that no feature reads may be of any type.
+    """
 
     kind: Kind | None = Field(None, description="inferred from the data where left out")
     of: str | tuple[str, ...] | None = Field(None, description="column(s) the operation reads")

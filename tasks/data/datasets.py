@@ -92,18 +92,32 @@ def first_dataset(home: Path) -> Dataset:
 
 
 def _parts(series: pl.Series) -> Iterator[bytes]:
-    """A column as bytes: validity and values; texts as their lengths and their joined bytes."""
+    """A column as bytes: validity and values, those of nested columns part by part; texts as lengths and joined bytes."""
     yield series.is_null().to_numpy().tobytes()
-    filled = series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
-    if filled.dtype == pl.String:
-        yield filled.str.len_bytes().fill_null(0).to_numpy().tobytes()
-        yield "".join(filled.fill_null("").to_list()).encode()
-    elif filled.dtype.is_temporal() or filled.dtype == pl.Boolean:
-        yield filled.to_physical().cast(pl.Int64).fill_null(0).to_numpy().tobytes()
-    elif filled.dtype.is_numeric():
-        yield filled.fill_null(0).to_numpy().tobytes()
-    else:
-        yield repr(filled.to_list()).encode()
+    match series.dtype:
+        case pl.Struct() as struct:
+            for field in struct.fields:
+                yield field.name.encode() + b"\0"
+                yield from _parts(series.struct.field(field.name))
+        case pl.Array():
+            yield from _parts(series.arr.to_list())
+        case pl.List():
+            lengths = series.list.len().fill_null(0)
+            yield lengths.to_numpy().tobytes()
+            yield from _parts(series.filter(lengths > 0).explode())
+        case pl.Binary():
+            yield series.bin.size().fill_null(0).to_numpy().tobytes()
+            yield b"".join(series.drop_nulls())
+        case dtype if dtype.is_temporal() or dtype == pl.Boolean:
+            yield series.to_physical().cast(pl.Int64).fill_null(0).to_numpy().tobytes()
+        case dtype if dtype.is_float() or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)):
+            yield series.fill_null(0).to_numpy().tobytes()
+        case dtype if dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum):
+            texts = series.cast(pl.String)
+            yield texts.str.len_bytes().fill_null(0).to_numpy().tobytes()
+            yield "".join(texts.drop_nulls()).encode()
+        case _:
+            yield repr(series.to_list()).encode()
 
 
 def _manifest(directory: Path) -> Manifest:

@@ -29,12 +29,17 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str]) -> pl.Data
 
     Raises SourceError for a source that cannot be read, DataError for a join, expression or event time that does not fit.
     """
-    frames = {name: read_source(name, source, base, environ) for name, source in spec.sources.items()}
+    frames = {name: _plain(read_source(name, source, base, environ)) for name, source in spec.sources.items()}
     base_name, joined = next(iter(frames.items()))
     for join in spec.joins:
         joined = _join(joined, frames[join.source], join, base_name)
     derived = _derive(joined, spec.derive)
     return _sort_in_time(derived, spec.event_time)
+
+
+def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Texts however they are coded as texts, without columns of Python objects, which no step could store."""
+    return frame.select(pl.exclude(pl.Object)).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
 
 
 def before(frame: pl.DataFrame, event_time: str, until: datetime | None) -> pl.DataFrame:

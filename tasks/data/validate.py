@@ -14,6 +14,7 @@ import polars as pl
 from perennial.base import FrozenModel
 from perennial.errors import ChecksFailed
 from perennial.labels import LabelCodec, codec_of, fit_texts, similar_class
+from perennial.schema import unreadable
 from perennial.spec import ColumnCheck, ModelSpec, feature_columns
 from tasks.data.datasets import SHORT, Dataset
 from tasks.job import Job
@@ -73,7 +74,7 @@ def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
 
 def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: datetime) -> tuple[pl.DataFrame, Checks]:
     """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples."""
-    _refuse(list(_missing_columns(frame, spec)), None)
+    _refuse(list(_unusable_columns(frame, spec)), None)
     label_texts = fit_texts(spec, frame[spec.target])
     codec = codec_of(spec, label_texts)
     rules = list(_rules(frame, spec, codec, now))
@@ -107,13 +108,16 @@ def _refuse(problems: list[Problem], quarantine: str | None) -> None:
     raise ChecksFailed(f"the data does not keep its contract; correct it, or the spec:\n{lines}{hint}")
 
 
-def _missing_columns(frame: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
+def _unusable_columns(frame: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
     identity = (spec.id,) if spec.id else ()
     for column in dict.fromkeys((*identity, spec.event_time, spec.target, *spec.inputs, *spec.checks.columns)):
         if column not in frame.columns:
             near = get_close_matches(column, frame.columns, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(frame.columns)}"
             yield Problem(column=column, what=f"is not in the table; {hint}", rows=0)
+    for column in dict.fromkeys((*identity, *spec.inputs, *spec.checks.columns, *spec.slices)):
+        if column in frame.columns and (why := unreadable(column, frame.schema[column])) is not None:
+            yield Problem(column=column, what=why, rows=0)
 
 
 def _similar_classes(labelled: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from perennial.durations import parse_duration
 from perennial.errors import RequestError
 from perennial.labels import codec_of, fit_texts
 from perennial.log_columns import EVENT_TIME, ID, LABEL
-from perennial.schema import refuse_missing
+from perennial.schema import cast_frame, infer_schema, refuse_missing
 from perennial.settings import authorization
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
@@ -72,6 +72,7 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     refuse_missing(table.columns, (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs))
     identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
     labels = codec_of(spec, fit_texts(spec, table[spec.target])).parse_column(table[spec.target])
+    table = cast_frame(table, infer_schema(spec, table))  # JSON has no Decimal, and no whole number of 128 bits
     ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
     return ordered.select(
         identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL), *spec.inputs
