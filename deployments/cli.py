@@ -45,6 +45,9 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
+contract = App(name="contract", help="The form of rows that a service takes.")
+app.command(contract)
+
 Spec = Annotated[Path, Parameter(help="the model spec, such as examples/flights.toml")]
 
 
@@ -159,6 +162,20 @@ def rollback(
             announce(move)
         except PrefectUnreachable as error:
             console.print(f"the Prefect feed does not know: {error}", markup=False)
+    return 0
+
+
+@contract.command
+def close(spec: Spec) -> int:
+    """Stop accepting rows in the form of earlier champions, once every client writes them as the champion takes them.
+
+    GET /model says under `rows` how many rows still come in another form.
+    """
+    from deployments.contract import close_contract
+
+    _join_stack()
+    version = close_contract(spec, _settings(), datetime.now(UTC))
+    _console().print(f"rows are accepted as version {version} takes them, and as later versions will")
     return 0
 
 

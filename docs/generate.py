@@ -7,7 +7,7 @@ import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -31,6 +31,7 @@ NAMES: dict[Any, str] = {
     bool: "true or false",
     Path: "path",
     SecretStr: "secret text",
+    date: "day",
     timedelta: "duration",
 }
 SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}

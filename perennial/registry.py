@@ -10,7 +10,7 @@ the prediction log know versions by number (tests/cases/test_faults.py).
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from perennial.errors import AliasConflict, CorruptVersion, RegistryError, Versi
 MANIFEST = "manifest.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+CONTRACT = "contract"  # the version that was champion when the row contracts of earlier champions were closed
 _ATTEMPTS = 64  # publishers that may race for a version number before one gives up
 
 
@@ -82,13 +83,13 @@ class Registry:
                 return number
         raise RegistryError(f"no free version of {name!r} in {self.url} after {_ATTEMPTS} tries: too many publishers at once")
 
-    def read(self, name: str, version: int) -> dict[str, bytes]:
-        """The files of a version; raises VersionNotFound, or CorruptVersion when a digest does not match."""
+    def read(self, name: str, version: int, *only: str) -> dict[str, bytes]:
+        """The files of a version, or `only` some; raises VersionNotFound, or CorruptVersion when a digest does not match."""
         folder, files = self._version(name, version), {}
         path, fix = f"{folder}/{MANIFEST}", f"restore it or promote another version of {name!r}"
         if (manifest := self._stored(Manifest, path, fix, CorruptVersion)) is None:
             raise self._no_such(name, version)
-        for file, digest in manifest.files.items():
+        for file, digest in ((file, digest) for file, digest in manifest.files.items() if not only or file in only):
             try:
                 files[file] = bytes(self._fs.cat_file(f"{folder}/{file}"))
             except FileNotFoundError:
@@ -130,10 +131,15 @@ class Registry:
         replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
         return aliases
 
+    def moves(self, name: str) -> Iterator[Move]:
+        """Every move of every alias, newest first; each is read when it is asked for."""
+        for generation in range(self.aliases(name).generation, 0, -1):
+            if (move := self._move(name, generation)) is not None:
+                yield move
+
     def history(self, name: str) -> tuple[Move, ...]:
         """Every move of every alias, oldest first."""
-        moves = (self._move(name, generation) for generation in range(1, self.aliases(name).generation + 1))
-        return tuple(move for move in moves if move is not None)
+        return tuple(self.moves(name))[::-1]
 
     def _move(self, name: str, generation: int) -> Move | None:
         path = f"{self._model(name)}/moves/{generation:08d}.json"

@@ -4,7 +4,7 @@ This module holds declarations only; what one means is defined by the module tha
 """
 
 import tomllib
-from datetime import timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -50,7 +50,7 @@ class FeatureSpec(FrozenModel):
     kind: Kind | None = Field(None, description="inferred from the data where left out")
     of: str | tuple[str, ...] | None = Field(None, description="column(s) the operation reads")
     date_part: DatePart | None = Field(None, description="a part of the time in `of` (default: the event time)")
-    time_zone: str | None = Field(None, description="zone in which a date part is read (default: as stored)")
+    time_zone: str | None = Field(None, description="zone in which a date part is read (default: UTC)")
     difference: tuple[str, str] | None = Field(None, description="first column minus second")
     ratio: tuple[str, str] | None = Field(None, description="first column over second; null where the second is 0")
     bins: tuple[float, ...] | None = Field(None, description="ascending edges; the feature is the index of the bin of `of`")
@@ -171,6 +171,10 @@ class ModelSpec(FrozenModel):
     target: str = Field(description="column with the truth; null where it is not known yet")
     event_time: str = Field(description="column with the time at which the prediction is asked")
     id: str | None = Field(None, description="column that names a row; checked for duplicates")
+    contract_until: date | None = Field(
+        None,
+        description="last day (UTC) on which rows in the form of earlier champions are accepted (default: until closed)",
+    )
     label_threshold: Fraction = Field(0.5, description="binary models: score from which the label is true")
     classes: tuple[str, ...] = Field((), description="the only classes of the target; any other label is refused with 422")
     positive: str | None = Field(None, description="binary models: the value of the target that means true, such as `yes`")

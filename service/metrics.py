@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from service.prediction_log.log import LogState
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -32,6 +34,10 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper bounds of the latency histogram in seconds: a row takes milliseconds, 10,000 rows a second."""
 
 
+MISSING, IGNORED = "perennial_missing_columns", "perennial_ignored_columns"
+"""Counters of the rows that clients write in the form of another version."""
+
+
 def prepare_metrics(directory: Path) -> None:
     """Empty the directory of an earlier run and make this process and its children use it."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -41,16 +47,33 @@ def prepare_metrics(directory: Path) -> None:
 
 def render_metrics() -> bytes:
     """The metrics of all processes of this service in the text format; gauges of dead processes are left out."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+    from prometheus_client import generate_latest
+    from prometheus_client.multiprocess import mark_process_dead
 
     directory = os.environ[DIRECTORY]
     for pid in {int(path.stem.rpartition("_")[2]) for path in Path(directory).glob("gauge_live*.db")}:
         if not psutil.pid_exists(pid):
             mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+    return generate_latest(_shared())
+
+
+def count_columns() -> dict[str, dict[str, int]]:
+    """What all processes have counted of MISSING and IGNORED, by column."""
+    found: dict[str, dict[str, int]] = {MISSING: {}, IGNORED: {}}
+    for family in _shared().collect():
+        if family.name in found:
+            samples = (sample for sample in family.samples if sample.name.endswith("_total"))
+            found[family.name] = {sample.labels["column"]: int(sample.value) for sample in samples}
+    return found
+
+
+def _shared() -> "CollectorRegistry":
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    MultiProcessCollector(registry, os.environ[DIRECTORY])  # type: ignore[no-untyped-call]
+    return registry
 
 
 class HttpMetrics:
@@ -130,8 +153,12 @@ class WorkerMetrics:
         own = CollectorRegistry()
         counter, gauge = partial(Counter, registry=own), partial(Gauge, registry=own, multiprocess_mode="liveall")
         self._predictions = counter("perennial_predictions", "Rows answered by /predict")
-        self._unknown = counter("perennial_unknown_categories", "Rows with a category the model never saw", ["feature"])
-        self._nulls = counter("perennial_nulls", "Rows with a null feature", ["feature"])
+        self._by_column = (
+            counter("perennial_unknown_categories", "Rows with a category the model never saw", ["feature"]),
+            counter("perennial_nulls", "Rows with a null feature", ["feature"]),
+            counter(MISSING, "Rows without a column that the version has and another accepted form has not", ["column"]),
+            counter(IGNORED, "Rows with a column that only another accepted form has", ["column"]),
+        )
         self._swaps = counter("perennial_swaps", "Versions that became live")
         self._refused = counter("perennial_versions_refused", "Versions that could not be served")
         self._version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
@@ -152,13 +179,12 @@ class WorkerMetrics:
         }
         self._logged = dict.fromkeys(self._log_counters, 0)
 
-    def predicted(self, rows: int, unknown: Mapping[str, int], nulls: Mapping[str, int]) -> None:
-        """Rows were answered; `unknown` and `nulls` count rows per feature."""
+    def predicted(self, rows: int, *by_column: Mapping[str, int]) -> None:
+        """Rows were answered; then rows by feature or column: with unknown categories, nulls, missing and ignored columns."""
         self._predictions.inc(rows)
-        for feature, count in unknown.items():
-            self._unknown.labels(feature).inc(count)
-        for feature, count in nulls.items():
-            self._nulls.labels(feature).inc(count)
+        for counter, counts in zip(self._by_column, by_column, strict=True):
+            for column, count in counts.items():
+                counter.labels(column).inc(count)
 
     def swapped(self, version: int) -> None:
         """A version became live now."""

@@ -60,11 +60,12 @@ class Worker:
             Registry(settings.registry_url),
             name,
             plan.base,
+            plan.spec.contract_until,
             on_swap=self._metrics.swapped,
             on_refuse=self._metrics.refused,
             with_challenger=settings.challenger,
         )
-        self.predictor = Predictor(name, settings.max_rows, self._watcher, self._log, self._metrics)
+        self.predictor = Predictor(settings.max_rows, self._watcher, self._log, self._metrics)
 
     def start(self) -> None:
         """Start the threads; afterwards the champion, if there is one, answers."""
@@ -78,7 +79,8 @@ class Worker:
         batcher = RequestBatcher(api.handle_batch, lambda: self.predictor.may_wait)
         app = PredictionServer(api, plan.settings.workers, partial(_lifespan, handle.heartbeat)).app
         app.title, app.version = f"Perennial: {plan.spec.name}", __version__
-        config = _uvicorn_config(build_app(app, AppState(plan, batcher, self.status, self.label_codec, draining)))
+        state = AppState(plan, batcher, self._watcher, self.status, self.label_codec, draining)
+        config = _uvicorn_config(build_app(app, state))
         try:
             DrainingServer(config, draining, plan.settings.lame_duck.total_seconds()).run([handle.listener])
         finally:

@@ -138,13 +138,11 @@ class RowsDecoder(Generic[R]):
         return next((own for own, alias in self._alias.items() if alias == name), name)
 
 
-def define_row(name: str, fields: Sequence[tuple[str, Any]], optional: Sequence[tuple[str, Any]]) -> type[msgspec.Struct]:
-    """A struct type of required and optional columns, in this order; its columns may have any name."""
-    columns = [*fields, *optional]
-    own = [(f"f{place}", kind) for place, (_, kind) in enumerate(fields)]
-    more = [(f"f{place}", kind, None) for place, (_, kind) in enumerate(optional, start=len(fields))]
-    names = {f"f{place}": alias_of(column, place) for place, (column, _) in enumerate(columns)}
-    return msgspec.defstruct(name, [*own, *more], rename=names, forbid_unknown_fields=True, gc=False)
+def define_row(name: str, columns: Sequence[tuple[Any, ...]]) -> type[msgspec.Struct]:
+    """A struct type of columns, each (name, type) or (name, type, default), in this order; they may have any name."""
+    fields = [(f"f{place}", *rest) for place, (_, *rest) in enumerate(columns)]
+    names = {f"f{place}": alias_of(column, place) for place, (column, *_) in enumerate(columns)}
+    return msgspec.defstruct(name, fields, rename=names, kw_only=True, forbid_unknown_fields=True, gc=False)
 
 
 def alias_of(column: str, place: int) -> str:

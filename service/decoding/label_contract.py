@@ -5,7 +5,6 @@ Which labels suit a model is decided by `perennial.labels.LabelCodec` alone.
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -23,8 +22,8 @@ class LabelContract:
     def __init__(self, model: str, codec: Callable[[], LabelCodec]) -> None:
         self._model, self._codec = model, codec
         expected = {"id": ID_EXPECTED, "label": codec().expected, "event_time": EXPECTED["datetime"]}
-        required: list[tuple[str, Any]] = [("id", ID_TYPE), ("label", bool | int | float | str)]
-        row = define_row("Label", required, [("event_time", TEXT_TYPE | None)])
+        columns = [("id", ID_TYPE), ("label", bool | int | float | str), ("event_time", TEXT_TYPE | None, None)]
+        row = define_row("Label", columns)
         self._decoder: RowsDecoder[msgspec.Struct] = RowsDecoder("labels", row, expected)
 
     def decode(self, body: bytes, max_rows: int, now: datetime) -> LabelBatch:

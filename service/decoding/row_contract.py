@@ -1,23 +1,29 @@
 """The row contract of one model version: from a request's bytes to ids, event times, encoded rows and cells of the log.
 
-Compiled once when a version is loaded; shared by all threads. `json_rows` decodes a row into a struct whose first
-fields are the model's columns, in the order of `columns`: numbers, texts, then the other types. From there on a row is a
-tuple in that order and every step picks by position, so that no name is looked up per row.
+Compiled when a version is loaded; shared by all threads. `json_rows` decodes a row into a struct whose first fields are the
+model's columns, in the order of `columns`: numbers, texts, then the other types. From there on a row is a tuple in that order
+and every step picks by position, so that no name is looked up per row.
 
-The id travels in the column that the spec names, or as `id`, and the time as the spec's event time or as `event_time`;
-the general names only where no column of the model bears them.
+No promotion breaks a client: beside its own columns a version takes those of the schemas that other versions publish to clients
+(`service.inference.accepted_schemas`). A column that one of them does not have may be left out and is null then, so is a value
+that only another's type allows; a column that only others have is checked and ignored. Both are counted.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from perennial.model import Model
 from perennial.record import Scalar
+from perennial.schema import Schema
 from perennial.value_types import EXPECTED, Dtype, check_value, parse_time
 from service.decoding.json_rows import MAX_TEXT, RowsDecoder, define_row
 from service.decoding.row_encoding import EncodedRows, RowEncoding
@@ -38,32 +44,75 @@ _TYPES: Mapping[Dtype, Any] = {
     "string": TEXT_TYPE | None,
     "datetime": TEXT_TYPE | None,
 }
+_NO_COUNTS: Counter[str] = Counter()
+"""Of a request by a contract that is no union; not changed."""
 
 
 class DecodedRows(msgspec.Struct, frozen=True, gc=False):
-    """Checked rows of one request: row i has ids[i], event_times[i] and the values cells[i], in the contract's order."""
+    """Checked rows of one request: row i has ids[i], event_times[i] and the values cells[i], in the contract's order.
+
+    `missing` and `ignored` count rows by column: without one that another version does not ask for, with one that only others do.
+    """
 
     ids: Sequence[str]
     event_times: Sequence[datetime]
     cells: Sequence[tuple[Any, ...]]
     encoded: EncodedRows
+    missing: Mapping[str, int] = _NO_COUNTS
+    ignored: Mapping[str, int] = _NO_COUNTS
+
+
+class RowKeys(msgspec.Struct, frozen=True):
+    """The keys that a row may have: columns with their types, and names under which its id and its event time travel.
+
+    The spec's own id and event time always do; `id` and `event_time` do where no column bears that name.
+    """
+
+    required: Mapping[str, Dtype]
+    optional: Mapping[str, Dtype]
+    ignored: Mapping[str, Dtype]
+    ids: Sequence[str]
+    times: Sequence[str]
+
+
+def row_keys(own: Schema, others: Iterable[Schema] = ()) -> RowKeys:
+    """What a version takes beside which the schemas of others are accepted."""
+    schemas = (own, *others)
+    foreign = {name: dtype for schema in schemas for name, dtype in schema.dtypes.items() if name not in own.dtypes}
+    optional = {name for name in own.names if any(name not in schema.dtypes for schema in schemas)}
+    named_ids = dict.fromkeys(schema.id for schema in schemas if schema.id)
+    ids = [name for name in named_ids if name not in own.dtypes or name == own.id]
+    times = [name for name in dict.fromkeys(schema.event_time for schema in schemas) if name not in {*own.dtypes, *ids}]
+    taken = {*own.dtypes, *foreign, *named_ids, *times}
+    return RowKeys(
+        required={name: dtype for name, dtype in own.dtypes.items() if name not in optional},
+        optional={name: dtype for name, dtype in own.dtypes.items() if name in optional},
+        ignored={name: dtype for name, dtype in foreign.items() if name not in {*ids, *times}},
+        ids=[*ids, *({"id"} - taken)],
+        times=[*times, *({"event_time"} - taken)],
+    )
 
 
 class RowContract:
-    """What one model version takes, and how its rows are read."""
+    """What one model version takes, and how its rows are read; `others` are schemas by which clients may write rows too."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, others: Sequence[Schema] = ()) -> None:
         schema = model.card.schema_
+        self.keys = keys = row_keys(schema, others)
         columns = sorted(schema.columns, key=lambda column: _ORDER.get(column.dtype, 2))
         dtypes = {column.name: column.dtype for column in columns}
+        kinds: dict[str, set[Dtype]] = {}
+        for one in (column for some in (schema, *others) for column in some.columns):
+            kinds.setdefault(one.name, set()).add(one.dtype)
         self._columns = tuple(dtypes)
         self._others = [(place, column.dtype) for place, column in enumerate(columns) if column.dtype not in _ORDER]
-        ids = [name for name in dict.fromkeys(("id", schema.id)) if name and name not in dtypes]
-        times = [name for name in dict.fromkeys(("event_time", schema.event_time)) if name not in dtypes]
-        self._names = (*dtypes, *ids, *times)
-        self._id_places = [self._names.index(name) for name in dict.fromkeys((*ids, schema.id)) if name]
-        self._time_places = [self._names.index(name) for name in times]
-        self._decoder = _compile(dtypes, ids, times)
+        self._decoder, names = _compile(dtypes, kinds, keys)
+        self._id_places, self._time_places, self._optional_places, self._ignored_places = (
+            [names.index(name) for name in some] for some in (keys.ids, keys.times, keys.optional, keys.ignored)
+        )
+        self._retyped = [(place, dtype) for place, (name, dtype) in enumerate(dtypes.items()) if len(kinds[name]) > 1]
+        self._is_union = bool(keys.optional or keys.ignored or self._retyped)
+        self._names = names
         self._encoding = RowEncoding(model, dtypes)
 
     def decode(self, body: bytes, max_rows: int, now: datetime) -> DecodedRows:
@@ -72,11 +121,14 @@ class RowContract:
         Raises RequestError naming row, column, value and what was expected, or ServiceError (413) for too many rows.
         """
         rows = [astuple(row) for row in self._decoder.decode(body, max_rows)]
+        missing, ignored = (Counter[str](), Counter[str]()) if self._is_union else (_NO_COUNTS, _NO_COUNTS)
+        if self._is_union:
+            rows = [self._in_own_form(cells, missing, ignored) for cells in rows]
         ids = self._ids(rows)
         times = [self._time(cells, row) or now for row, cells in enumerate(rows)]
         if self._others:
             rows = [self._checked(cells, row) for row, cells in enumerate(rows)]
-        return DecodedRows(ids, times, rows, self._encoding.encode(rows, times))
+        return DecodedRows(ids, times, rows, self._encoding.encode(rows, times), missing, ignored)
 
     def log_columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Scalar, ...]]:
         """The cells of rows by column, as the log keeps them: a time as text, everything else as it is."""
@@ -92,7 +144,8 @@ class RowContract:
         if len(ids) > 1 and len(set(ids)) < len(ids):
             seen: set[str] = set()
             row = next(row for row, name in enumerate(ids) if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise self._decoder.wrong(row, "id", ids[row], "an id that no other row of the request has")
+            key = next(self._names[place] for place in self._id_places if rows[row][place] is not None)
+            raise self._decoder.wrong(row, key, ids[row], "an id that no other row of the request has")
         return ids
 
     def _id(self, cells: tuple[Any, ...], row: int) -> str:
@@ -113,6 +166,24 @@ class RowContract:
                     raise self._decoder.wrong(row, self._names[place], value) from None
         return None
 
+    def _in_own_form(self, cells: tuple[Any, ...], missing: Counter[str], ignored: Counter[str]) -> tuple[Any, ...]:
+        """The row as this version's own schema has it; what another's lacks or has otherwise is null."""
+        own = list(cells)
+        for place in self._ignored_places:
+            if cells[place] is not UNSET:
+                ignored[self._names[place]] += 1
+        for place in self._optional_places:
+            if cells[place] is UNSET:
+                own[place] = None
+                missing[self._names[place]] += 1
+        for place, dtype in self._retyped:
+            try:
+                own[place] = check_value(own[place], dtype)
+            except (ValueError, OverflowError):
+                own[place] = None
+                missing[self._names[place]] += 1
+        return tuple(own)
+
     def _checked(self, cells: tuple[Any, ...], row: int) -> tuple[Any, ...]:
         """The row with the values of `_others` in their contract types."""
         checked = list(cells)
@@ -124,13 +195,26 @@ class RowContract:
         return tuple(checked)
 
 
-def _compile(dtypes: Mapping[str, Dtype], ids: Sequence[str], times: Sequence[str]) -> RowsDecoder[msgspec.Struct]:
-    required = [(name, _TYPES[dtype]) for name, dtype in dtypes.items()]
-    optional = [*((name, ID_TYPE | None) for name in ids), *((name, TEXT_TYPE | None) for name in times)]
+def _compile(
+    dtypes: Mapping[str, Dtype], kinds: Mapping[str, Iterable[Dtype]], keys: RowKeys
+) -> tuple[RowsDecoder[msgspec.Struct], tuple[str, ...]]:
+    """The decoder, and the keys of a row in the order of its struct."""
+    ids, times = ([name for name in some if name not in dtypes] for some in (keys.ids, keys.times))
+    types = {name: reduce(or_, [_TYPES[dtype] for dtype in sorted(some)]) for name, some in kinds.items()}
+    fields = [
+        *((name, types[name] | UnsetType, UNSET) if name in keys.optional else (name, types[name]) for name in dtypes),
+        *((name, ID_TYPE | None, None) for name in ids),
+        *((name, TEXT_TYPE | None, None) for name in times),
+        *((name, types[name] | UnsetType, UNSET) for name in keys.ignored),
+    ]
     texts = f"a text of at most {MAX_TEXT} characters"
-    expected = {name: f"{texts if dtype == 'string' else EXPECTED[dtype]} or null" for name, dtype in dtypes.items()}
+    in_words = {
+        name: " or ".join(texts if dtype == "string" else EXPECTED[dtype] for dtype in sorted(some)) + " or null"
+        for name, some in kinds.items()
+    }
     beside = {**dict.fromkeys(ids, ID_EXPECTED), **dict.fromkeys(times, EXPECTED["datetime"])}
-    return RowsDecoder("instances", define_row("Row", required, optional), expected | beside)
+    expected = {name: beside.get(name) or in_words[name] for name, *_ in fields}
+    return RowsDecoder("instances", define_row("Row", fields), expected), tuple(expected)
 
 
 def _id_text(value: float) -> str:

@@ -5,12 +5,13 @@ served is refused, reported and tried again later, and the one before it answers
 and so does the challenger where that is wanted: a swap to either needs no loading.
 """
 
+import copy
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import numpy as np
 
 from perennial.arrays import Floats
 from perennial.error_reporting import report, tag
+from perennial.errors import NewerFormat, RegistryError
 from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.registry import CHALLENGER, CHAMPION, Registry
+from perennial.schema import Schema
 from service.decoding.row_contract import RowContract
 from service.decoding.row_encoding import FEW
+from service.inference.champion_history import ChampionHistory
 
 FIRST_RETRY = timedelta(seconds=1)
 LAST_RETRY = timedelta(seconds=60)
@@ -37,12 +41,21 @@ logger = logging.getLogger(__name__)
 class CompiledModel:
     """A version with what serving makes of it once, in the thread that loads it: its row contract and its row scorer."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, schemas: tuple[Schema, ...] = ()) -> None:
         self.model = model
         self.card = model.card
         self.version = model.card.version
-        self.contract = RowContract(model)
+        self.schemas = schemas
+        self.contract = RowContract(model, schemas)
         self._score = model.estimator.row_scorer()
+
+    def accepting(self, schemas: tuple[Schema, ...]) -> "CompiledModel":
+        """The same model for clients that write rows by any of these schemas; itself where it is so already."""
+        if schemas == self.schemas:
+            return self
+        other = copy.copy(self)
+        other.schemas, other.contract = schemas, RowContract(self.model, schemas)
+        return other
 
     def score_vectors(self, vectors: Sequence[Sequence[float]]) -> list[Any]:
         """A score for each encoded row: a float, or a list of one for each class."""
@@ -59,6 +72,7 @@ class CompiledModel:
 @dataclass(frozen=True, slots=True)
 class _RefusedVersion:
     version: int
+    reason: str
     pause: timedelta
     again: float
     """Monotonic time of the next try."""
@@ -75,6 +89,7 @@ class ModelWatcher:
         registry: Registry,
         name: str,
         base: Path,
+        contract_until: date | None = None,
         *,
         on_swap: Callable[[int], None],
         on_refuse: Callable[[], None],
@@ -86,13 +101,29 @@ class ModelWatcher:
         self._on_swap = on_swap
         self._on_refuse = on_refuse
         self._with_challenger = with_challenger
+        self._history = ChampionHistory(registry, name, contract_until)
         self._refused: dict[str, _RefusedVersion] = {}
-        self._away = False
+        self._away = ""
         self._previous: CompiledModel | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.live: CompiledModel | None = None
         self.challenger: CompiledModel | None = None
+        self.champion: int | None = None
+        """The champion by the registry, which may be refused; None while the registry cannot be read."""
+
+    @property
+    def promoted_at(self) -> datetime | None:
+        """When the live version became champion."""
+        return self._history.promoted_at.get(self.live.version) if self.live else None
+
+    def explain_absence(self) -> str:
+        """Why no version is live."""
+        if refused := self._refused.get(CHAMPION):
+            return f"version {refused.version} of {self._name!r} is champion, and it is refused: {refused.reason}"
+        if self._away:
+            return f"the registry cannot be read: {self._away}"
+        return f"no version of {self._name!r} has been promoted yet: train one, it is served at once"
 
     def start(self, interval: timedelta) -> None:
         """Look once, so that the first request finds a model, then every `interval`."""
@@ -110,10 +141,11 @@ class ModelWatcher:
         """One look at the aliases; never raises."""
         try:
             aliases = self._registry.aliases(self._name)
-            self._away = False
+            self._history.follow(aliases, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - any storage backend, any failure: the live model answers on
             self._lost_sight(error)
             return
+        self._away, self.champion = "", aliases.champion
         self._follow_champion(aliases.champion)
         if self._with_challenger:
             self._follow_challenger(aliases.challenger)
@@ -123,14 +155,15 @@ class ModelWatcher:
             self.check()
 
     def _follow_champion(self, wanted: int | None) -> None:
-        if wanted is None or (self.live and wanted == self.live.version) or (live := self._get(CHAMPION, wanted)) is None:
+        if wanted is None or (found := self._get(CHAMPION, wanted)) is None:
             return
-        if self.live is not None:
-            self._previous = self.live
+        live, before = found.accepting(self._history.schemas), self.live
         self.live = live
-        tag(version=wanted)
-        logger.info("version %d of %s answers now", wanted, self._name)
-        self._on_swap(wanted)
+        if before is None or before.version != wanted:
+            self._previous = before or self._previous
+            tag(version=wanted)
+            logger.info("version %d of %s answers now", wanted, self._name)
+            self._on_swap(wanted)
 
     def _follow_challenger(self, wanted: int | None) -> None:
         if wanted == (self.challenger.version if self.challenger else None):
@@ -143,11 +176,14 @@ class ModelWatcher:
 
     def _get(self, alias: str, version: int) -> CompiledModel | None:
         """The version, from memory or loaded; None when it is refused."""
+        for held in (self.live, self._previous, self.challenger):
+            if held is not None and held.version == version:
+                self._refused.pop(alias, None)
+                return held
         if not self._may_try(alias, version):
             return None
         try:
-            held = (one for one in (self.live, self._previous, self.challenger) if one is not None and one.version == version)
-            compiled = next(held, None) or CompiledModel(load_model(self._registry, self._name, version, self._base))
+            compiled = CompiledModel(load_model(self._registry, self._name, version, self._base), self._history.schemas)
         except Exception as error:  # noqa: BLE001 - a version is refused whatever is wrong with it
             self._refuse(alias, version, error)
             return None
@@ -158,7 +194,7 @@ class ModelWatcher:
         before = self._refused.get(alias)
         again = before is not None and before.version == version
         pause = min(2 * before.pause, LAST_RETRY) if before and again else FIRST_RETRY
-        self._refused[alias] = _RefusedVersion(version, pause, time.monotonic() + pause.total_seconds())
+        self._refused[alias] = _RefusedVersion(version, _reason(error), pause, time.monotonic() + pause.total_seconds())
         if not again:
             logger.error("version %d of %s is refused as %s, %s: %s", version, self._name, alias, self._remains(), error)
             report(error, group=("service", "version-refused", self._name), refused_version=version)
@@ -175,4 +211,9 @@ class ModelWatcher:
         if not self._away:  # once per absence, not once per look
             logger.warning("the registry at %s cannot be read, %s: %s", self._registry.url, self._remains(), error)
             report(error, group=("service", "registry-unreachable", self._name))
-        self._away = True
+        self._away, self.champion = _reason(error), None
+
+
+def _reason(error: Exception) -> str:
+    """What clients are told of it: the registry's own words, of others only the kind."""
+    return str(error) if isinstance(error, RegistryError | NewerFormat) else f"{type(error).__name__}, see the service's log"

@@ -51,8 +51,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 class Predictor:
     """Answers with the live model, logs every prediction and counts what it saw."""
 
-    def __init__(self, name: str, max_rows: int, watcher: ModelWatcher, log: PredictionLog, metrics: WorkerMetrics) -> None:
-        self._name = name
+    def __init__(self, max_rows: int, watcher: ModelWatcher, log: PredictionLog, metrics: WorkerMetrics) -> None:
         self._max_rows = max_rows
         self._watcher = watcher
         self._log = log
@@ -88,7 +87,7 @@ class Predictor:
     def _live(self) -> CompiledModel:
         live = self._watcher.live
         if live is None:
-            raise unavailable("no_model", f"no version of {self._name!r} has been promoted yet: train one, it is served at once")
+            raise unavailable("no_model", self._watcher.explain_absence())
         return live
 
     def _record(self, model: CompiledModel, predictions: Sequence[Prediction], now: datetime) -> None:
@@ -104,8 +103,9 @@ class Predictor:
             scores=tuple([_frozen(score) for prediction in predictions for score in prediction.scores]),
         )
         self._log.append(batch, sum(prediction.request.size for prediction in predictions))
-        encoded = [some.encoded for some in rows]
-        self._metrics.predicted(len(batch.ids), _sum(one.unknown for one in encoded), _sum(one.nulls for one in encoded))
+        unknown, nulls = _sum(some.encoded.unknown for some in rows), _sum(some.encoded.nulls for some in rows)
+        missing, ignored = _sum(some.missing for some in rows), _sum(some.ignored for some in rows)
+        self._metrics.predicted(len(batch.ids), unknown, nulls, missing, ignored)
 
 
 def _by_model(requests: Sequence[DecodedRequest]) -> Iterable[list[tuple[int, DecodedRequest]]]:
@@ -123,12 +123,9 @@ def _scores(requests: Sequence[DecodedRequest]) -> Sequence[Any]:
     return [score for one in encoded for score in model.score_matrix(one.to_matrix())]
 
 
-def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for some in counts:
-        if some:
-            total.update(some)
-    return total
+def _sum(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    some = [one for one in counts if one]
+    return sum((Counter(one) for one in some), Counter()) if some else {}
 
 
 def _frozen(score: float | list[float]) -> Score:

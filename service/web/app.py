@@ -22,13 +22,14 @@ from service.decoding.label_contract import LabelContract
 from service.decoding.responses import ExplainResponse, PredictResponse
 from service.errors import HEADERS, ErrorBody, ErrorDetail, JsonResponse, error_response, unavailable
 from service.inference.batcher import RequestBatcher
+from service.inference.model_watcher import ModelWatcher
 from service.inference.predictor import InferenceRequest
 from service.metrics import FLUSH_INTERVAL, HttpMetrics, render_metrics
 from service.plan import ServicePlan
 from service.prediction_log.redis_client import connect, translate_redis_errors
 from service.prediction_log.streams import append, labels_stream
 from service.web.admission import JSON, AccessPolicy, AdmissionMiddleware, InFlight
-from service.web.model_info import ChampionInfo
+from service.web.model_info import ModelInfo, describe_live
 from service.web.openapi import REFERENCE, FeedbackRequest, PredictRequest, describe
 from service.web.post_endpoints import Handler, PostEndpoints
 
@@ -58,13 +59,14 @@ class AppState:
         self,
         plan: ServicePlan,
         batcher: RequestBatcher,
+        watcher: ModelWatcher,
         status: Callable[[], dict[str, int | str | None]],
         label_codec: Callable[[], LabelCodec],
         draining: threading.Event,
     ) -> None:
         self.settings = plan.settings
         self.name = plan.spec.name
-        self.champion = ChampionInfo(plan.settings, plan.spec.name)
+        self.watcher = watcher
         self.metrics = HttpMetrics()
         self._batcher = batcher
         self._status = status
@@ -86,13 +88,13 @@ class AppState:
         accepted = await run_in_threadpool(self._accept_labels, body)
         return JsonResponse(HTTPStatus.ACCEPTED, accepted.model_dump_json().encode())
 
-    def health(self) -> Health:
+    def model(self) -> ModelInfo:
+        """The live version; 503 without one."""
+        return describe_live(self.watcher)
+
+    async def health(self) -> Health:
         """Never fails: a registry that is away does not make the service unhealthy."""
-        try:
-            champion = self.champion.version()
-        except Exception:  # noqa: BLE001 - any storage backend, any failure
-            champion = None
-        return Health(model=self.name, champion=champion)
+        return Health(model=self.name, champion=self.watcher.champion)
 
     async def ready(self) -> Response:
         """Which version answers; raises ServiceError (503) when predictions cannot be had or are not safe here."""
@@ -100,7 +102,7 @@ class AppState:
             raise unavailable("ending", "the service is ending")
         status = self._status()
         if status["version"] is None:
-            raise unavailable("no_model", "no version has been promoted yet")
+            raise unavailable("no_model", self.watcher.explain_absence())
         if status["log"] == "memory":
             raise unavailable("log_full", "neither the store nor the disk takes predictions: start the store or free the disk")
         return Response(orjson.dumps(status), media_type=JSON)
@@ -133,7 +135,7 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
 
 
 def _add_reports(app: FastAPI, state: AppState) -> None:
-    app.get("/model", summary="The champion", responses=_UNAVAILABLE)(state.champion.info)
+    app.get("/model", summary="The champion", responses=_UNAVAILABLE)(state.model)
     app.get("/health", summary="Whether this process answers")(state.health)
     app.get("/ready", summary="Whether this worker has a model", response_class=Response, responses=_UNAVAILABLE)(state.ready)
     app.get("/metrics", summary="Prometheus metrics", response_class=Response)(state.render_metrics)
@@ -162,8 +164,10 @@ def _add_description(app: FastAPI, state: AppState) -> None:
     routes[:] = [route for route in routes if getattr(route, "path", None) != app.openapi_url]
 
     @app.get(str(app.openapi_url), include_in_schema=False)
-    def openapi() -> Response:  # not async: the registry may be far away
-        return Response(orjson.dumps(describe(app.openapi(), state.champion, state.settings)), media_type=JSON)
+    async def openapi() -> Response:
+        live = state.watcher.live
+        document = describe(app.openapi(), live.contract.keys if live else None, state.settings)
+        return Response(orjson.dumps(document), media_type=JSON)
 
 
 def _document_post(

@@ -1,18 +1,32 @@
-"""What /model says: the champion's card, cut to what a person asks."""
+"""What /model says: the live version's card, cut to what a person asks, and the rows that clients may send it."""
 
-import threading
 from datetime import datetime
 from typing import Any
 
-import orjson
 from pydantic import ConfigDict, Field
 
 from perennial.base import FrozenModel
 from perennial.metrics import Metrics
 from perennial.model_card import Cause, DataRef
-from perennial.registry import Registry
-from perennial.settings import Settings
 from service.errors import unavailable
+from service.inference.model_watcher import ModelWatcher
+from service.metrics import IGNORED, MISSING, count_columns
+
+
+class RowForm(FrozenModel):
+    """The keys that a row may have, and how often it had those of another version, since the service started.
+
+    A column in `optional` is one that an earlier champion or the challenger does not have: where it is left out it is null. A
+    column in `ignored` is one that only they have.
+    """
+
+    required: dict[str, str] = Field(description="columns a row must have, with their types; null is always taken")
+    optional: dict[str, str] = Field(description="columns a row may leave out")
+    ignored: dict[str, str] = Field(description="columns a row may have to no effect")
+    id: tuple[str, ...] = Field(description="keys under which a row may name its id")
+    event_time: tuple[str, ...] = Field(description="keys under which a row may name its event time")
+    missing_rows: dict[str, int] = Field(description="rows that left a column out, or had it as only another version takes it")
+    ignored_rows: dict[str, int] = Field(description="rows that had a column which was ignored")
 
 
 class ModelInfo(FrozenModel):
@@ -24,41 +38,31 @@ class ModelInfo(FrozenModel):
     version: int
     task: str
     target: str
-    inputs: dict[str, str] = Field(description="columns a row needs, with their types")
+    inputs: dict[str, str] = Field(description="the model's columns, with their types")
+    rows: RowForm
     classes: tuple[str, ...]
     trained_at: datetime
-    promoted_at: datetime | None
+    promoted_at: datetime | None = Field(description="when this version became champion, the last time if several")
     data: DataRef
     metrics: Metrics
     cause: Cause
     parent: int | None
 
 
-class ChampionInfo:
-    """The champion as the registry has it; versions never change, so each is read once per process."""
-
-    def __init__(self, settings: Settings, name: str) -> None:
-        self._registry = Registry(settings.registry_url)
-        self._name = name
-        self._cards: dict[int, dict[str, Any]] = {}
-        self._lock = threading.Lock()
-
-    def version(self) -> int | None:
-        """The champion's version, None before the first promotion."""
-        return self._registry.aliases(self._name).champion
-
-    def info(self) -> ModelInfo:
-        """The champion's description; raises ServiceError (503) before the first promotion."""
-        aliases = self._registry.aliases(self._name)
-        if aliases.champion is None:
-            raise unavailable("no_model", f"no version of {self._name!r} has been promoted yet")
-        card = self._card(aliases.champion)
-        inputs = {column["name"]: column["dtype"] for column in card["schema"]["columns"]}
-        own = {"model": card["name"], "target": card["schema"]["target"], "inputs": inputs, "promoted_at": aliases.moved_at}
-        return ModelInfo.model_validate({**card, **own})
-
-    def _card(self, version: int) -> dict[str, Any]:
-        with self._lock:
-            if version not in self._cards:
-                self._cards = {version: orjson.loads(self._registry.read(self._name, version)["model.json"])}
-            return self._cards[version]
+def describe_live(watcher: ModelWatcher) -> ModelInfo:
+    """The live version's description; raises ServiceError (503) when there is none."""
+    live = watcher.live
+    if live is None:
+        raise unavailable("no_model", watcher.explain_absence())
+    card, keys, counts = live.card, live.contract.keys, count_columns()
+    rows: dict[str, Any] = {
+        "required": keys.required,
+        "optional": keys.optional,
+        "ignored": keys.ignored,
+        "id": keys.ids,
+        "event_time": keys.times,
+        "missing_rows": counts[MISSING],
+        "ignored_rows": counts[IGNORED],
+    }
+    own = {"model": card.name, "target": card.schema_.target, "inputs": card.schema_.dtypes, "promoted_at": watcher.promoted_at}
+    return ModelInfo.model_validate({**dict(card), **own, "rows": rows})

@@ -11,9 +11,8 @@ from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
 from perennial.base import FrozenModel
-from perennial.errors import PerennialError
 from perennial.settings import Settings
-from service.web.model_info import ChampionInfo
+from service.decoding.row_contract import MAX_ID, RowKeys
 
 REFERENCE = "#/components/schemas/{model}"
 """Where OpenAPI keeps the form of a body."""
@@ -27,7 +26,7 @@ _TYPES: Mapping[str, dict[str, Any]] = {
     "string": {"type": ["string", "null"]},
     "datetime": {"type": ["string", "null"], "format": "date-time"},
 }
-_ID = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": "integer"}, {"type": "null"}]}
+_ID = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "integer"}, {"type": "null"}]}
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -39,7 +38,7 @@ class PredictRequest(FrozenModel):
 
     instances: tuple[dict[str, Any], ...] = Field(
         min_length=1,
-        description="one object per row: the model's inputs, and optionally `id` and `event_time` (ISO 8601; UTC without zone)",
+        description="one object per row: the model's columns, and optionally its id and event time (ISO 8601; UTC without zone)",
     )
 
 
@@ -57,12 +56,12 @@ class FeedbackRequest(FrozenModel):
     labels: tuple[LabelRow, ...] = Field(min_length=1)
 
 
-def describe(found: Mapping[str, Any], champion: ChampionInfo, settings: Settings) -> dict[str, Any]:
+def describe(found: Mapping[str, Any], keys: RowKeys | None, settings: Settings) -> dict[str, Any]:
     """FastAPI's document with what it could not know."""
     _, forms = models_json_schema([(PredictRequest, "validation"), (FeedbackRequest, "validation")], ref_template=REFERENCE)
     schemas = {**found["components"]["schemas"], **forms["$defs"]}
-    if row := _row(champion):
-        schemas[ROW] = row
+    if keys is not None:
+        schemas[ROW] = _row(keys)
         schemas["PredictRequest"]["properties"]["instances"]["items"] = {"$ref": REFERENCE.format(model=ROW)}
     document = {**found, "components": {**found["components"], "schemas": schemas}}
     if settings.api_keys or settings.api_keys_file:
@@ -71,16 +70,14 @@ def describe(found: Mapping[str, Any], champion: ChampionInfo, settings: Setting
     return document
 
 
-def _row(champion: ChampionInfo) -> dict[str, Any] | None:
-    """The form of a row for the version that serves; None before the first, or when the registry is away."""
-    try:
-        inputs = champion.info().inputs
-    except PerennialError:
-        return None
-    columns = {name: _TYPES[dtype] for name, dtype in inputs.items()}
+def _row(keys: RowKeys) -> dict[str, Any]:
+    """The form of a row for the version that serves."""
+    columns = {name: _TYPES[dtype] for name, dtype in {**keys.required, **keys.optional, **keys.ignored}.items()}
+    beside = {**dict.fromkeys(keys.ids, _ID), **dict.fromkeys(keys.times, _TYPES["datetime"])}
     return {
         "type": "object",
-        "description": "one row: every input column, null where it is not known, and optionally its id and event time",
-        "properties": {"id": _ID, "event_time": _TYPES["datetime"], **columns},
-        "required": list(columns),
+        "description": "one row: every column, null where it is not known, and optionally its id and event time",
+        "properties": {**beside, **columns},
+        "required": list(keys.required),
+        "additionalProperties": False,
     }

@@ -18,15 +18,18 @@ def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
     """Read `source` (relative to where the flow runs), score its rows, and write id, event time, score and label to `output`.
 
     The table holds the model's raw inputs, as a client would send them; scores of a multiclass model are a list per row.
+    Where the id or the event time is itself called `score`, `label` or `version`, what is added is called `_score` and so on.
     """
     rows = in_utc(read_source(source, SourceSpec(path=source), Path.cwd(), job.environ), job.spec.event_time)
     scores = champion.predict_frame(rows)
     labels = [champion.label_of(score) for score in scores.tolist()]
     identity = [pl.col(job.spec.id)] if job.spec.id and job.spec.id in rows.columns else []
-    scored = rows.select(*identity, pl.col(job.spec.event_time)).with_columns(
-        pl.Series("score", scores.tolist(), dtype=pl.Float64 if scores.ndim == 1 else pl.List(pl.Float64)),
-        pl.Series("label", labels),
-        pl.lit(champion.card.version).alias("version"),
+    given = rows.select(*identity, pl.col(job.spec.event_time))
+    score, label, version = (f"_{name}" if name in given.columns else name for name in ("score", "label", "version"))
+    scored = given.with_columns(
+        pl.Series(score, scores.tolist(), dtype=pl.Float64 if scores.ndim == 1 else pl.List(pl.Float64)),
+        pl.Series(label, labels),
+        pl.lit(champion.card.version).alias(version),
     )
     file = Path(output).absolute()
     partial = file.with_name(f".{file.name}.partial")  # whole or not at all: a reader never meets half a file

@@ -66,7 +66,8 @@ class Sent:
 def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     """An assembled table as a replay needs it: `_id`, `_event_time`, `_label` and the raw inputs, in event-time order.
 
-    Rows that the spec gives no id are numbered in that order, so that a second replay sends the same ids.
+    Rows that the spec gives no id are numbered in that order, so that a second replay sends the same ids. Where an input is
+    called `id` or `event_time`, the spec's own column of that meaning is there too.
     Raises DataError naming the columns the table does not have.
     """
     refuse_missing(table.columns, (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs))
@@ -74,9 +75,12 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     labels = codec_of(spec, fit_texts(spec, table[spec.target])).parse_column(table[spec.target])
     table = cast_frame(table, infer_schema(spec, table))  # JSON has no Decimal, and no whole number of 128 bits
     ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
-    return ordered.select(
-        identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL), *spec.inputs
-    )
+    own = [identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL)]
+    if "id" in spec.inputs and spec.id and spec.id not in spec.inputs:
+        own.append(pl.col(spec.id).cast(pl.String))
+    if "event_time" in spec.inputs:
+        own.append(pl.col(spec.event_time))
+    return ordered.select(*own, *spec.inputs)
 
 
 def ticks(
@@ -100,6 +104,7 @@ class Client:
 
     def __init__(self, url: str, timeout: timedelta = TIMEOUT, headers: Mapping[str, str] | None = None) -> None:
         self.total = Sent()
+        self._given: dict[str, str] = {}
         # Loopback is never asked through the proxy of the environment.
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
         sent = {**(headers or {}), "content-type": "application/json"}
@@ -121,10 +126,15 @@ class Client:
 
     def _predict(self, rows: Rows) -> Sent:
         sent, reply = self._post("/predict", {"instances": [_instance(row) for row in rows]})
-        return sent + Sent(predictions=len(reply["predictions"])) if reply else sent
+        if reply is None:
+            return sent
+        for row, prediction in zip(rows, reply["predictions"], strict=True):
+            if prediction["id"] != row[ID]:  # there is no key for it: an input is called `id`, and the spec names no other
+                self._given[row[ID]] = prediction["id"]
+        return sent + Sent(predictions=len(rows))
 
     def _send_labels(self, rows: Rows, known_at: datetime) -> Sent:
-        labels = [{"id": row[ID], "label": row[LABEL], "event_time": known_at} for row in rows]
+        labels = [{"id": self._given.get(row[ID], row[ID]), "label": row[LABEL], "event_time": known_at} for row in rows]
         sent, reply = self._post("/feedback", {"labels": labels})
         return sent + Sent(labels=len(rows)) if reply else sent
 
@@ -163,6 +173,6 @@ def _parts(rows: Rows) -> Iterator[Rows]:
 
 
 def _instance(row: dict[str, Any]) -> dict[str, Any]:
-    """An instance as the HTTP contract has it: the inputs, `id` and `event_time`."""
+    """An instance as the HTTP contract has it: `id` and `event_time`, unless an input bears that name, and the inputs."""
     inputs = {name: value for name, value in row.items() if name not in (ID, EVENT_TIME)}
-    return {**inputs, "id": row[ID], "event_time": row[EVENT_TIME]}
+    return {"id": row[ID], "event_time": row[EVENT_TIME], **inputs}

@@ -97,10 +97,16 @@ def small_model(task: Task = "binary", version: int = 1, rows: int = ROWS, seed:
 
 
 def train_small(
-    frame: pl.DataFrame, task: Task = "binary", version: int = 1, seed: int = 0, rounds: int = 20, learner: str = "lightgbm"
+    frame: pl.DataFrame,
+    task: Task = "binary",
+    version: int = 1,
+    seed: int = 0,
+    rounds: int = 20,
+    learner: str = "lightgbm",
+    spec: ModelSpec | None = None,
 ) -> Model:
-    """Fit a model on any frame of the shape of `small_frame`."""
-    spec, base = small_spec(task, learner), Path()
+    """Fit a model on any frame of the shape of `small_frame`, or by a spec of its own on any frame of that."""
+    spec, base = spec or small_spec(task, learner), Path()
     schema, features = infer_schema(spec, frame), fit_features(spec, frame)
     compiled, classes = compile_features(features, base), fit_classes(task, frame["outcome"])
     table, params = small_table(spec, frame), PARAMS.get(learner, {})

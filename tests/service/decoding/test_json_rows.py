@@ -17,7 +17,7 @@ from service.errors import ServiceError, error_status
 
 EXPECTED = {"amount": "a finite number or null", "shop": "a text or null", "id": "an id"}
 DECODER: RowsDecoder[Any] = RowsDecoder(
-    "instances", define_row("Row", [("amount", float | None), ("shop", str | None)], [("id", str | int | None)]), EXPECTED
+    "instances", define_row("Row", [("amount", float | None), ("shop", str | None), ("id", str | int | None, None)]), EXPECTED
 )
 GOOD = {"amount": 1.5, "shop": "north"}
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
@@ -46,9 +46,7 @@ def test_what_is_in_order_is_read_as_it_is(rows: list[dict[str, Any]]) -> None:
 @given(st.lists(NAMES, min_size=1, max_size=4, unique=True), st.lists(CELLS, min_size=4, max_size=4))
 def test_a_column_may_have_any_name(names: list[str], cells: list[Any]) -> None:
     expected = dict.fromkeys(names, "a finite number or null")
-    decoder: RowsDecoder[Any] = RowsDecoder(
-        "instances", define_row("Row", [(name, float | None) for name in names], []), expected
-    )
+    decoder: RowsDecoder[Any] = RowsDecoder("instances", define_row("Row", [(name, float | None) for name in names]), expected)
     row = dict(zip(names, cells, strict=False))
     (read,) = decoder.decode(body(row), 10)
     assert list(astuple(read)) == list(row.values())

@@ -33,7 +33,7 @@ class Recorder:
     def append(self, batch: PredictionBatch, size: int) -> None:
         self.batches.append(batch)
 
-    def predicted(self, rows: int, unknown: Any, nulls: Any) -> None:
+    def predicted(self, rows: int, unknown: Any, nulls: Any, *_by_contract: Any) -> None:
         self.counted.append((rows, dict(unknown), dict(nulls)))
 
 
@@ -45,13 +45,13 @@ def recorder() -> Recorder:
 @pytest.fixture
 def live() -> SimpleNamespace:
     """The watcher's part: which version is live."""
-    return SimpleNamespace(live=CompiledModel(models.small_model()))
+    return SimpleNamespace(live=CompiledModel(models.small_model()), explain_absence=lambda: "there is none")
 
 
 @pytest.fixture
 def api(recorder: Recorder, live: Any) -> PredictionAPI:
     stand_in: Any = recorder
-    predictor = Predictor("small", 10_000, live, stand_in, stand_in)
+    predictor = Predictor(10_000, live, stand_in, stand_in)
     api = PredictionAPI(lambda: SimpleNamespace(predictor=predictor))  # type: ignore[arg-type, return-value]
     api.setup("cpu")
     return api
