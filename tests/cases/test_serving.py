@@ -138,9 +138,7 @@ def test_a_column_of_another_kind_is_null_for_clients_of_the_kind_before(service
 def move(generation: int, alias: str, champion: int, day: int) -> Move:
     at = datetime(2026, 1, day, 12, tzinfo=UTC)
     positions = {"champion": champion}
-    return Move(
-        generation=generation, alias=alias, version=champion, previous=None, at=at, reason="", positions=positions, highest=9
-    )
+    return Move(generation=generation, alias=alias, version=champion, previous=None, at=at, reason="", positions=positions)
 
 
 MOVES = [move(1, CHAMPION, 1, 1), move(2, CHAMPION, 2, 5), move(3, CHALLENGER, 2, 6), move(4, CHAMPION, 3, 9)]
