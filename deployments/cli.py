@@ -67,7 +67,7 @@ def up(spec: Spec) -> int:
     Safe to repeat: what runs is left alone, and the spec of another model adds a service for it.
     """
     from deployments.stack import stack as stacks
-    from deployments.stack.display import StackProgress
+    from deployments.stack.status import StackProgress
 
     console = _console()
     with StackProgress(console) as progress:
@@ -82,7 +82,7 @@ def up(spec: Spec) -> int:
 def down() -> int:
     """End every process of the stack, in order. State stays under the home directory."""
     from deployments.stack import stack as stacks
-    from deployments.stack.display import StackProgress
+    from deployments.stack.status import StackProgress
 
     console = _console()
     with StackProgress(console) as progress:
@@ -96,20 +96,19 @@ def down() -> int:
 def status() -> int:
     """Show each part of the stack, its address and state, and automations that failed. Exit code 1 when a part is not well."""
     from deployments.stack import stack as stacks
-    from deployments.stack.display import status_table
     from deployments.stack.status import stack_status
 
     console, settings = _console(), _settings()
     stack = stacks.running_stack(settings)
     if stack is None:
         console.print("the stack is down; start it with `perennial up SPEC`")
-        if left := stacks.leftover_processes(settings):
+        if left := stacks.stack_processes(settings):
             console.print(f"its supervisor was killed and left {len(left)} processes running: `up` or `perennial down` ends them")
         return 1
     found = stack_status(stack, os.environ)
-    console.print(status_table(found.components))
+    console.print(found.table())
     for failure in found.failures:
-        console.print(f"[red]automation failed[/] {failure.occurred:%Y-%m-%d %H:%M:%S}  {failure.action}: {failure.reason}")
+        console.print(failure, style="red", markup=False)
     return 0 if found.healthy else 1
 
 
@@ -152,14 +151,14 @@ def rollback(
     spec: Spec, *, to: Annotated[int | None, Parameter(help="version to serve (default: the previous champion)")] = None
 ) -> int:
     """Make an earlier version champion again; the service swaps within seconds."""
-    from deployments.rollback import announce, roll_back
+    from deployments.rollback import roll_back
 
     _join_stack()
     console, move = _console(), roll_back(spec, to, _settings(), datetime.now(UTC))
     console.print(f"{move.model}: champion is version {move.version} (was {move.previous})")
     if "PREFECT_API_URL" in os.environ:
         try:
-            announce(move)
+            move.announce()
         except PrefectUnreachable as error:
             console.print(f"the Prefect feed does not know: {error}", markup=False)
     return 0

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client import PrefectClient
 from monitoring.events import resource_id
-from perennial.errors import PrefectUnreachable, StackError
+from perennial.errors import StackError
 from perennial.spec import ModelSpec
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
@@ -29,13 +29,20 @@ def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
     `path` is the spec as the flows open it, relative to the directory of their worker or absolute. `command` starts a flow
     run where it is known; workers elsewhere find their own interpreter.
     """
+    definitions = {
+        "model": spec.name,
+        "spec": path,
+        "resource": resource_id(spec.name),
+        "monitor_restart": f"perennial.monitor-restart.{spec.name}",
+        "infrastructure": {"working_dir": "."} | ({"command": command} if command else {}),
+    }
     text = template()
-    infrastructure = {"working_dir": "."} | ({"command": command} if command else {})
-    text = _define(text, "model", spec.name)
-    text = _define(text, "spec", path)
-    text = _define(text, "resource", resource_id(spec.name))
-    text = _define(text, "monitor_restart", f"perennial.monitor-restart.{spec.name}")
-    return _define(text, "infrastructure", infrastructure)
+    for anchor, value in definitions.items():
+        line = f"&{anchor} {json.dumps(value, ensure_ascii=False)}"  # JSON is YAML, whatever the value holds
+        text, count = re.subn(rf"&{anchor} .*", lambda _, line=line: line, text, count=1)  # type: ignore[misc]
+        if not count:
+            raise StackError(f"{TEMPLATE} has no definition `&{anchor}`: put it back, `perennial deploy` fills it in")
+    return text
 
 
 def template() -> str:
@@ -62,20 +69,8 @@ def apply(file: Path, directory: Path, environ: Mapping[str, str]) -> None:
 
 def ensure_pool(api: PrefectClient, directory: Path, environ: Mapping[str, str]) -> None:
     """Create the work pool where it is missing."""
-    if not api.healthy():
-        raise PrefectUnreachable(
-            f"the Prefect API at {api.url} does not answer: run `perennial up SPEC`, or check PREFECT_API_URL"
-        )
     if not api.has_pool(POOL):
         _prefect(("--no-prompt", "work-pool", "create", POOL, "--type", "process"), directory, environ)
-
-
-def _define(text: str, anchor: str, value: object) -> str:
-    """Give an anchored definition another value; JSON is YAML, whatever the value holds."""
-    found, count = re.subn(rf"(&{anchor}) .*", lambda match: f"{match[1]} {json.dumps(value, ensure_ascii=False)}", text, count=1)
-    if not count:
-        raise StackError(f"{TEMPLATE} has no definition `&{anchor}`: put it back, `perennial deploy` fills it in")
-    return found
 
 
 def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, str]) -> None:

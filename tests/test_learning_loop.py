@@ -12,7 +12,7 @@ import httpx
 import polars as pl
 import pytest
 
-from deployments.prefect_client.client import PrefectEvent
+from deployments.prefect_client import PrefectEvent
 from deployments.stack import supervisord
 from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED
 from monitoring.policy import RetrainRequest

@@ -22,8 +22,7 @@ from deployments.demo.replay_driver import ReplayDriver
 from deployments.demo.report import exit_code, write_report
 from deployments.demo.summary import summarise
 from deployments.demo.waits import TRAINING_TIMEOUT, LoopHandles, if_ended, poll_until
-from deployments.prefect_client.client import PrefectClient
-from deployments.prefect_client.history import PrefectHistory
+from deployments.prefect_client import PrefectClient, PrefectHistory
 from deployments.stack.process_tree import PeakMemory
 from deployments.stack.stack import down, running_stack, up
 from deployments.stack.supervisord import find_supervisor
@@ -104,7 +103,7 @@ def _train(loop: LoopHandles, spec: ModelSpec, console: Console, environ: Mappin
     print_line(console, f"training the first champion on everything before {START:%d %B %Y}")
     run_id = loop.history.start("train", {"until": START.isoformat()})
     table = prepare(assemble(spec, SPEC.parent, environ), spec)
-    run = poll_until(lambda: if_ended(loop.history.run(run_id)), TRAINING_TIMEOUT, "the first training to end")
+    run = poll_until(lambda: if_ended(loop.history.client.run(run_id)), TRAINING_TIMEOUT, "the first training to end")
     if run.state != "COMPLETED":
         raise StackError(f"the first training ended {run.state}: {run.message}; see flow run {run.name} in the Prefect UI")
     return table

@@ -13,7 +13,7 @@ import polars as pl
 
 from deployments.demo.frozen_baseline import Comparison, open_frozen_baseline
 from deployments.demo.waits import LoopWaiter, ServiceMetrics, poll_until, scrape
-from deployments.prefect_client.client import FlowRun, PrefectEvent
+from deployments.prefect_client import FlowRun, PrefectEvent
 from monitoring.archive import Counts
 from monitoring.events import MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED
 from monitoring.state import WindowResult, load_results
@@ -81,7 +81,7 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
         },
         first_served=dict(first_served.iter_rows()),
         swaps=waiter.swaps,
-        problems=[*waiter.problems, *sent.failures, *loop.history.failures()],
+        problems=[*waiter.problems, *sent.failures, *loop.history.client.failed_actions(loop.history.since)],
     )
 
 

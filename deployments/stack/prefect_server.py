@@ -61,8 +61,15 @@ def start_collector_thread(stop: threading.Event, interval: timedelta = COLLECT_
     waits for its connection, which may by then wait for the write lock, up to SQLite's 60 s. On the event loop's thread that
     stops the whole server, because the holder of the lock waits for the event loop. A thread of its own may wait.
     """
+
+    def collect() -> None:
+        for turn in itertools.count(1):
+            if stop.wait(interval.total_seconds()):
+                return
+            gc.collect(1 if turn % FULL_EVERY else 2)
+
     gc.disable()
-    thread = threading.Thread(target=_collect, args=(stop, interval), name="garbage", daemon=True)
+    thread = threading.Thread(target=collect, name="garbage", daemon=True)
     thread.start()
     return thread
 
@@ -72,13 +79,6 @@ def main() -> None:
     start_collector_thread(threading.Event())
     sys.argv = ["prefect", "server", "start"]
     runpy.run_module("prefect", run_name="__main__")
-
-
-def _collect(stop: threading.Event, interval: timedelta) -> None:
-    for turn in itertools.count(1):
-        if stop.wait(interval.total_seconds()):
-            return
-        gc.collect(1 if turn % FULL_EVERY else 2)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import psutil
 SAMPLE_INTERVAL = timedelta(seconds=2)
 """A training lasts ten times as long, and a sample of 20 processes costs about 10 ms."""
 
-MB = 10**6
-
 
 def process_tree(pid: int) -> list[psutil.Process]:
     """A process and its descendants; empty when it has ended."""
@@ -41,7 +39,7 @@ def tree_memory_mb(pids: Iterable[int]) -> float:
     for process in (process for pid in pids for process in process_tree(pid)):
         with suppress(psutil.Error):
             sizes[process.pid] = process.memory_info().rss
-    return sum(sizes.values()) / MB
+    return sum(sizes.values()) / 10**6
 
 
 class PeakMemory:

@@ -1,24 +1,38 @@
 """From the stack's value to the programs that run it and the environment they share; pure, so that it can be read and tested."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from deployments.deploy import POOL
 from deployments.stack import embedded_redis, prefect_server
-from deployments.stack.prefect_worker import worker_command, worker_environment
-from deployments.stack.state import Service, Stack, state_dir
+from deployments.stack.state import PREFECT, STORE, WORKER, Stack, state_dir
 from deployments.stack.supervisord import Program
 from perennial.learners.declarations import PASSIVE_OPENMP
 
-STORE, PREFECT, WORKER = "store", "prefect", "worker"
-"""Names of the components, as `status` shows them."""
+_WORKER_ENVIRONMENT = {
+    "PREFECT_WORKER_QUERY_SECONDS": "1",  # between two looks for work; by default 10
+    "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",  # so that a dead worker is seen as offline within half a minute
+}
 
 
 def stack_programs(stack: Stack) -> tuple[Program, ...]:
     """The programs to supervise; a store or Prefect API that runs elsewhere is not among them."""
-    some = [_store(stack), _prefect(stack), *(_service(stack, service) for service in stack.services), _worker(stack)]
-    return tuple(program for program in some if program is not None)
+    found, directory = [], stack.directory
+    if stack.store.port is not None:
+        command = embedded_redis.store_command(store_home(stack.home), stack.store.port)
+        found.append(Program(name=STORE, command=command, order=10, directory=directory))
+    if stack.prefect.port is not None:
+        found.append(Program(name=PREFECT, command=prefect_server.server_command(), order=20, directory=directory))
+    for service in stack.services:
+        command, port = (sys.executable, "-m", "service", "--spec", str(service.spec)), {"PERENNIAL_PORT": str(service.port)}
+        found.append(Program(name=service.program, command=command, order=30, directory=directory, environment=port))
+    # The worker is started when the API answers: before that it could only fail and try again. It creates the pool where it is
+    # missing, and has the same name at every start, so that the API shows one worker and not a list of dead ones.
+    command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local")
+    return (*found, Program(name=WORKER, command=command, order=40, directory=directory, autostart=False))
 
 
 def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
@@ -29,14 +43,17 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     addresses = {"REDIS_URL": stack.store.url, "PREFECT_API_URL": stack.prefect.url, "PERENNIAL_HOME": str(stack.home)}
     server = {} if stack.prefect.port is None else prefect_server.server_environment(prefect_home(stack.home), stack.prefect.port)
     variable, value = PASSIVE_OPENMP
-    return {
-        variable: value,
-        **environ,
-        **worker_environment(),
-        **server,
-        **addresses,
-        "PATH": _search_path(environ),
-    }
+    # This interpreter's programs first, whether or not its environment is activated.
+    search_path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
+    return {variable: value, **environ, **_WORKER_ENVIRONMENT, **server, **addresses, "PATH": search_path}
+
+
+def run_command() -> str:
+    """The command of one flow run, for the pool's `command` job variable.
+
+    Naming it saves a process: without it the worker starts one more interpreter only to find out where the code is.
+    """
+    return f"{shlex.quote(sys.executable)} -m prefect.engine"
 
 
 def prefect_home(home: Path) -> Path:
@@ -47,36 +64,3 @@ def prefect_home(home: Path) -> Path:
 def store_home(home: Path) -> Path:
     """The embedded store's append-only file."""
     return state_dir(home) / "store"
-
-
-def _search_path(environ: Mapping[str, str]) -> str:
-    """This interpreter's programs first, whether or not its environment is activated."""
-    return os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-
-
-def _store(stack: Stack) -> Program | None:
-    if stack.store.port is None:
-        return None
-    command = embedded_redis.store_command(store_home(stack.home), stack.store.port)
-    return Program(name=STORE, command=command, order=10, directory=stack.directory)
-
-
-def _prefect(stack: Stack) -> Program | None:
-    if stack.prefect.port is None:
-        return None
-    return Program(name=PREFECT, command=prefect_server.server_command(), order=20, directory=stack.directory)
-
-
-def _service(stack: Stack, service: Service) -> Program:
-    return Program(
-        name=service.program,
-        command=(sys.executable, "-m", "service", "--spec", str(service.spec)),
-        order=30,
-        directory=stack.directory,
-        environment={"PERENNIAL_PORT": str(service.port)},
-    )
-
-
-def _worker(stack: Stack) -> Program:
-    # Started when the API answers: before that it could only fail and try again.
-    return Program(name=WORKER, command=worker_command(), order=40, directory=stack.directory, autostart=False)

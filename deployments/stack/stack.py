@@ -19,16 +19,15 @@ import httpx
 
 from deployments import deploy
 from deployments.deploy import POOL
-from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client import PrefectClient, require_api
 from deployments.stack import plan, programs, supervisord
 from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.ports import PortReservations
-from deployments.stack.prefect_worker import end_crashed_runs, run_command
 from deployments.stack.process_tree import tree_listens
-from deployments.stack.state import Service, Stack, load_stack, save_stack, state_dir
-from perennial.errors import PrefectUnreachable, StackError
+from deployments.stack.state import PREFECT, STORE, WORKER, Service, Stack, load_stack, save_stack, state_dir
+from perennial.errors import StackError
 from perennial.settings import Settings
-from perennial.spec import ModelSpec, load_spec
+from perennial.spec import load_spec
 
 READY_TIMEOUT = timedelta(seconds=180)
 """How long one component may take; a Prefect server takes 5 to 20 s, longer on a busy machine."""
@@ -43,11 +42,9 @@ ReportProgress = Callable[[str, str], None]
 """Called with (component, state) at every step: `starting`, then `ready`."""
 
 
-def no_report(_component: str, _state: str) -> None:
-    """Report no progress."""
-
-
-def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime, report: ReportProgress = no_report) -> Stack:
+def up(
+    path: Path, settings: Settings, environ: Mapping[str, str], now: datetime, report: ReportProgress = lambda *_: None
+) -> Stack:
     """Bring the stack up for the spec at `path` and deploy its flows; safe to repeat, and a second model gets a service.
 
     Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable.
@@ -58,8 +55,17 @@ def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
             supervisord.stop(directory, _socket(settings.home))
-        stack = _planned(running, spec, path, settings, ports, now)
-        _require_external_services(stack, environ)
+        stack = load_stack(settings.home)
+        if running and stack is not None:
+            plan.refuse_other_addresses(stack, settings)
+        else:
+            stack = plan.without_services(stack, settings, ports, Path.cwd(), now)
+        stack = plan.with_service(stack, spec, path, settings, ports)
+        # A store or API that the stack does not run must answer before anything is started: waiting would not bring it up.
+        if stack.store.port is None:
+            require_store(stack.store.url)
+        if stack.prefect.port is None:
+            require_api(stack.prefect.url, environ)
         try:
             _launch(stack, environ, running)
             with PrefectClient(stack.prefect.url, environ) as api:
@@ -71,10 +77,10 @@ def up(path: Path, settings: Settings, environ: Mapping[str, str], now: datetime
     return stack
 
 
-def down(settings: Settings, report: ReportProgress = no_report) -> bool:
+def down(settings: Settings, report: ReportProgress = lambda *_: None) -> bool:
     """End every process of the stack, in order; False when nothing was running."""
     directory = state_dir(settings.home)
-    if supervisord.find_supervisor(directory) is None and not leftover_processes(settings):
+    if supervisord.find_supervisor(directory) is None and not stack_processes(settings):
         return False
     report("stack", "stopping")
     supervisord.stop(directory, _socket(settings.home))
@@ -87,9 +93,9 @@ def running_stack(settings: Settings) -> Stack | None:
     return load_stack(settings.home) if supervisord.find_supervisor(state_dir(settings.home)) else None
 
 
-def leftover_processes(settings: Settings) -> list[int]:
+def stack_processes(settings: Settings) -> list[int]:
     """Process ids of the stack's programs, running or outliving a supervisor that was killed."""
-    return [process.pid for process in supervisord.descendants(_socket(settings.home))]
+    return [process.pid for process in supervisord.program_processes(state_dir(settings.home), _socket(settings.home))]
 
 
 def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -118,7 +124,7 @@ def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: M
     spec = load_spec(path)
     target = settings.model_home(spec.name) / "prefect.yaml"
     if stack is not None:
-        deploy.write(spec, str(path.absolute()), target, run_command())
+        deploy.write(spec, str(path.absolute()), target, programs.run_command())
         deploy.apply(target, stack.directory, programs.environment(stack, environ))
         return target
     if settings.prefect_api_url is None:
@@ -140,30 +146,29 @@ class _Startup:
     def run(self, model: str, settings: Settings, environ: Mapping[str, str], now: datetime) -> None:
         stack, service = self.stack, self.stack.service_of(model)
         assert service is not None
-        self._start(programs.STORE, lambda: self._owns(programs.STORE, stack.store.port) and store_is_up(stack.store.url))
-        self._start(programs.PREFECT, lambda: self._owns(programs.PREFECT, stack.prefect.port) and self.api.healthy())
+        self._start(STORE, lambda: self._owns(STORE, stack.store.port) and store_is_up(stack.store.url))
+        self._start(PREFECT, lambda: self._owns(PREFECT, stack.prefect.port) and self.api.healthy())
         self._start_worker(now)
-        self._wait(programs.WORKER, lambda: self.api.has_pool(POOL))
+        self._wait(WORKER, lambda: self.api.has_pool(POOL))
         self.report("deployments", "applying")
         deploy_model(service.spec, stack, settings, environ, stack.directory)
         self.report("deployments", "ready")
-        self._start(programs.WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
+        self._start(WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
         self._start_monitor(model, now)
         self.report("monitor", "ready")
         self._start(service.program, lambda: self._owns(service.program, service.port) and _is_healthy(service))
 
     def _start_worker(self, now: datetime) -> None:
         """A worker that was not running cannot have runs: those the API believes running are ended first."""
-        if supervisord.states(self.stack.socket)[programs.WORKER].state not in supervisord.ALIVE_STATES:
-            if self.stack.prefect.embedded and self.api.has_pool(POOL):
-                end_crashed_runs(self.api, POOL, now)
-            supervisord.start_program(self.stack.socket, programs.WORKER)
+        if supervisord.states(self.stack.socket)[WORKER].state not in supervisord.ALIVE_STATES:
+            if self.stack.prefect.port is not None and self.api.has_pool(POOL):
+                self.api.end_crashed_runs(POOL, now)
+            supervisord.start_program(self.stack.socket, WORKER)
 
     def _start_monitor(self, model: str, now: datetime) -> None:
         """The schedule begins an interval from now; the first monitor run is asked for at once."""
         monitor = self.api.deployment_id(f"monitor/{model}")
-        scheduled = self.api.pool_runs(POOL, ("SCHEDULED",))
-        due = tuple(run for run in scheduled if run.expected_start is not None and run.expected_start <= now)
+        due = (run for run in self.api.pool_runs(POOL, ("SCHEDULED",)) if run.is_due(now))
         if not any(run.deployment_id == monitor for run in (*self.api.pool_runs(POOL, ("RUNNING", "PENDING")), *due)):
             self.api.start_run(monitor)
 
@@ -201,40 +206,18 @@ def _socket(home: Path) -> Path:
     return stack.socket if stack is not None else supervisord.socket_path(state_dir(home))
 
 
-def _planned(running: bool, spec: ModelSpec, path: Path, settings: Settings, ports: PortReservations, now: datetime) -> Stack:
-    before = load_stack(settings.home)
-    if running and before is not None:
-        plan.refuse_other_addresses(before, settings)
-        return plan.with_service(before, before, spec, path, settings, ports)
-    stack = plan.without_services(before, settings, ports, Path.cwd(), now)
-    return plan.with_service(stack, before, spec, path, settings, ports)
-
-
-def _require_external_services(stack: Stack, environ: Mapping[str, str]) -> None:
-    """A store or API that the stack does not run must answer before anything is started: waiting would not bring it up."""
-    if not stack.store.embedded:
-        require_store(stack.store.url)
-    if not stack.prefect.embedded:
-        with PrefectClient(stack.prefect.url, environ) as api:
-            if not api.healthy():
-                raise PrefectUnreachable(
-                    f"the Prefect API at {api.url} does not answer: start it, or change or unset PREFECT_API_URL"
-                )
-
-
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
     """Start the supervisor, or let the running one take in what is new."""
     for directory in (programs.store_home(stack.home), programs.prefect_home(stack.home)):
         directory.mkdir(parents=True, exist_ok=True)
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
     save_stack(stack)
-    if not running:
-        supervisord.start(stack.state_dir, programs.environment(stack, environ))
-        return
-    supervisord.add_programs(stack.socket)
-    for program in programs.stack_programs(stack):
-        if program.autostart:
+    if running:
+        supervisord.add_programs(stack.socket)
+        for program in (one for one in programs.stack_programs(stack) if one.autostart):
             supervisord.start_program(stack.socket, program.name)
+    else:
+        supervisord.start(stack.state_dir, programs.environment(stack, environ))
 
 
 def _is_healthy(service: Service) -> bool:

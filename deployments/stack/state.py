@@ -9,17 +9,15 @@ from deployments.stack.ports import reachable
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import StackError
 
+STORE, PREFECT, WORKER = "store", "prefect", "worker"
+"""Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run."""
+
 
 class Address(FrozenModel):
     """Where a component answers; `port` is None when the stack does not run it."""
 
     url: str
     port: int | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the stack runs this component itself."""
-        return self.port is not None
 
 
 class Service(FrozenModel):
@@ -51,6 +49,7 @@ class Stack(StoredModel):
     store: Address
     prefect: Address
     services: tuple[Service, ...] = ()
+    ports: dict[str, int] = Field(description="the last port of each program, also of those that do not run now")
 
     @property
     def state_dir(self) -> Path:

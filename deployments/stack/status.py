@@ -1,22 +1,58 @@
-"""What runs now: every component of the stack with its address, state and memory, and automations that failed."""
+"""What a person sees of the stack: a line for each component as it starts, then its address, state and memory."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-from deployments.prefect_client.client import PrefectClient
-from deployments.prefect_client.history import AutomationFailure, failed_actions
-from deployments.stack import programs, supervisord
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from deployments.prefect_client import PrefectClient
+from deployments.stack import supervisord
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.process_tree import tree_memory_mb
-from deployments.stack.state import Stack
-from perennial.base import FrozenModel
+from deployments.stack.state import PREFECT, STORE, WORKER, Stack
 from perennial.logs import without_credentials
 
 RUNNING = "running"
 """The state of a component that is as it should be."""
 
+FINAL = ("ready", "stopped")
+"""States after which a component's clock stands still."""
 
-class ComponentStatus(FrozenModel):
-    """One component of the stack."""
+
+class StackProgress:
+    """A live line for each component on a terminal; one plain line for each step elsewhere. Call it with (name, state)."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description:<20} {task.fields[state]:<10}"))
+        self._live = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+        self._console, self._tasks = console, dict[str, TaskID]()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.stop()
+
+    def __call__(self, name: str, state: str) -> None:
+        """Show that a component has come to a state."""
+        if not self._console.is_terminal:
+            self._console.print(f"{time.monotonic() - self._began:6.1f} s  {name:<20} {state}")
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._live.add_task(name, total=1, state=state)
+        self._live.update(self._tasks[name], state=state, completed=1 if state in FINAL else 0)
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One component of the stack; `pid` and `memory_mb` where the stack runs it."""
 
     name: str
     address: str
@@ -30,43 +66,45 @@ class ComponentStatus(FrozenModel):
         return self.state == RUNNING
 
 
-class StackStatus(FrozenModel):
+@dataclass(frozen=True)
+class StackStatus:
     """The whole stack, and automations that failed since it came up."""
 
     components: tuple[ComponentStatus, ...]
-    failures: tuple[AutomationFailure, ...]
+    failures: tuple[str, ...]
 
     @property
     def healthy(self) -> bool:
         """Whether every component runs."""
         return all(component.healthy for component in self.components)
 
+    def table(self) -> Table:
+        """One row for each component, those that do not run in red."""
+        table = Table("part", "state", "address", "pid", "memory", box=None, pad_edge=False)
+        for row in self.components:
+            memory = f"{row.memory_mb:.0f} MB" if row.memory_mb else ""
+            table.add_row(row.name, row.state, row.address, str(row.pid or ""), memory, style=None if row.healthy else "red")
+        return table
+
 
 def stack_status(stack: Stack, environ: Mapping[str, str]) -> StackStatus:
     """The state of a running stack; raises StackError when its supervisor does not answer."""
     supervised = supervisord.states(stack.socket)
     with PrefectClient(stack.prefect.url, environ) as api:
-        up = {programs.STORE: store_is_up(stack.store.url), programs.PREFECT: api.healthy()}
-        components = tuple(
-            _supervised(supervised[name], address) if name in supervised else _external(name, address, up.get(name, False))
-            for name, address in _addresses(stack)
-        )
-        failures = failed_actions(api, stack.started_at) if up[programs.PREFECT] else ()
-        return StackStatus(components=components, failures=failures)
+        up = {STORE: store_is_up(stack.store.url), PREFECT: api.healthy()}
+        components = tuple(_component(name, address, supervised.get(name), up) for name, address in _addresses(stack).items())
+        return StackStatus(components, api.failed_actions(stack.started_at) if up[PREFECT] else ())
 
 
-def _addresses(stack: Stack) -> tuple[tuple[str, str], ...]:
-    services = ((service.program, service.url) for service in stack.services)
+def _addresses(stack: Stack) -> dict[str, str]:
+    services = {service.program: service.url for service in stack.services}
     store, ui = without_credentials(stack.store.url), stack.prefect.url.removesuffix("/api")
-    return ((programs.STORE, store), (programs.PREFECT, ui), *services, (programs.WORKER, ""))
+    return {STORE: store, PREFECT: ui, **services, WORKER: ""}
 
 
-def _supervised(program: supervisord.ProgramState, address: str) -> ComponentStatus:
+def _component(name: str, address: str, program: supervisord.ProgramState | None, up: Mapping[str, bool]) -> ComponentStatus:
+    if program is None:
+        return ComponentStatus(name, address, RUNNING if up.get(name) else "does not answer")
     if program.state != "RUNNING":
-        return ComponentStatus(name=program.name, address=address, state=program.state.lower())
-    memory = tree_memory_mb([program.pid])
-    return ComponentStatus(name=program.name, address=address, state=RUNNING, pid=program.pid, memory_mb=memory or None)
-
-
-def _external(name: str, address: str, up: bool) -> ComponentStatus:
-    return ComponentStatus(name=name, address=address, state=RUNNING if up else "does not answer")
+        return ComponentStatus(name, address, program.state.lower())
+    return ComponentStatus(name, address, RUNNING, program.pid, tree_memory_mb([program.pid]))

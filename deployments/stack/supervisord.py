@@ -1,7 +1,9 @@
 """Keeping programs alive: one supervisord for each home directory, started with a generated file, called over a unix socket.
 
-supervisord starts a program again when it ends, and stops all of them in order. A program is known as its descendant by a
-variable in its environment, so that `stop` also finds what outlived a supervisor that was killed.
+supervisord starts a program again when it ends, and stops all of them in order. Each program writes its process id to a file
+before it becomes itself, so `stop` also finds what outlived a supervisor that was killed: a living process of that id belongs to
+the stack when it began before the file was written. What it started is found among its descendants, and by a variable in its
+environment where the program itself is gone.
 """
 
 import hashlib
@@ -20,8 +22,12 @@ from typing import Any
 import psutil
 from pydantic import Field
 
+from deployments.stack.process_tree import process_tree
 from perennial.base import FrozenModel
 from perennial.errors import StackError
+
+CONFIG = "supervisord.conf"
+"""The supervisor's configuration, in its directory."""
 
 MAX_SOCKET_PATH = 90
 """Bytes; macOS takes 104 for a unix socket's path, and supervisord tries a longer name first."""
@@ -34,6 +40,12 @@ TERMINATE_TIMEOUT = timedelta(seconds=5)
 
 DESCENDANT_VARIABLE = "SUPERVISOR_SERVER_URL"
 """Variable that supervisord gives its programs and they to their children; its value names the supervisor's socket."""
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""By how much a process may seem to have begun after it wrote its file: the kernel tells start times in whole seconds."""
+
+RECORD_PID = 'echo $$ > "$0"; exec "$@"'
+"""Shell code that writes its own process id to a file and becomes the program, which so has that id and start time."""
 
 DEAD_STATES = ("FATAL", "BACKOFF", "EXITED")
 """States of a program that was started and does not run."""
@@ -51,7 +63,6 @@ class Program(FrozenModel):
     directory: Path
     environment: dict[str, str] = Field(default_factory=dict, description="beyond what all programs share; plain values only")
     autostart: bool = Field(True, description="started with the supervisor; otherwise when asked")
-    stop_timeout: timedelta = Field(timedelta(seconds=10), description="between the request to stop and the kill")
 
 
 class ProgramState(FrozenModel):
@@ -71,19 +82,13 @@ def socket_path(directory: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-{short}" / "s"
 
 
-def write_config(directory: Path, socket: Path, programs: Sequence[Program]) -> Path:
-    """Write the supervisor's configuration; returns its path."""
-    (directory / "logs").mkdir(parents=True, exist_ok=True)
+def write_config(directory: Path, socket: Path, programs: Sequence[Program]) -> None:
+    """Write the supervisor's configuration."""
+    for folder in ("logs", "pids"):
+        (directory / folder).mkdir(parents=True, exist_ok=True)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     sections = [_supervisor_section(directory, socket), *(_program_section(directory, program) for program in programs)]
-    file = config_file(directory)
-    file.write_text("\n".join(sections), encoding="utf-8")
-    return file
-
-
-def config_file(directory: Path) -> Path:
-    """The supervisor's configuration."""
-    return directory / "supervisord.conf"
+    (directory / CONFIG).write_text("\n".join(sections), encoding="utf-8")
 
 
 def log_file(directory: Path, name: str) -> Path:
@@ -93,15 +98,17 @@ def log_file(directory: Path, name: str) -> Path:
 
 def start(directory: Path, environment: Mapping[str, str]) -> None:
     """Start the supervisor in the background with the written configuration; raises StackError with what it said."""
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config_file(directory))]
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(directory / CONFIG)]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise StackError(f"the supervisor of the stack does not start: {(done.stderr or done.stdout).strip()[-1_000:]}")
 
 
 def find_supervisor(directory: Path) -> psutil.Process | None:
-    """The running supervisor of a directory, known by its command: a process id kept in a file may belong to another by now."""
-    wanted = {"supervisor.supervisord", str(config_file(directory))}
+    """The running supervisor of a directory: of its pid file, or, where that is lost, the process with its command."""
+    if recorded := _recorded_process(directory / "supervisord.pid"):
+        return recorded
+    wanted = {"supervisor.supervisord", str(directory / CONFIG)}
     found = (one for one in psutil.process_iter(["cmdline"]) if wanted.issubset(one.info["cmdline"] or ()))
     return next(found, None)
 
@@ -129,19 +136,31 @@ def add_programs(socket: Path) -> tuple[str, ...]:
 def stop(directory: Path, socket: Path) -> None:
     """End the supervisor, its programs in order, and whatever they started; nothing of it lives afterwards."""
     supervisor = find_supervisor(directory)
-    family = [supervisor, *supervisor.children(recursive=True)] if supervisor else []
+    family = {*(process_tree(supervisor.pid) if supervisor else ()), *program_processes(directory, socket)}
     if supervisor:
         supervisor.terminate()
         psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT.total_seconds())
-    _end([process for process in {*family, *descendants(socket)} if process.is_running()])
+    _end([process for process in {*family, *program_processes(directory, socket)} if process.is_running()])
     socket.unlink(missing_ok=True)
     if socket.parent not in (directory, *directory.parents) and socket.parent.exists():
         socket.parent.rmdir()
 
 
-def descendants(socket: Path) -> list[psutil.Process]:
-    """Every process that descends from the supervisor of a socket, even when its parent is gone."""
-    return [process for process in psutil.process_iter() if _has_variable(process, f"unix://{socket}")]
+def program_processes(directory: Path, socket: Path) -> list[psutil.Process]:
+    """Every living process of a directory's programs, whether or not its supervisor still runs."""
+    recorded = filter(None, map(_recorded_process, directory.glob("pids/*.pid")))
+    marked = (process for process in psutil.process_iter() if _has_variable(process, f"unix://{socket}"))
+    return list({*(process for program in recorded for process in process_tree(program.pid)), *marked})
+
+
+def _recorded_process(file: Path) -> psutil.Process | None:
+    """The living process that wrote its id to a file; one that began afterwards has the number of a process that ended."""
+    try:
+        process = psutil.Process(int(file.read_text()))
+        ended, written = process.status() == psutil.STATUS_ZOMBIE, file.stat().st_mtime
+        return None if ended or process.create_time() > written + CLOCK_TOLERANCE.total_seconds() else process
+    except (OSError, ValueError, psutil.Error):
+        return None
 
 
 def _has_variable(process: psutil.Process, value: str) -> bool:
@@ -193,8 +212,9 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 def _program_section(directory: Path, program: Program) -> str:
     environment = ",".join(f'{name}="{_escape(value)}"' for name, value in program.environment.items())
+    command = ("/bin/sh", "-c", RECORD_PID, str(directory / "pids" / f"{program.name}.pid"), *program.command)
     return f"""[program:{program.name}]
-command = {_escape(shlex.join(program.command))}
+command = {_escape(shlex.join(command))}
 directory = {_escape(program.directory)}
 environment = {environment}
 priority = {program.order}
@@ -204,7 +224,7 @@ startsecs = 2
 startretries = 10
 stopasgroup = true
 killasgroup = true
-stopwaitsecs = {program.stop_timeout.total_seconds():.0f}
+stopwaitsecs = 10
 redirect_stderr = true
 stdout_logfile = {_escape(_escape(log_file(directory, program.name)))}
 stdout_logfile_maxbytes = 10MB

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client import PrefectClient
 from deployments.stack import stack as stacks
 from deployments.stack.ports import PortReservations
 from deployments.stack.state import Stack

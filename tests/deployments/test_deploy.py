@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from deployments import deploy
-from deployments.stack.prefect_worker import POOL
+from deployments.deploy import POOL
 from perennial.errors import StackError
 from perennial.spec import ModelSpec, load_spec
 from tests.deployments.conftest import FLIGHTS

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from deployments.demo.waits import backlog
-from deployments.prefect_client.client import FlowRun
+from deployments.prefect_client import FlowRun
 from deployments.stack import supervisord
 from monitoring.events import RETRAIN_FAILED
 from tests.faults.conftest import DAY, LATE, OPENING, WEEK, assert_nothing_lost, world

@@ -16,8 +16,7 @@ from typing import Any
 import polars as pl
 
 from deployments.demo.waits import LoopHandles, backlog, if_ended, scrape
-from deployments.prefect_client.client import FlowRun, PrefectClient, PrefectEvent
-from deployments.prefect_client.history import PrefectHistory
+from deployments.prefect_client import FlowRun, PrefectClient, PrefectEvent, PrefectHistory
 from deployments.stack.state import Service, Stack, load_stack
 from monitoring.archive import Archive, Counts
 from monitoring.state import WindowResult, load_results
@@ -88,7 +87,7 @@ class Stage:
     def train(self, until: datetime) -> FlowRun:
         """The first training by its deployment, on rows before `until`; its run once the version serves."""
         asked = self.history.start("train", {"until": until.isoformat()})
-        run = wait_until(lambda: if_ended(self.history.run(asked)), FLOW_TIMEOUT, "the training to end")
+        run = wait_until(lambda: if_ended(self.history.client.run(asked)), FLOW_TIMEOUT, "the training to end")
         assert run.state == "COMPLETED", run.message
         wait_until(lambda: self.serving == self.champion == 1, 30, "the service to answer with version 1")
         return run

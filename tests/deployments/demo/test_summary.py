@@ -11,7 +11,7 @@ from deployments.demo.evidence import Evidence
 from deployments.demo.frozen_baseline import Comparison, mean_of
 from deployments.demo.summary import find_losses, summarise, summarise_versions, unmet_goals
 from deployments.demo.waits import ServiceMetrics, read_metrics
-from deployments.prefect_client.client import FlowRun, PrefectEvent
+from deployments.prefect_client import FlowRun, PrefectEvent
 from monitoring.archive import Counts
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
 from monitoring.window import window_at
@@ -82,7 +82,7 @@ def a_run(number: int, event_id: str, *, automated: bool = True, delay: float = 
         state="COMPLETED",
         message="",
         auto_scheduled=False,
-        automated=automated,
+        created_by="AUTOMATION" if automated else None,
         event_id=event_id,
     )
 

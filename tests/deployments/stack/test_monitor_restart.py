@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from deployments import deploy
-from deployments.prefect_client.client import FlowRun, PrefectClient
-from deployments.prefect_client.history import PrefectHistory
+from deployments.prefect_client import FlowRun, PrefectClient, PrefectHistory
 from deployments.stack.prefect_server import server_environment
 from perennial.spec import load_spec
 from tests.deployments.conftest import FLIGHTS

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client import PrefectClient
 from deployments.stack.prefect_server import start_collector_thread
 from tests.deployments.conftest import deployed
 from tests.support.prefect_server import prefect_server

@@ -15,12 +15,11 @@ import pytest
 
 from deployments.cli import run
 from deployments.deploy import POOL
-from deployments.prefect_client.client import PrefectClient
+from deployments.prefect_client import STARTED, PrefectClient
 from deployments.stack import programs, supervisord
 from deployments.stack import stack as stacks
 from deployments.stack.embedded_redis import store_is_up
-from deployments.stack.prefect_worker import STARTED
-from deployments.stack.state import Stack, load_stack, state_dir
+from deployments.stack.state import PREFECT, STORE, WORKER, Stack, load_stack, state_dir
 from deployments.stack.status import stack_status
 from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
 from monitoring.policy import RetrainRequest
@@ -144,7 +143,7 @@ def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: Pre
 
 
 def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectClient) -> None:
-    _kill(stack, programs.PREFECT)
+    _kill(stack, PREFECT)
     wait_until(api.healthy, 120, "the server to answer again")
     wait_healthy(stack)
     asked = request(4)
@@ -155,8 +154,8 @@ def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api
 
 
 def test_a_killed_worker_is_replaced(stack: Stack, api: PrefectClient) -> None:
-    died = _kill(stack, programs.WORKER)
-    wait_until(lambda: supervisord.states(stack.socket)[programs.WORKER].pid not in (0, died), 60, "another worker")
+    died = _kill(stack, WORKER)
+    wait_until(lambda: supervisord.states(stack.socket)[WORKER].pid not in (0, died), 60, "another worker")
     wait_until(lambda: api.online_workers(POOL, now() - timedelta(seconds=2)), 60, "its sign of life")
 
 
@@ -165,7 +164,7 @@ def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
 
     with connect(stack.store.url) as client:
         client.set("kept", "yes")
-    _kill(stack, programs.STORE)
+    _kill(stack, STORE)
     wait_healthy(stack)
     with connect(stack.store.url) as client:
         assert client.get("kept") == b"yes"
@@ -193,7 +192,7 @@ def test_down_leaves_no_process_and_up_again_ends_the_runs_it_had(
     running = {run.id for run in wait_until(lambda: api.pool_runs(POOL, STARTED), 120, "a run to be at work")}
     assert stacks.down(stack_settings)
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert supervisord.descendants(stack.socket) == []
+    assert supervisord.program_processes(stack.state_dir, stack.socket) == []
     assert not stacks.down(stack_settings)
     renewed = again(stack_settings)
     assert (renewed.store, renewed.prefect) == (stack.store, stack.prefect)
@@ -220,7 +219,7 @@ def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: P
         assert process.wait(60) == 130
     assert log.read_text().endswith("interrupted\n")
     assert supervisord.find_supervisor(state_dir(own.home)) is None
-    assert supervisord.descendants(supervisord.socket_path(state_dir(own.home))) == []
+    assert stacks.stack_processes(own) == []
 
 
 @pytest.fixture
@@ -244,14 +243,14 @@ def test_what_a_killed_supervisor_left_is_ended_before_ports_are_planned(
         again(own)
     stack = load_stack(own.home)
     assert stack is not None
-    only_store = [program for program in programs.stack_programs(stack) if program.name == programs.STORE]
+    only_store = [program for program in programs.stack_programs(stack) if program.name == STORE]
     supervisord.write_config(stack.state_dir, stack.socket, only_store)
     supervisord.start(stack.state_dir, programs.environment(stack, os.environ))
     wait_until(lambda: store_is_up(stack.store.url), 30, "the store to answer")
-    left = supervisord.states(stack.socket)[programs.STORE].pid
+    left = supervisord.states(stack.socket)[STORE].pid
     _supervisor(stack).kill()
     wait_until(lambda: supervisord.find_supervisor(stack.state_dir) is None, 30, "the supervisor to be gone")
-    assert stacks.leftover_processes(own) == [left]
+    assert stacks.stack_processes(own) == [left]
     monkeypatch.setenv("PERENNIAL_HOME", str(own.home))
     assert run(["status"]) == 1
     assert "left 1 processes running" in capsys.readouterr().out
@@ -273,7 +272,7 @@ def test_an_external_store_or_api_that_does_not_answer_is_named_before_anything_
     nobody = free_port()
     with pytest.raises(StoreUnreachable, match=f"the store at redis://127.0.0.1:{nobody}/0 .* set REDIS_URL"):
         again(own.model_copy(update={"redis_url": f"redis://127.0.0.1:{nobody}/0"}))
-    with pytest.raises(PrefectUnreachable, match=r"http://127.0.0.1:9/api does not answer: .* PREFECT_API_URL"):
+    with pytest.raises(PrefectUnreachable, match=r"http://127.0.0.1:9/api does not answer .* PREFECT_API_URL"):
         again(own.model_copy(update={"prefect_api_url": "http://127.0.0.1:9/api"}))
     assert load_stack(own.home) is None
 

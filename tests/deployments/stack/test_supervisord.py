@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -34,7 +33,6 @@ def program(directory: Path, name: str, code: str = FOREVER, **more: object) -> 
             "command": (sys.executable, "-c", code),
             "order": 1,
             "directory": directory,
-            "stop_timeout": timedelta(seconds=2),
         }
         | more
     )
@@ -101,15 +99,54 @@ def test_nothing_outlives_the_stop_not_even_a_session_of_its_own(directory: Path
     assert not supervised.socket.exists()
 
 
-def test_what_a_killed_supervisor_left_is_found_by_its_mark(directory: Path) -> None:
-    supervised = Supervised(directory, program(directory, "one"))
-    left, supervisor = supervised.pid("one"), supervisord.find_supervisor(directory)
+def kill_supervisor(directory: Path) -> None:
+    supervisor = supervisord.find_supervisor(directory)
     assert supervisor is not None
     supervisor.kill()
     wait_until(lambda: supervisord.find_supervisor(directory) is None, 10, "the supervisor to be gone")
-    assert [process.pid for process in supervisord.descendants(supervised.socket)] == [left]
+
+
+WIPED = ("/usr/bin/env", "-i", sys.executable, "-c", FOREVER)
+"""A program whose environment says nothing of the stack, as that of a server that overwrites it with its title."""
+
+
+@pytest.mark.parametrize("more", [{}, {"command": WIPED}], ids=["marked", "environment wiped"])
+def test_what_a_killed_supervisor_left_is_found_and_ended(directory: Path, more: dict[str, object]) -> None:
+    supervised = Supervised(directory, program(directory, "one", **more))
+    left = supervised.pid("one")
+    kill_supervisor(directory)
+    assert [process.pid for process in supervisord.program_processes(directory, supervised.socket)] == [left]
     supervised.stop()
     assert not _alive(left)
+
+
+def test_a_program_that_was_started_again_is_found_under_its_new_number(directory: Path) -> None:
+    supervised = Supervised(directory, program(directory, "one", command=WIPED))
+    first = supervised.pid("one")
+    os.kill(first, signal.SIGKILL)
+    second = wait_until(lambda: supervised.pid("one") if supervised.pid("one") != first else None, 20, "another process")
+    kill_supervisor(directory)
+    supervised.stop()
+    assert not _alive(second)
+
+
+def test_what_a_program_started_is_ended_when_program_and_supervisor_were_killed(directory: Path) -> None:
+    supervised = Supervised(directory, program(directory, "family", FAMILY))
+    mother = supervised.pid("family")
+    child = int(wait_until(lambda: _read(directory / "child.pid"), 20, "the child"))
+    kill_supervisor(directory)
+    os.kill(mother, signal.SIGKILL)
+    supervised.stop()
+    assert not _alive(child)
+
+
+def test_a_process_that_got_the_number_of_an_old_program_is_left_alone(directory: Path) -> None:
+    (directory / "pids").mkdir()
+    for file in (directory / "supervisord.pid", directory / "pids" / "one.pid"):
+        file.write_text(str(os.getpid()))
+        os.utime(file, (1_000_000, 1_000_000))
+    assert supervisord.find_supervisor(directory) is None
+    assert supervisord.program_processes(directory, supervisord.socket_path(directory)) == []
 
 
 def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one(tmp_path: Path) -> None:
@@ -143,7 +180,7 @@ def test_a_supervisor_that_is_gone_is_named(tmp_path: Path) -> None:
 
 def test_a_configuration_that_is_wrong_is_said_at_once(directory: Path) -> None:
     supervisord.write_config(directory, supervisord.socket_path(directory), ())
-    supervisord.config_file(directory).write_text("[supervisord]\nlogfile_maxbytes = many\n")
+    (directory / supervisord.CONFIG).write_text("[supervisord]\nlogfile_maxbytes = many\n")
     with pytest.raises(StackError, match=r"the supervisor of the stack does not start: .*'many'"):
         supervisord.start(directory, os.environ)
 

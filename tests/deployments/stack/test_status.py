@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from deployments.stack.display import StackProgress
+from deployments.stack.status import StackProgress
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -1,4 +1,4 @@
-"""A client of one Prefect API: pools, workers, flow runs and events, over plain HTTP with one kept-alive connection.
+"""Prefect's API over plain HTTP with one kept-alive connection: pools, workers, flow runs, events, and one model's history.
 
 It is used instead of Prefect's own client because importing Prefect takes a second, and `perennial status` would wait for it. A
 server that is too busy (503: its SQLite file is locked and nothing was done) is asked again for up to half a minute. Any other
@@ -8,28 +8,24 @@ failure is a PrefectUnreachable that names the address.
 import base64
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Event
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import httpx
-from pydantic import AwareDatetime, Field
+from pydantic import AliasPath, AwareDatetime, BeforeValidator, ConfigDict, Field
 
+from monitoring.events import resource_id
 from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
 
-PAGE = 200
-"""Runs or workers in one answer; the API's own limit."""
+PAGE, EVENT_PAGE = 200, 50
+"""Runs or workers, and events, in one answer; the API's own limits."""
 
-EVENT_PAGE = 50
-"""Events in one answer; the API's own limit."""
-
-REQUEST_TIMEOUT = timedelta(seconds=30)
-"""A busy SQLite server may take several seconds."""
-
-HEALTH_TIMEOUT = timedelta(seconds=2)
-"""A server that is up answers its health check in milliseconds."""
+REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timedelta(seconds=5), timedelta(seconds=2)
+"""A busy SQLite server may take several seconds; one that is up answers its health check in milliseconds."""
 
 BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)
 """For how long, and how often, a server that is too busy is asked again."""
@@ -37,34 +33,55 @@ BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 """State types in which a flow run stays."""
 
+STARTED = ("PENDING", "RUNNING", "CANCELLING")
+"""State types of runs that have, or had, a process."""
 
-class FlowRun(FrozenModel):
+ACTION_FAILED = "prefect.automation.action.failed"
+"""The event that a Prefect server sends, as the only sign, when an automation fired and its action did not happen."""
+
+
+class _Answer(FrozenModel):
+    """A value read from the API's JSON by the paths of its fields, or built by their names."""
+
+    model_config = ConfigDict(extra="ignore", validate_by_name=True, validate_by_alias=True)
+
+
+class FlowRun(_Answer):
     """One flow run of a deployment."""
 
     id: str
     name: str
     deployment_id: str | None
     created: AwareDatetime
-    expected_start: AwareDatetime | None
-    started: AwareDatetime | None
-    ended: AwareDatetime | None
-    state: str = Field(description="state type, such as COMPLETED")
-    message: str
+    expected_start: AwareDatetime | None = Field(validation_alias="expected_start_time")
+    started: AwareDatetime | None = Field(validation_alias="start_time")
+    ended: AwareDatetime | None = Field(validation_alias="end_time")
+    state: str = Field("PENDING", validation_alias=AliasPath("state", "type"), description="state type, such as COMPLETED")
+    message: Annotated[str, BeforeValidator(lambda text: text or "")] = Field("", validation_alias=AliasPath("state", "message"))
     auto_scheduled: bool = Field(description="created by the deployment's schedule")
-    automated: bool = Field(description="created by an automation")
-    event_id: str | None = Field(description="the event in its parameters, if any")
+    created_by: str | None = Field(None, validation_alias=AliasPath("created_by", "type"))
+    event_id: str | None = Field(None, validation_alias=AliasPath("parameters", "event", "event_id"))
 
     @property
     def terminal(self) -> bool:
         """Whether its state can no longer change."""
         return self.state in TERMINAL
 
+    def is_due(self, now: datetime) -> bool:
+        """Whether the time for which it was planned has come."""
+        return self.expected_start is not None and self.expected_start <= now
 
-class PrefectEvent(FrozenModel):
+    @property
+    def automated(self) -> bool:
+        """Whether an automation created it."""
+        return self.created_by == "AUTOMATION"
+
+
+class PrefectEvent(_Answer):
     """One event of the feed."""
 
     id: str
-    name: str
+    name: str = Field(validation_alias="event")
     occurred: AwareDatetime
     payload: dict[str, Any]
 
@@ -74,7 +91,9 @@ class PrefectClient:
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
         self.url = url.rstrip("/")
-        timeout, proxied = REQUEST_TIMEOUT.total_seconds(), not _is_loopback(url)
+        # Loopback is not reached through the proxy of the environment.
+        proxied = httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
+        timeout = httpx.Timeout(REQUEST_TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
         self._http = httpx.Client(headers=_authorization(environ), timeout=timeout, trust_env=proxied)
 
     def __enter__(self) -> Self:
@@ -106,7 +125,7 @@ class PrefectClient:
 
     def run(self, run_id: str) -> FlowRun:
         """One run by its id."""
-        return _read_run(self.request("GET", f"/flow_runs/{run_id}"))
+        return FlowRun.model_validate(self.request("GET", f"/flow_runs/{run_id}"))
 
     def pool_runs(self, pool: str, states: tuple[str, ...]) -> tuple[FlowRun, ...]:
         """Runs of a pool in states of these types, by expected start."""
@@ -121,17 +140,31 @@ class PrefectClient:
         body = {"parameters": dict(parameters or {}), "state": {"type": "SCHEDULED"}}
         return str(self.request("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
 
-    def end_run(self, run: FlowRun, state: str, message: str) -> None:
-        """Put a run whose process is known to be gone into a final state."""
-        body = {"state": {"type": state, "message": message}, "force": True}
-        self.request("POST", f"/flow_runs/{run.id}/set_state", body)
+    def end_crashed_runs(self, pool: str, now: datetime) -> int:
+        """End the runs whose process is gone, so that they hold no concurrency slots; call it only while the worker is down.
+
+        A run of a schedule whose time has passed is cancelled, because the next one does the same; a run that was asked for
+        stays scheduled. Returns how many runs were ended.
+        """
+        scheduled = (run for run in self.pool_runs(pool, ("SCHEDULED",)) if run.auto_scheduled and run.is_due(now))
+        ended = [*((run, "CRASHED") for run in self.pool_runs(pool, STARTED)), *((run, "CANCELLED") for run in scheduled)]
+        for run, state in ended:
+            body = {"state": {"type": state, "message": "The stack was down: no process works on this run."}, "force": True}
+            self.request("POST", f"/flow_runs/{run.id}/set_state", body)
+        return len(ended)
 
     def events(self, prefix: str, since: datetime, resource: str | None = None) -> tuple[PrefectEvent, ...]:
         """Events since a moment whose name begins with `prefix`, of one resource or of any, oldest first."""
         query = {"event": {"prefix": [prefix]}, "occurred": {"since": since.isoformat()}}
         if resource is not None:
             query["resource"] = {"id": [resource]}
-        return tuple(sorted(map(_read_event, self._event_rows(query)), key=lambda event: event.occurred))
+        return tuple(sorted(map(PrefectEvent.model_validate, self._event_rows(query)), key=lambda event: event.occurred))
+
+    def failed_actions(self, since: datetime) -> tuple[str, ...]:
+        """Automations whose action failed since a moment, each in a line with its time, the newest first."""
+        failures = reversed(self.events(ACTION_FAILED, since))
+        said = ((one.occurred, one.payload.get("action_type"), one.payload.get("reason", "no reason given")) for one in failures)
+        return tuple(f"{at:%Y-%m-%d %H:%M:%S} automation {action or 'action'} failed: {why}" for at, action, why in said)
 
     def request(self, method: str, path: str, body: object = None, *, allow_missing: bool = False) -> Any:
         """One request by its path below the API, decoded; with `allow_missing`, None for a 404."""
@@ -161,7 +194,7 @@ class PrefectClient:
         while True:
             page = {**query, "sort": "EXPECTED_START_TIME_ASC", "limit": PAGE, "offset": len(found)}
             rows = self.request("POST", "/flow_runs/filter", page)
-            found += map(_read_run, rows)
+            found += map(FlowRun.model_validate, rows)
             if len(rows) < PAGE:
                 return tuple(found)
 
@@ -175,36 +208,41 @@ class PrefectClient:
             yield from page["events"]
 
 
+def require_api(url: str, environ: Mapping[str, str]) -> None:
+    """Raises PrefectUnreachable, with the address, the reason and the fix, unless an API answers at `url` now."""
+    with PrefectClient(url, environ) as api:
+        api.request("GET", "/health")
+
+
+@dataclass(frozen=True)
+class PrefectHistory:
+    """The runs and events of one model since a moment, read by `client`, and its runs started; raises PrefectUnreachable."""
+
+    client: PrefectClient
+    model: str
+    since: datetime
+
+    def runs(self, flow: str) -> list[FlowRun]:
+        """Runs of `{flow}/{model}` created since the moment, oldest first; scheduled ones that have not begun are left out."""
+        created = (run for run in self.client.deployment_runs(flow, self.model) if run.created >= self.since)
+        return sorted((run for run in created if run.state != "SCHEDULED" or run.automated), key=lambda run: run.created)
+
+    def run_for(self, event_id: str, flow: str = "retrain") -> FlowRun | None:
+        """The run that an event started; the newest, should there be several."""
+        return next((run for run in reversed(self.runs(flow)) if run.event_id == event_id), None)
+
+    def start(self, flow: str, parameters: Mapping[str, object]) -> str:
+        """Ask a worker to run `{flow}/{model}` now, with these parameters over the deployment's own; returns the run's id."""
+        return self.client.start_run(self.client.deployment_id(f"{flow}/{self.model}"), parameters)
+
+    def events(self, prefix: str = "perennial.") -> tuple[PrefectEvent, ...]:
+        """Events on the model's resource that occurred since the moment, oldest first."""
+        return self.client.events(prefix, self.since, resource_id(self.model))
+
+
 def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
     if key := environ.get("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}
     if pair := environ.get("PREFECT_API_AUTH_STRING"):
         return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
     return {}
-
-
-def _is_loopback(url: str) -> bool:
-    """Loopback is not reached through the proxy of the environment."""
-    return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
-
-
-def _read_run(row: dict[str, Any]) -> FlowRun:
-    event = row["parameters"].get("event")
-    return FlowRun(
-        id=row["id"],
-        name=row["name"],
-        deployment_id=row["deployment_id"],
-        created=row["created"],
-        expected_start=row["expected_start_time"],
-        started=row["start_time"],
-        ended=row["end_time"],
-        state=row["state_type"] or "PENDING",
-        message=(row["state"] or {}).get("message") or "",
-        auto_scheduled=row["auto_scheduled"],
-        automated=(row["created_by"] or {}).get("type") == "AUTOMATION",
-        event_id=event.get("event_id") if isinstance(event, dict) else None,
-    )
-
-
-def _read_event(row: dict[str, Any]) -> PrefectEvent:
-    return PrefectEvent(id=row["id"], name=row["event"], occurred=row["occurred"], payload=row["payload"])

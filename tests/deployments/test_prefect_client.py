@@ -8,9 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from deployments.prefect_client.client import PrefectClient
-from deployments.prefect_client.history import ACTION_FAILED, failed_actions
-from deployments.stack.prefect_worker import end_crashed_runs
+from deployments.prefect_client import ACTION_FAILED, PrefectClient
 from perennial.errors import PrefectUnreachable
 from tests.deployments.conftest import deployed
 from tests.support.http_server import QuietHandler, http_server
@@ -79,17 +77,17 @@ def answering(answers: list[tuple[int, dict[str, str]]]) -> Iterator[str]:
 def test_runs_without_a_process_are_ended_and_requested_ones_stay(client: PrefectClient, deployment: str) -> None:
     started, asked = client.start_run(deployment), client.start_run(deployment)
     _post(client, f"/flow_runs/{started}/set_state", {"state": {"type": "RUNNING"}, "force": True})
-    assert end_crashed_runs(client, POOL, datetime.now(UTC)) == 1
+    assert client.end_crashed_runs(POOL, datetime.now(UTC)) == 1
     assert [run.id for run in client.pool_runs(POOL, ("CRASHED",))] == [started]
     assert [run.id for run in client.pool_runs(POOL, ("SCHEDULED",))] == [asked]
-    assert end_crashed_runs(client, POOL, datetime.now(UTC)) == 0
+    assert client.end_crashed_runs(POOL, datetime.now(UTC)) == 0
 
 
 def test_a_scheduled_run_is_skipped_when_its_time_has_passed(client: PrefectClient, deployment: str) -> None:
     _post(client, f"/deployments/{deployment}/schedules", [{"schedule": {"interval": 300}, "active": True}])
     wait_until(lambda: client.pool_runs(POOL, ("SCHEDULED",)), 60, "the schedule to plan runs")
     planned = len(client.pool_runs(POOL, ("SCHEDULED",)))
-    assert end_crashed_runs(client, POOL, datetime.now(UTC) + timedelta(seconds=450)) in (1, 2)
+    assert client.end_crashed_runs(POOL, datetime.now(UTC) + timedelta(seconds=450)) in (1, 2)
     assert len(client.pool_runs(POOL, ("SCHEDULED",))) >= planned - 2
 
 
@@ -103,10 +101,9 @@ def test_an_automation_that_could_not_act_is_found(client: PrefectClient) -> Non
         "id": "7f7a9a0e-3c1b-4b0e-8b0e-0d5d6b7a9a0e",
     }
     _post(client, "/events", [event])
-    (failure, *_) = wait_until(lambda: failed_actions(client, began), 20, "the event to be stored")
-    assert failure.action == "run-deployment"
-    assert "422" in failure.reason
-    assert failed_actions(client, datetime.now(UTC) + timedelta(days=1)) == ()
+    (failure, *_) = wait_until(lambda: client.failed_actions(began), 20, "the event to be stored")
+    assert "automation run-deployment failed: Unexpected status from 'run-deployment' action: 422" in failure
+    assert client.failed_actions(datetime.now(UTC) + timedelta(days=1)) == ()
 
 
 def _post(client: PrefectClient, path: str, body: object) -> dict[str, object]:

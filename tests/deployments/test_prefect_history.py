@@ -8,8 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from deployments.prefect_client.client import PrefectClient
-from deployments.prefect_client.history import PrefectHistory
+from deployments.prefect_client import PrefectClient, PrefectHistory
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, ModelEvent, send
 from perennial.errors import PrefectUnreachable
 from tests.support.waiting import wait_until
@@ -40,7 +39,7 @@ def model() -> str:
 def test_a_run_is_started_with_the_deployments_parameters_and_ours(prefect_api: str, model: str) -> None:
     a_deployment(prefect_api, "train", model)
     with a_history(prefect_api, model, datetime.now(UTC) - BEFORE) as history:
-        run = history.run(history.start("train", {"until": "2013-03-01"}))
+        run = history.client.run(history.start("train", {"until": "2013-03-01"}))
     assert (run.state, run.terminal, run.automated, run.started, run.event_id) == ("SCHEDULED", False, False, None, None)
     raw = httpx.get(f"{prefect_api}/flow_runs/{run.id}").json()
     assert raw["parameters"] == {"spec": "a.toml", "until": "2013-03-01"}
@@ -93,21 +92,6 @@ def test_more_events_than_a_page_are_all_read(prefect_api: str, model: str) -> N
     httpx.post(f"{prefect_api}/events", json=events).raise_for_status()
     with a_history(prefect_api, model, now - BEFORE) as history:
         wait_until(lambda: len(history.events()) == len(events), 30, "70 events to be stored")
-
-
-def test_an_automation_whose_action_failed_is_told(prefect_api: str, model: str) -> None:
-    now = datetime.now(UTC)
-    event = {
-        "id": str(uuid4()),
-        "event": "prefect.automation.action.failed",
-        "occurred": now.isoformat(),
-        "resource": {"prefect.resource.id": f"prefect.automation.{uuid4()}"},
-        "payload": {"action_type": "run-deployment", "reason": f"no deployment of {model}"},
-    }
-    httpx.post(f"{prefect_api}/events", json=[event]).raise_for_status()
-    with a_history(prefect_api, model, now - timedelta(seconds=1)) as history:
-        failures = wait_until(history.failures, 30, "the failure to be stored")
-    assert f"automation run-deployment failed: no deployment of {model}" in failures
 
 
 def test_an_api_that_is_not_there_is_named() -> None:

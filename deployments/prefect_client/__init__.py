@@ -1,1 +1,0 @@
-"""A Prefect API over plain HTTP: `client.PrefectClient`, and `history.PrefectHistory`, one model's flow runs and events."""
