@@ -5,10 +5,10 @@ Nothing heavy is imported here, so that `perennial --help` answers at once.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -17,6 +17,7 @@ from perennial.errors import PerennialError, PrefectUnreachable
 from perennial.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from prefect import Flow, State
     from rich.console import Console
 
 INTERRUPTED = 130
@@ -49,6 +50,8 @@ contract = App(name="contract", help="The form of rows that a service takes.")
 app.command(contract)
 
 Spec = Annotated[Path, Parameter(help="the model spec, such as examples/flights.toml")]
+
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="", help="show Prefect's log here instead of in a file")]
 
 
 @app.command
@@ -127,23 +130,26 @@ def deploy(spec: Spec) -> int:
 
 
 @app.command
-def train(spec: Spec, *, until: Annotated[str | None, Parameter(help="use rows before this time only (ISO 8601)")] = None) -> int:
+def train(
+    spec: Spec,
+    *,
+    until: Annotated[str | None, Parameter(help="use rows before this time only (ISO 8601)")] = None,
+    verbose: Verbose = False,
+) -> int:
     """Train a model on its sources in this process, and make it champion if it is the first."""
     _join_stack()
     from flows.train import train as flow
 
-    flow(spec=str(spec), until=until)
-    return 0
+    return _show_training(spec, _run_flow(flow, verbose, spec=str(spec), until=until))
 
 
 @app.command
-def retrain(spec: Spec) -> int:
+def retrain(spec: Spec, *, verbose: Verbose = False) -> int:
     """Train a challenger on all that is known by now and let the gate decide, as the automation does."""
     _join_stack()
     from flows.retrain import retrain as flow
 
-    flow(spec=str(spec), event=None)
-    return 0
+    return _show_training(spec, _run_flow(flow, verbose, spec=str(spec), event=None))
 
 
 @app.command
@@ -152,15 +158,17 @@ def rollback(
 ) -> int:
     """Make an earlier version champion again; the service swaps within seconds."""
     from deployments.rollback import roll_back
+    from deployments.summary import rollback_rows
 
-    _join_stack()
-    console, move = _console(), roll_back(spec, to, _settings(), datetime.now(UTC))
-    console.print(f"{move.model}: champion is version {move.version} (was {move.previous})")
-    if "PREFECT_API_URL" in os.environ:
-        try:
+    settings = _settings()
+    move = roll_back(spec, to, settings, datetime.now(UTC))
+    _show(rollback_rows(move, spec, settings))
+    try:
+        _join_stack()
+        if "PREFECT_API_URL" in os.environ:
             move.announce()
-        except PrefectUnreachable as error:
-            console.print(f"the Prefect feed does not know: {error}", markup=False)
+    except PrefectUnreachable as error:
+        _console().print(f"the Prefect feed does not know: {error}", markup=False)
     return 0
 
 
@@ -185,18 +193,18 @@ def replay(
     start: Annotated[str, Parameter(help="first event time to ask about (ISO 8601)")],
     until: Annotated[str | None, Parameter(help="event time to stop before (default: the end of the table)")] = None,
     label_delay: Annotated[str, Parameter(help="how long after its event a label is told, such as 1d")] = "1d",
+    verbose: Verbose = False,
 ) -> int:
     """Live through past rows of the spec's own table, at full speed over HTTP: questions, then their labels as they fell due."""
-    from deployments.stack.stack import service_url
+    from deployments.stack.stack import require_service
+    from deployments.summary import replay_rows
 
-    url = service_url(spec, _settings())
+    url = require_service(spec, _settings())
     _join_stack()
     from flows.replay import replay as flow
 
-    sent = flow(spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
-    _console().print(
-        f"{sent.requests:,} requests: {sent.predictions:,} predictions and {sent.labels:,} labels, {sent.failed:,} failed"
-    )
+    state = _run_flow(flow, verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
+    _show(replay_rows(state.result(), url))
     return 0
 
 
@@ -205,19 +213,24 @@ def predict(
     spec: Spec,
     source: Annotated[str, Parameter(help="CSV or Parquet file or URL with the input columns")],
     output: Annotated[str, Parameter(help="Parquet file or URL to write")],
+    *,
+    verbose: Verbose = False,
 ) -> int:
     """Score a table with the champion."""
     _join_stack()
-    from flows.batch_predict import batch_predict
+    from flows.batch_predict import batch_predict as flow
 
-    batch_predict(spec=str(spec), source=source, output=output)
+    _show({"scores": _run_flow(flow, verbose, spec=str(spec), source=source, output=output).result()})
     return 0
 
 
 @app.command
 def serve(spec: Spec) -> int:
     """Serve a spec's champion in the foreground, with the store of the running stack or of REDIS_URL."""
-    environment = _stack_environment()
+    from deployments.stack.stack import environment_of, refuse_taken_port
+
+    refuse_taken_port(_settings())
+    environment = environment_of(_settings(), os.environ)
     os.execve(sys.executable, [sys.executable, "-m", "service", "--spec", str(spec)], environment)  # noqa: S606 - no shell wanted
 
 
@@ -229,11 +242,13 @@ def demo(
     quick: Annotated[bool, Parameter(help="to 30 April only: a few minutes", negative="")] = False,
 ) -> int:
     """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves."""
+    from deployments.foreground import make_prefect_home
+
     settings = _settings()
     # The driver imports tasks, which import Prefect; it reads these at import: no telemetry, no files elsewhere.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
-    _make_prefect_home()
+    make_prefect_home(os.environ)
     from deployments.demo.demo import replay_end, run_demo
 
     return run_demo(settings, os.environ, replay_end(until, quick=quick), keep, _console())
@@ -248,10 +263,13 @@ def version() -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code. An error a person can fix is one message, never a traceback."""
+    from deployments.proxies import direct_loopback, named_proxy
+
     try:
+        os.environ.update(direct_loopback(os.environ))
         return int(app(list(arguments)) or 0)
     except PerennialError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {error}{named_proxy(str(error))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -267,22 +285,30 @@ def _settings() -> Settings:
     return load_settings(os.environ)
 
 
-def _stack_environment() -> dict[str, str]:
-    from deployments.stack.stack import environment_of
-
-    return environment_of(_settings(), os.environ)
-
-
 def _join_stack() -> None:
-    """Point this process at the running stack; Prefect reads the environment when it is imported, so call it before."""
-    os.environ.update(_stack_environment())
-    _make_prefect_home()
+    from deployments.foreground import join_stack
+
+    join_stack(_settings(), os.environ)
 
 
-def _make_prefect_home() -> None:
-    """Prefect makes no parent directories of its home, and warns at import when it could not make it."""
-    if home := os.environ.get("PREFECT_HOME"):
-        Path(home).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
+def _run_flow(flow: "Flow[..., Any]", verbose: bool, **parameters: Any) -> "State[Any]":
+    from deployments.foreground import run_flow
+
+    return run_flow(flow, _settings(), _console(), verbose=verbose, **parameters)
+
+
+def _show_training(spec: Path, state: "State[Any]") -> int:
+    from deployments.summary import training_rows
+
+    declined = {"declined": state.message or ""}
+    _show(declined if state.name == "Declined" else training_rows(state.result(), spec, _settings()))
+    return 0
+
+
+def _show(rows: Mapping[str, str]) -> None:
+    from deployments.summary import format_rows
+
+    _console().print(format_rows(rows), markup=False, highlight=False)
 
 
 def _console() -> "Console":

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self
 import httpx
 from pydantic import AliasPath, AwareDatetime, BeforeValidator, ConfigDict, Field
 
+from deployments.proxies import LOOPBACK
 from monitoring.events import resource_id
 from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
@@ -92,7 +93,7 @@ class PrefectClient:
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
         self.url = url.rstrip("/")
         # Loopback is not reached through the proxy of the environment.
-        proxied = httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
+        proxied = httpx.URL(url).host not in LOOPBACK
         timeout = httpx.Timeout(REQUEST_TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
         self._http = httpx.Client(headers=_authorization(environ), timeout=timeout, trust_env=proxied)
 

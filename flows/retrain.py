@@ -32,7 +32,7 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
         return Completed(name="Declined", message=reason)
     announce(job, RETRAIN_STARTED, request)
     dataset = build_dataset(job, champion)
-    rows, _ = validate_log(job, dataset)
+    rows, checks = validate_log(job, dataset)
     split = split_newest(rows, job.spec.event_time, job.spec.gate.holdout)
     new_classes = find_new_classes(job, rows, champion)
     selected = select_rows(job, split.train, new_classes)
@@ -42,5 +42,5 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     verdict = gate(job, challenger.model, champion, split.test, new_classes)
     apply_verdict(job, challenger.model, champion, verdict)
     record_outcome(job, request, verdict.outcome)
-    report_outcome(job, challenger, verdict)
+    report_outcome(job, challenger, checks, verdict)
     return challenger.version

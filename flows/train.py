@@ -34,5 +34,5 @@ def train(spec: str, until: str | None = None) -> int:
     mark_first(job.home, dataset)
     verdict = gate(job, challenger.model, champion, split.test)
     apply_verdict(job, challenger.model, champion, verdict)
-    report_outcome(job, challenger, verdict)
+    report_outcome(job, challenger, checks, verdict)
     return challenger.version

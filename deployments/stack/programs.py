@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deployments.deploy import POOL
+from deployments.proxies import direct_loopback
 from deployments.stack import embedded_redis, prefect_server
 from deployments.stack.state import PREFECT, STORE, WORKER, Stack, state_dir
 from deployments.stack.supervisord import Program
@@ -45,7 +46,8 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     variable, value = PASSIVE_OPENMP
     # This interpreter's programs first, whether or not its environment is activated.
     search_path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-    return {variable: value, **environ, **_WORKER_ENVIRONMENT, **server, **addresses, "PATH": search_path}
+    own = {**_WORKER_ENVIRONMENT, **server, **addresses, "PATH": search_path}
+    return {variable: value, **environ, **direct_loopback(environ), **own}
 
 
 def run_command() -> str:

@@ -22,7 +22,7 @@ from deployments.deploy import POOL
 from deployments.prefect_client import PrefectClient, require_api
 from deployments.stack import plan, programs, supervisord
 from deployments.stack.embedded_redis import require_store, store_is_up
-from deployments.stack.ports import PortReservations
+from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.process_tree import tree_listens
 from deployments.stack.state import PREFECT, STORE, WORKER, Service, Stack, load_stack, save_stack, state_dir
 from perennial.errors import StackError
@@ -108,11 +108,29 @@ def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
     return {**own, **environ}
 
 
-def service_url(path: Path, settings: Settings) -> str:
-    """Where the service of a spec answers: in the running stack, or at the address the settings give."""
+def running_service(path: Path, settings: Settings) -> Service | None:
+    """The service of a spec in the running stack."""
     stack = running_stack(settings)
-    service = stack.service_of(load_spec(path).name) if stack is not None else None
-    return service.url if service is not None else f"http://{settings.host}:{settings.port}"
+    return stack.service_of(load_spec(path).name) if stack is not None else None
+
+
+def require_service(path: Path, settings: Settings) -> str:
+    """Where the service of a spec answers: in the running stack, or at the address the settings give; raises StackError."""
+    service = running_service(path, settings)
+    url = service.url if service else f"http://{reachable(settings.host)}:{settings.port}"
+    if not _is_healthy(url):
+        raise StackError(f"no service answers at {url}: run `perennial up {path}`, or `perennial serve {path}` beside this")
+    return url
+
+
+def refuse_taken_port(settings: Settings) -> None:
+    """Raises StackError naming the service of the running stack, or the stranger, that listens where another service is to."""
+    if is_free(settings.host, settings.port):
+        return
+    stack = running_stack(settings)
+    ours = [service.model for service in (stack.services if stack else ()) if service.port == settings.port]
+    holder = f"has the service of model {ours[0]} of the running stack" if ours else "is taken"
+    raise StackError(f"port {settings.port} on {settings.host} {holder}: ask for another with PERENNIAL_PORT")
 
 
 def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: Mapping[str, str], directory: Path) -> Path:
@@ -156,7 +174,7 @@ class _Startup:
         self._start(WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
         self._start_monitor(model, now)
         self.report("monitor", "ready")
-        self._start(service.program, lambda: self._owns(service.program, service.port) and _is_healthy(service))
+        self._start(service.program, lambda: self._owns(service.program, service.port) and _is_healthy(service.url))
 
     def _start_worker(self, now: datetime) -> None:
         """A worker that was not running cannot have runs: those the API believes running are ended first."""
@@ -220,9 +238,9 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
         supervisord.start(stack.state_dir, programs.environment(stack, environ))
 
 
-def _is_healthy(service: Service) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{service.url}/health", timeout=HEALTH_TIMEOUT.total_seconds(), trust_env=False).is_success
+        return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT.total_seconds(), trust_env=False).is_success
     except httpx.HTTPError:
         return False
 

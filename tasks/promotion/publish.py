@@ -33,6 +33,7 @@ class Challenger:
 
     model: Model
     dataset: Dataset
+    data: TrainingData
     tuned: Tuned
     fitted: Fitted
     evaluation: Evaluation
@@ -67,7 +68,7 @@ def train_challenger(
     draft = assemble(job, data, fitted, evaluation, cause, champion)
     calibration = calibrate(job, draft, data, fitted)
     model = publish(job, draft, calibration.bounds)
-    return Challenger(model, dataset, tuned, fitted, evaluation, calibration)
+    return Challenger(model, dataset, data, tuned, fitted, evaluation, calibration)
 
 
 @local_task("publish")

@@ -12,11 +12,13 @@ from monitoring.events import ModelEvent, deterministic_id, send
 from monitoring.policy import RetrainRequest
 from perennial.errors import PrefectUnreachable
 from perennial.model import Model
+from tasks.data.validate import Checks
 from tasks.job import Job
 from tasks.promotion.gate import Verdict
 from tasks.promotion.publish import Challenger
 from tasks.reporting.artifacts import show_outcome
 from tasks.reporting.track import track
+from tasks.reporting.training_report import write_training_report
 from tasks.task_defaults import local_task
 
 OUTCOMES = {"promote": events.MODEL_PROMOTED, "hold": events.MODEL_HELD, "reject": events.MODEL_REJECTED}
@@ -69,8 +71,9 @@ def announce_new_classes(job: Job, version: int, verdict: Verdict) -> None:
     send_or_warn(ModelEvent(name=events.LABELS_UNKNOWN, model=model, id=key, occurred=now, payload=payload))
 
 
-def report_outcome(job: Job, challenger: Challenger, verdict: Verdict) -> None:
+def report_outcome(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:
     """Everything a person may want to know of a training that is over; called inside a flow run."""
+    write_training_report(job, challenger, checks, verdict)
     announce_outcome(job, challenger.model, verdict)
     if verdict.new_classes:
         announce_new_classes(job, challenger.version, verdict)

@@ -104,6 +104,7 @@ def _start(job: Job, challenger: Challenger) -> "wandb.Run":
     """A run whose files stay below the home directory, unless the person says where; offline without a key."""
     import wandb
 
+    os.environ.setdefault("WANDB_SILENT", "true")  # artifacts print before a run's own settings hold
     for variable, name in _DIRECTORIES.items():
         directory = os.environ.setdefault(variable, str(job.settings.home.absolute() / "wandb" / name))
         Path(directory).mkdir(parents=True, exist_ok=True)

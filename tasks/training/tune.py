@@ -86,6 +86,7 @@ def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None)
         rstate=np.random.default_rng(spec.search.seed),
         points_to_evaluate=[_within(start, space)] if start and _within(start, space) else None,
         return_argmin=False,
+        show_progressbar=False,
     )
     best = min(done, key=lambda trial: trial.loss)
     return Tuned(params=best.params, loss=best.loss, trials=tuple(done))

@@ -37,7 +37,7 @@ def trained(job: Job) -> Challenger:
     evaluation = evaluate.fn(job, fitted, small_frame(job.spec.task, 200, seed=3))
     draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
     model = publish.fn(job, draft, {})
-    return Challenger(model, ingest.fn(job, None), tuned, fitted, evaluation, Calibration(bounds={}, blocks=0))
+    return Challenger(model, ingest.fn(job, None), data, tuned, fitted, evaluation, Calibration(bounds={}, blocks=0))
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""The tables at the end of commands: what was read, learnt and decided, where it serves, and what to do next."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from deployments.rollback import RolledBack
+from deployments.stack.stack import running_service
+from perennial.model import CARD_FILE
+from perennial.model_card import ModelCard
+from perennial.registry import Registry
+from perennial.settings import Settings
+from perennial.spec import load_spec
+from tasks.reporting.training_report import TrainingReport, read_training_report
+from tasks.serving.replay import Sent
+
+MOST_NAMES = 8
+"""Columns named in one line; the rest is counted."""
+
+
+def format_rows(rows: Mapping[str, str]) -> str:
+    """The name of each row beside what there is to say of it, line by line; empty ones are left out."""
+    shown = {name: text.splitlines() for name, text in rows.items() if text}
+    width = max(map(len, shown), default=0) + 2
+    return "\n".join(f"{'' if i else name:<{width}}{line}" for name, lines in shown.items() for i, line in enumerate(lines))
+
+
+def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str]:
+    """What the training of a version found and decided, row by row."""
+    name = load_spec(spec).name
+    report = read_training_report(settings.model_home(name), version)
+    checks, verdict = report.checks, report.verdict
+    quarantined = f"{checks.bad_rows:,} quarantined, " if checks.bad_rows else ""
+    champion = Registry(settings.registry_url).aliases(name).champion
+    return {
+        "model": f"{report.model} version {report.version} ({report.task}, {report.learner})",
+        "rows": f"{checks.rows:,} read, {quarantined}{checks.unlabelled:,} without a label",
+        "quarantined": "\n".join([*map(str, checks.problems), *([f"kept in {checks.quarantine}"] if checks.quarantine else [])]),
+        "learnt from": f"{report.train_rows:,} rows from {report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M}",
+        "kinds": "\n".join(_kinds(report.kinds)),
+        "base rate": f"{report.target}: {', '.join(_base_rate(report))}",
+        "test": "\n".join([f"{report.test_rows:,} newer rows", *_metrics(report)]),
+        "gate": f"{verdict.outcome}: {verdict.reason}",
+        "warning": report.warning or "",
+        "serves": _serves(champion, spec, settings),
+        "next": "perennial status" if running_service(spec, settings) else f"perennial up {spec}",
+    }
+
+
+def rollback_rows(move: RolledBack, spec: Path, settings: Settings) -> dict[str, str]:
+    """A champion replaced by hand, row by row."""
+    card = ModelCard.model_validate_json(Registry(settings.registry_url).read(move.model, move.version)[CARD_FILE])
+    return {
+        "champion": f"{move.model} version {move.version} (was {move.previous})",
+        "learnt from": f"{card.data.rows:,} rows until {card.until:%Y-%m-%d %H:%M}",
+        "test": ", ".join(f"{name} {value:.5g}" for name, value in card.metrics.values.items()),
+        "serves": _serves(move.version, spec, settings),
+        "next": f"perennial rollback {spec} --to {move.previous}   (takes it back)",
+    }
+
+
+def replay_rows(sent: Sent, url: str) -> dict[str, str]:
+    """What a replay sent, row by row."""
+    return {
+        "sent": f"{sent.requests:,} requests to {url}, {sent.failed:,} failed",
+        "confirmed": f"{sent.predictions:,} predictions and {sent.labels:,} labels",
+        "next": "perennial status   (the monitor closes the windows)",
+    }
+
+
+def _serves(version: int | None, spec: Path, settings: Settings) -> str:
+    service = running_service(spec, settings)
+    where = f"at {service.url}/predict" if service else f"once its service runs: perennial up {spec}"
+    return f"version {version} {where}"
+
+
+def _kinds(kinds: Mapping[str, str]) -> Iterator[str]:
+    for kind in sorted(set(kinds.values()), reverse=True):
+        names = [name for name, one in kinds.items() if one == kind]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        yield f"{len(names)} {kind}: {', '.join(names[:MOST_NAMES])}{more}"
+
+
+def _base_rate(report: TrainingReport) -> Iterator[str]:
+    if report.task == "regression":
+        yield f"mean {report.base_rate['mean']:.5g}, deviation {report.base_rate['deviation']:.5g}"
+    elif report.task == "binary":
+        yield f"true in {report.base_rate['true']:.2%}"
+    else:
+        shares = sorted(report.base_rate.items(), key=lambda one: -one[1])
+        yield from (f"{name} {share:.2%}" for name, share in shares[:MOST_NAMES])
+        if len(shares) > MOST_NAMES:
+            yield f"and {len(shares) - MOST_NAMES} more classes"
+
+
+def _metrics(report: TrainingReport) -> Iterator[str]:
+    for name, value in report.metrics.items():
+        baseline = report.baseline.get(name)
+        yield f"{name} {value:.5g}" + (f" (always the mean: {baseline:.5g})" if baseline is not None else "")

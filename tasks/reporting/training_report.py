@@ -1,0 +1,95 @@
+"""The training report: in a page's worth of figures what a training read, learnt and decided, for the terminal.
+
+It is written beside the model's other state when a training is over, whichever process ran it, and read by the command that
+started it. Its baseline is the model that always predicts the training labels' mean (the classes' shares).
+"""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import AwareDatetime, Field
+
+from monitoring.calibration import missing_bounds_warning
+from perennial.arrays import Floats
+from perennial.base import StoredModel, read_stored
+from perennial.metrics import score
+from perennial.spec import Task
+from tasks.data.validate import Checks
+from tasks.job import Job
+from tasks.promotion.gate import Verdict
+from tasks.promotion.publish import Challenger
+from tasks.task_defaults import local_task
+
+
+class TrainingReport(StoredModel):
+    """What one training found, and what the gate made of it."""
+
+    model: str
+    version: int
+    task: Task
+    learner: str
+    target: str
+    checks: Checks
+    train_rows: int
+    since: AwareDatetime
+    until: AwareDatetime
+    kinds: dict[str, str] = Field(description="kind of each input")
+    base_rate: dict[str, float] = Field(description="share of each class among the training labels, or their mean and deviation")
+    test_rows: int
+    metrics: dict[str, float] = Field(description="on the test rows, which are newer than those learnt from")
+    baseline: dict[str, float] = Field(description="the same of the model that always predicts the training labels' mean")
+    verdict: Verdict
+    warning: str | None = Field(description="what the monitor will not watch, and why")
+
+
+def report_file(home: Path, version: int) -> Path:
+    """Where a version's report lies below its model's home."""
+    return home / "trainings" / f"{version}.json"
+
+
+def read_training_report(home: Path, version: int) -> TrainingReport:
+    """The report of a version that was trained on this machine."""
+    file = report_file(home, version)
+    return read_stored(TrainingReport, file.read_bytes(), str(file))
+
+
+@local_task("write report")
+def write_training_report(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:
+    """Write down what a training found; it is over when this is called."""
+    card, evaluation, labels = challenger.model.card, challenger.evaluation, challenger.data.table.labels
+    report = TrainingReport(
+        model=card.name,
+        version=card.version,
+        task=card.task,
+        learner=card.learner,
+        target=card.spec.target,
+        checks=checks,
+        train_rows=card.data.rows,
+        since=card.data.since,
+        until=card.until,
+        kinds={column.name: column.kind for column in card.schema_.columns},
+        base_rate=base_rate(card.task, card.classes, labels),
+        test_rows=evaluation.metrics.rows,
+        metrics=evaluation.metrics.values,
+        baseline=score(card.task, evaluation.labels, constant_predictions(card.task, labels, evaluation.predictions)).values,
+        verdict=verdict,
+        warning=missing_bounds_warning(card.spec, challenger.calibration),
+    )
+    file = report_file(job.home, card.version)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(report.model_dump_json(indent=1), encoding="utf-8")
+
+
+def base_rate(task: Task, classes: tuple[str, ...], labels: Floats) -> dict[str, float]:
+    """What is known of the target without any input."""
+    if task == "regression":
+        return {"mean": float(labels.mean()), "deviation": float(labels.std())}
+    named = classes or ("false", "true")
+    shares = np.bincount(labels.astype(int), minlength=len(named)) / max(labels.size, 1)
+    return dict(zip(named, shares.tolist(), strict=True))
+
+
+def constant_predictions(task: Task, labels: Floats, like: Floats) -> Floats:
+    """Predictions of the shape of `like` that say the same of every row: the mean of `labels`, or the share of each class."""
+    constant = np.bincount(labels.astype(int), minlength=like.shape[1]) / labels.size if task == "multiclass" else labels.mean()
+    return np.broadcast_to(constant, like.shape)

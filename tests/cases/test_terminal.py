@@ -1,0 +1,148 @@
+"""What a person is told on the terminal: how a training ended, and in one line what is in the way of it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from deployments.cli import run
+from tests.support.models import small_frame, write_small
+from tests.support.processes import ROOT, free_port, python
+
+DEAD_PROXY = "http://127.0.0.1:9"
+"""The discard port: nothing listens there."""
+
+
+def perennial(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does, with a proxy in the environment that is away."""
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), DEAD_PROXY)
+    own = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    program = python("-c", "from deployments.cli import main; main()", *arguments)
+    return subprocess.run(program, capture_output=True, text=True, cwd=ROOT, env={**own, **proxies, **environ}, check=False)
+
+
+@dataclass
+class Home:
+    """A model's spec and state, and a Prefect API; `said` is what each command printed."""
+
+    spec: Path
+    environ: dict[str, str]
+    said: dict[str, str] = field(default_factory=dict)
+
+    def run(self, name: str, *arguments: str) -> None:
+        """Run a command on the spec, and keep its output."""
+        done = perennial(arguments[0], str(self.spec), *arguments[1:], **self.environ)
+        assert done.returncode == 0, done.stderr
+        self.said[name] = done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, _prefect_server: str) -> Home:
+    """Two trainings on the same rows, of which three have no readable time, and the commands after them."""
+    directory = tmp_path_factory.mktemp("terminal")
+    frame = small_frame().with_columns(
+        pl.when(pl.int_range(pl.len()) < 3).then(None).otherwise(pl.col("asked_at")).alias("asked_at")
+    )
+    environ = {"PERENNIAL_HOME": str(directory / "var"), "PREFECT_API_URL": _prefect_server, "WANDB_MODE": "disabled"}
+    home = Home(write_small(directory, frame=frame), environ)
+    home.run("first", "train")
+    home.run("second", "train")
+    home.run("rollback", "rollback", "--to", "2")
+    home.run("predict", "predict", str(directory / "rows.parquet"), str(directory / "scores.parquet"), "-v")
+    return home
+
+
+def row(said: str, name: str) -> str:
+    """What a table says in the row of this name."""
+    return next(line for line in said.splitlines() if line.startswith(f"{name} ")).removeprefix(name).strip()
+
+
+def test_a_training_ends_with_what_it_read_and_learnt(home: Home) -> None:
+    said = home.said["first"]
+    assert row(said, "model") == "small version 1 (binary, lightgbm)"
+    assert row(said, "rows") == "1,000 read, 3 quarantined, 0 without a label"
+    assert row(said, "quarantined") == "asked_at: has no readable time in 3 rows"
+    assert row(said, "kinds") == "1 numeric: amount"
+    assert "1 categorical: shop" in said
+    assert row(said, "base rate").startswith("outcome: true in ")
+    assert " (always the mean: 0.5)" in next(line for line in said.splitlines() if line.strip().startswith("auc "))
+
+
+def test_it_says_what_the_gate_decided_where_that_serves_and_what_to_do_next(home: Home) -> None:
+    first, second = home.said["first"], home.said["second"]
+    assert row(first, "gate") == "promoted: the first model: nothing serves yet"
+    assert row(first, "serves") == f"version 1 once its service runs: perennial up {home.spec}"
+    assert row(first, "next") == f"perennial up {home.spec}"
+    assert row(second, "model").startswith("small version 2 ")
+    assert row(second, "gate").startswith("rejected: log_loss ")
+    assert row(second, "serves").startswith("version 1 ")
+
+
+def test_prefects_log_is_in_a_file_and_with_v_on_the_terminal(home: Home) -> None:
+    log = Path(home.environ["PERENNIAL_HOME"]) / "stack" / "logs" / "train.log"
+    assert "Finished in state Completed()" in log.read_text()
+    assert "Finished in state Completed()" not in home.said["first"] + home.said["second"]
+    assert "Finished in state Completed()" in home.said["predict"]
+    assert row(home.said["predict"], "scores").endswith("scores.parquet")
+
+
+def test_a_rollback_says_which_version_serves_and_how_to_take_it_back(home: Home) -> None:
+    said = home.said["rollback"]
+    assert row(said, "champion") == "small version 2 (was 1)"
+    assert "log_loss" in row(said, "test")
+    assert row(said, "next").startswith(f"perennial rollback {home.spec} --to 1 ")
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands run in this process change its environment, which is put back afterwards."""
+    before = dict(os.environ)
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "var"))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+COMMANDS = (("train",), ("retrain",), ("predict", "rows.parquet", "scores.parquet"))
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
+def test_a_prefect_api_that_is_away_is_one_line(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert run([command[0], str(write_small(tmp_path)), *command[1:]]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the Prefect API at http://127.0.0.1:9/api does not answer (")
+    assert line.endswith("run `perennial up SPEC`, or check PREFECT_API_URL")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_replay_without_a_service_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, port = write_small(tmp_path), free_port()
+    monkeypatch.setenv("PERENNIAL_PORT", str(port))
+    assert run(["replay", str(spec), "--start", "2024-01-01"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: no service answers at http://127.0.0.1:{port}: run `perennial up {spec}`")
+
+
+def test_a_temporary_server_that_does_not_come_in_time_is_one_line(tmp_path: Path) -> None:
+    temporary = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "true", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
+    done = perennial("train", str(write_small(tmp_path)), PERENNIAL_HOME=str(tmp_path / "var"), **temporary)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Timed out while attempting to connect to ephemeral Prefect API server: run `perennial up ")
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    done = perennial("train", str(write_small(tmp_path)), PERENNIAL_HOME=str(tmp_path / "var"), ALL_PROXY="socks://127.0.0.1:9")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ALL_PROXY=socks://127.0.0.1:9 cannot be used as a proxy (")
