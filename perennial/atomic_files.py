@@ -12,17 +12,17 @@ from uuid import uuid4
 
 def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
     """Create a whole file if there is none; False when there is one already."""
+    staged = _stage(Path(path), content) if _is_local(fs) else None
     try:
-        if not _is_local(fs):
+        if staged is None:
             fs.pipe_file(path, content, mode="create")
-            return True
-        staged = _stage(Path(path), content)
-        try:
+        else:
             os.link(staged, path)
-        finally:
-            staged.unlink()
     except FileExistsError:
         return False
+    finally:
+        if staged is not None:
+            staged.unlink()
     return True
 
 

@@ -123,7 +123,7 @@ def test_whole_numbers_are_numbers_and_texts_are_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "label"), [("binary", "1"), ("regression", "x"), ("regression", float("nan")), ("multiclass", 1.5)]
+    ("task", "label"), [("binary", "2"), ("regression", "x"), ("regression", float("nan")), ("multiclass", 1.5)]
 )
 def test_what_is_no_label_is_refused_without_repeating_it(tmp_path: Path, task: Task, label: float | str) -> None:
     model = small_model(task)
