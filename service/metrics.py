@@ -180,9 +180,9 @@ class WorkerMetrics:
         self._logged = dict.fromkeys(self._log_counters, 0)
 
     def predicted(self, rows: int, *by_column: Mapping[str, int]) -> None:
-        """Rows were answered; then rows by feature or column: with unknown categories, nulls, missing and ignored columns."""
+        """Rows were answered; `by_column` counts those with unknown categories, nulls, missing and ignored columns, if any."""
         self._predictions.inc(rows)
-        for counter, counts in zip(self._by_column, by_column, strict=True):
+        for counter, counts in zip(self._by_column, by_column, strict=False):
             for column, count in counts.items():
                 counter.labels(column).inc(count)
 

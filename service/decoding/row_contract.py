@@ -51,15 +51,15 @@ _NO_COUNTS: Counter[str] = Counter()
 class DecodedRows(msgspec.Struct, frozen=True, gc=False):
     """Checked rows of one request: row i has ids[i], event_times[i] and the values cells[i], in the contract's order.
 
-    `missing` and `ignored` count rows by column: without one that another version does not ask for, with one that only others do.
+    `odd` counts rows by column where there is anything to count: with an unknown category, with a null, without a column that
+    another version does not have, with one that only others have.
     """
 
     ids: Sequence[str]
     event_times: Sequence[datetime]
     cells: Sequence[tuple[Any, ...]]
     encoded: EncodedRows
-    missing: Mapping[str, int] = _NO_COUNTS
-    ignored: Mapping[str, int] = _NO_COUNTS
+    odd: Sequence[Mapping[str, int]] = ()
 
 
 class RowKeys(msgspec.Struct, frozen=True):
@@ -128,7 +128,9 @@ class RowContract:
         times = [self._time(cells, row) or now for row, cells in enumerate(rows)]
         if self._others:
             rows = [self._checked(cells, row) for row, cells in enumerate(rows)]
-        return DecodedRows(ids, times, rows, self._encoding.encode(rows, times), missing, ignored)
+        encoded = self._encoding.encode(rows, times)
+        odd = (encoded.unknown, encoded.nulls, missing, ignored)
+        return DecodedRows(ids, times, rows, encoded, odd if any(odd) else ())
 
     def log_columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Scalar, ...]]:
         """The cells of rows by column, as the log keeps them: a time as text, everything else as it is."""

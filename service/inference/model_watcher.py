@@ -117,10 +117,20 @@ class ModelWatcher:
         """When the live version became champion."""
         return self._history.promoted_at.get(self.live.version) if self.live else None
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the registry's champion is not served, if so."""
+        refused = self._refused.get(CHAMPION)
+        return (
+            None
+            if refused is None
+            else f"version {refused.version} of {self._name!r} is champion, and it is refused: {refused.reason}"
+        )
+
     def explain_absence(self) -> str:
         """Why no version is live."""
-        if refused := self._refused.get(CHAMPION):
-            return f"version {refused.version} of {self._name!r} is champion, and it is refused: {refused.reason}"
+        if self.refusal:
+            return self.refusal
         if self._away:
             return f"the registry cannot be read: {self._away}"
         return f"no version of {self._name!r} has been promoted yet: train one, it is served at once"

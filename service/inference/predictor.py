@@ -103,9 +103,8 @@ class Predictor:
             scores=tuple([_frozen(score) for prediction in predictions for score in prediction.scores]),
         )
         self._log.append(batch, sum(prediction.request.size for prediction in predictions))
-        unknown, nulls = _sum(some.encoded.unknown for some in rows), _sum(some.encoded.nulls for some in rows)
-        missing, ignored = _sum(some.missing for some in rows), _sum(some.ignored for some in rows)
-        self._metrics.predicted(len(batch.ids), unknown, nulls, missing, ignored)
+        odd = [some.odd for some in rows if some.odd]
+        self._metrics.predicted(len(batch.ids), *map(_sum, zip(*odd, strict=True)))
 
 
 def _by_model(requests: Sequence[DecodedRequest]) -> Iterable[list[tuple[int, DecodedRequest]]]:
@@ -123,9 +122,11 @@ def _scores(requests: Sequence[DecodedRequest]) -> Sequence[Any]:
     return [score for one in encoded for score in model.score_matrix(one.to_matrix())]
 
 
-def _sum(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
-    some = [one for one in counts if one]
-    return sum((Counter(one) for one in some), Counter()) if some else {}
+def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return total
 
 
 def _frozen(score: float | list[float]) -> Score:

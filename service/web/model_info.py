@@ -47,6 +47,7 @@ class ModelInfo(FrozenModel):
     metrics: Metrics
     cause: Cause
     parent: int | None
+    refused: str | None = Field(description="why the registry's champion is not the version that answers, where it is not")
 
 
 def describe_live(watcher: ModelWatcher) -> ModelInfo:
@@ -64,5 +65,6 @@ def describe_live(watcher: ModelWatcher) -> ModelInfo:
         "missing_rows": counts[MISSING],
         "ignored_rows": counts[IGNORED],
     }
-    own = {"model": card.name, "target": card.schema_.target, "inputs": card.schema_.dtypes, "promoted_at": watcher.promoted_at}
-    return ModelInfo.model_validate({**dict(card), **own, "rows": rows})
+    known = {"promoted_at": watcher.promoted_at, "refused": watcher.refusal, "rows": rows}
+    own = {"model": card.name, "target": card.schema_.target, "inputs": card.schema_.dtypes}
+    return ModelInfo.model_validate({**dict(card), **own, **known})

@@ -104,9 +104,14 @@ def test_a_bad_version_is_refused_and_reported_while_the_old_one_answers(
         wait_until(lambda: service.metric("perennial_versions_refused_total") == 1, 20, "the bad version to be refused")
         assert service.predict(rows(1)).json()["version"] == 1
         assert "model.txt does not match its manifest" in service.log.read_text()
+        info = service.client.get("/model").json()
+        assert info["version"] == 1
+        assert "version 2 of 'small' is champion, and it is refused" in info["refused"]
+        assert "model.txt does not match its manifest" in info["refused"]
         (event,) = sentry.wait_for(1)
         assert event["exception"]["values"][-1]["type"] == "CorruptVersion"
         assert event["tags"]["model"] == "small"
         assert event["tags"]["refused_version"] == str(bad)
         models.publish_small(registry, models.small_model(seed=2))
         wait_until(lambda: service.predict(rows(1)).json()["version"] == 3, 20, "the next good version to answer")
+        assert service.client.get("/model").json()["refused"] is None
