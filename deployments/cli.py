@@ -187,6 +187,20 @@ def close(spec: Spec) -> int:
 
 
 @app.command
+def labels(
+    spec: Spec,
+    *,
+    unmatched: Annotated[bool, Parameter(help="list each of the latter two", negative="")] = False,
+) -> int:
+    """Count the labels that came, and those that no prediction has or that a later label of the same prediction contradicts."""
+    from deployments.labels import label_report
+
+    for part in label_report(spec, _settings(), unmatched=unmatched):
+        _console().print(part)
+    return 0
+
+
+@app.command
 def replay(
     spec: Spec,
     *,

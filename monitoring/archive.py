@@ -1,19 +1,24 @@
-"""The prediction log: every prediction once, every label as it was sent, joined by id.
+"""The prediction log: every prediction once, every label as it was sent, each label joined to one prediction.
 
-    {home}/predictions/date=YYYY-MM-DD/   by event time: _id, _event_time, _served_at, _version, _score, raw inputs
+    {home}/predictions/date=YYYY-MM-DD/   by event time: _id, _digest, _event_time, _served_at, _version, _score, raw inputs
     {home}/labels/date=YYYY-MM-DD/        by receipt: _id, _label, _received_at, _event_time
 
-A prediction that comes twice (a client's retry, a replayed disk queue, a crash between write and
-acknowledgement) is one row: the first. A label that is sent twice is two rows, of which the latest counts.
+A prediction that comes twice (a client's retry, a replayed disk queue, a crash between write and acknowledgement) is one row:
+the first. The same id asked about with other values, or later than RETRY_SPAN, is another prediction: id, event time and a
+digest of the values are its key. A label is about the newest prediction of its id at or before the label's event time, or, where
+the client sent none, about the newest one that had been served when it was received; one that came before them all is about the
+first. Of several labels of one prediction the latest counts.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import msgspec
 import polars as pl
 
 from monitoring.partitions import Partitions, collect
@@ -21,18 +26,27 @@ from monitoring.window import ORIGIN
 from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.labels import LabelCodec, StoredLabel
-from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
+from perennial.log_columns import DIGEST, EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import POLARS, Schema, cast_series
 from perennial.spec import Task
 from perennial.value_types import EXPECTED, Dtype
 
 TIME = POLARS["datetime"]
+_encoder = msgspec.json.Encoder()
+
+RETRY_SPAN = timedelta(minutes=10)
+"""Time in which the same id with the same values is asked about again by a client that got no answer, rather than anew."""
 
 MAX_CLOCK_SKEW = timedelta(days=1)
 """How far ahead of the clock an event may lie; a stray time beyond it must not close every window."""
 
-_DAY = timedelta(days=1)
+CONTRADICTED = "_contradicted"
+"""Beside a label: whether another one was sent for the row before it."""
+
+UNMATCHED, CONTRADICTORY = "no prediction has this id", "a later label says otherwise"
+_KEY = (ID, EVENT_TIME, DIGEST)
+_KNOWN_AT, _PLACE, _LAST = "_known_at", "_place", "_last"
 
 
 class Counts(FrozenModel):
@@ -51,16 +65,17 @@ class Archive:
         self._task = task
         self._codec = LabelCodec(task)
         self._schema = schema
-        self._predictions = Partitions(home / "predictions", _prediction_schema(task, schema), (ID,), reach=1)
-        self._labels = Partitions(home / "labels", _label_schema(task), (ID, RECEIVED_AT), reach=0)
+        asked, sent = _prediction_schema(task, schema), _label_schema(task)
+        self._predictions = Partitions(home / "predictions", asked, (ID, DIGEST), EVENT_TIME, RETRY_SPAN)
+        self._labels = Partitions(home / "labels", sent, (ID, LABEL, EVENT_TIME), RECEIVED_AT)
 
     def store_predictions(self, rows: pl.DataFrame) -> int:
         """Store the new ones among rows made by `prediction_rows`; returns how many they were. Raises ArchiveError."""
-        return self._predictions.append(rows, EVENT_TIME)
+        return self._predictions.append(rows)
 
     def store_labels(self, rows: pl.DataFrame) -> int:
         """Store the new ones among rows made by `label_rows`; returns how many they were. Raises ArchiveError."""
-        return self._labels.append(rows, RECEIVED_AT)
+        return self._labels.append(rows)
 
     def prediction_rows(self, batches: Sequence[PredictionBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError naming the column that does not fit."""
@@ -88,17 +103,18 @@ class Archive:
         return pl.DataFrame(columns, schema=self._labels.schema)
 
     def scan(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
-        """Predictions with since <= event time < until, one row per id, columns as in the module's docstring."""
+        """Predictions with since <= event time < until, columns as in the module's docstring."""
         rows = self._predictions.scan(since and since.date(), until and until.date())
         if since is not None:
             rows = rows.filter(pl.col(EVENT_TIME) >= since)
         return rows if until is None else rows.filter(pl.col(EVENT_TIME) < until)
 
     def with_labels(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
-        """`scan` with `_label`: the latest one sent for the id, null where there is none."""
+        """`scan` with `_label`, the latest one sent for a row or null, and `_contradicted`, whether one before said otherwise."""
         rows = self.scan(since, until)
-        latest = self._labels_after(rows).sort(RECEIVED_AT, maintain_order=True).unique(ID, keep="last", maintain_order=True)
-        return rows.join(latest.select(ID, LABEL), on=ID, how="left")
+        matched = self._matched(rows.select(ID).unique()).sort(RECEIVED_AT, _PLACE)
+        latest = matched.group_by(_KEY).agg(pl.col(LABEL).last(), (pl.col(LABEL).n_unique() > 1).alias(CONTRADICTED))
+        return rows.join(latest, on=_KEY, how="left")
 
     def labelled(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """`with_labels` without the rows that have none (yet)."""
@@ -107,6 +123,40 @@ class Archive:
     def labels(self) -> pl.LazyFrame:
         """Every label as it was sent: _id, _label, _received_at, _event_time."""
         return self._labels.scan()
+
+    def asked_again(self, since: datetime, until: datetime) -> int:
+        """How many predictions of a window have an id that was asked about more than once."""
+        rows = self.scan(since, until).select(ID)
+        again = self.scan().join(rows.unique(), on=ID, how="semi").group_by(ID).len().filter(pl.col("len") > 1)
+        return int(collect(rows.join(again, on=ID, how="semi").select(pl.len()), self._predictions.folder).item())
+
+    def label_issues(self) -> pl.DataFrame:
+        """The labels that no prediction has, and those that a later label of the same prediction contradicts, as they were sent.
+
+        `issue` says which, `answered` is the event time of the prediction.
+        """
+        known = self._matched().sort(RECEIVED_AT, _PLACE).with_columns(pl.col(LABEL).last().over(_KEY).alias(_LAST))
+        old = known.filter(pl.col(LABEL) != pl.col(_LAST)).select(_PLACE, pl.col(EVENT_TIME).alias("answered"))
+        sent = self._sent().join(old, on=_PLACE, how="left")
+        unmatched = sent.join(self.scan().select(ID), on=ID, how="anti").with_columns(issue=pl.lit(UNMATCHED))
+        contradictory = sent.filter(pl.col("answered").is_not_null()).with_columns(issue=pl.lit(CONTRADICTORY))
+        found = pl.concat([unmatched, contradictory]).sort(RECEIVED_AT, _PLACE)
+        return collect(found.select(ID, LABEL, pl.col(_KNOWN_AT).alias(EVENT_TIME), RECEIVED_AT, "issue", "answered"), self.home)
+
+    def _sent(self) -> pl.LazyFrame:
+        return self._labels.scan().with_row_index(_PLACE).rename({EVENT_TIME: _KNOWN_AT})
+
+    def _matched(self, ids: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        """Each label (of these ids) with the key of the prediction that it is about."""
+        sent, asked = self._sent(), self.scan().select(*_KEY, SERVED_AT)
+        if ids is not None:
+            sent, asked = sent.join(ids, on=ID, how="semi"), asked.join(ids, on=ID, how="semi")
+        known_after = pl.coalesce(pl.col(_KNOWN_AT) - pl.col(EVENT_TIME), pl.col(RECEIVED_AT) - pl.col(SERVED_AT))
+        received_after = pl.col(RECEIVED_AT) - pl.col(SERVED_AT)
+        pairs = sent.join(asked, on=ID, how="inner").sort(
+            known_after < timedelta(), known_after.abs(), received_after < timedelta(), received_after.abs()
+        )
+        return pairs.unique(_PLACE, keep="first", maintain_order=True)
 
     def counts(self) -> Counts:
         """Count what the log holds; reads the ids only."""
@@ -133,11 +183,6 @@ class Archive:
         found: datetime | None = collect(self._predictions.scan(day, day).select(edge), self._predictions.folder).item()
         return found
 
-    def _labels_after(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        # A label cannot come before its prediction was served; a day is for clocks that disagree.
-        served: datetime | None = collect(rows.select(pl.col(SERVED_AT).min()), self._predictions.folder).item()
-        return self._labels.scan(served.date() - _DAY if served else None)
-
 
 def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.DataFrame:
     """Log rows as a source table: raw inputs and the event time under its own name; with labels, the target too."""
@@ -148,7 +193,7 @@ def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.
 
 def _prediction_schema(task: Task, schema: Schema) -> pl.Schema:
     score = pl.List(pl.Float64) if task == "multiclass" else pl.Float64()
-    meta = {ID: pl.String(), EVENT_TIME: TIME, SERVED_AT: TIME, VERSION: pl.Int64(), SCORE: score}
+    meta = {ID: pl.String(), DIGEST: pl.UInt32(), EVENT_TIME: TIME, SERVED_AT: TIME, VERSION: pl.Int64(), SCORE: score}
     return pl.Schema(meta | {column.name: POLARS[column.dtype] for column in schema.columns})
 
 
@@ -164,12 +209,19 @@ def _prediction_frame(batches: list[PredictionBatch], wanted: pl.Schema, schema:
         SERVED_AT: [batch.served_at for batch in batches for _ in batch.ids],
         VERSION: [batch.version for batch in batches for _ in batch.ids],
         SCORE: [score for batch in batches for score in batch.scores],
+        DIGEST: [digest for batch in batches for digest in _digests(batch)],
     }
     for name in batches[0].columns.keys() & set(schema.names):
         cells[name] = [cell for batch in batches for cell in batch.columns[name]]
     dtypes = {column.name: column.dtype for column in schema.columns}
     rows = len(cells[ID])
     return pl.DataFrame([_series(name, cells.get(name, [None] * rows), wanted[name], dtypes.get(name)) for name in wanted])
+
+
+def _digests(batch: PredictionBatch) -> Iterable[int]:
+    """A checksum of each row's values: rows of one id in which it is alike are the same row."""
+    rows = zip(*batch.columns.values(), strict=True) if batch.columns else repeat((), len(batch.ids))
+    return (crc32(_encoder.encode(row)) for row in rows)
 
 
 def _series(name: str, cells: list[Any], wanted: pl.DataType, dtype: Dtype | None) -> pl.Series:

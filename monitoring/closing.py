@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from monitoring.archive import Archive
+from monitoring.archive import CONTRADICTED, Archive
 from monitoring.calibration import bounds_in_force
 from monitoring.drift import Drift
 from monitoring.events import LABELS_UNKNOWN, ModelEvent, deterministic_id, request_event, send, window_event_id
@@ -44,9 +44,7 @@ def close_window(
     rows = collect(archive.with_labels(window.start, window.end), archive.home)
     table = model.compiled.table(rows)
     measured = measure(model, table, rows[LABEL], rows[SCORE])
-    findings = _findings(
-        window, rows, measured, model, archive.oldest(), unreadable_share, bounds_in_force(spec, model.card.bounds)
-    )
+    findings = _findings(window, rows, measured, model, archive, unreadable_share, bounds_in_force(spec, model.card.bounds))
     decision = decide(findings, state.last_request, spec, without_outcome(archive.home, state.last_request, now))
     link = report_path(archive.home, window) if findings.rows else None
     request = _request(findings, measured, decision, model, link)
@@ -77,12 +75,12 @@ def _findings(
     rows: pl.DataFrame,
     measured: Measurement,
     model: Model,
-    oldest: datetime | None,
+    archive: Archive,
     unreadable_share: float,
     bounds: Bounds,
 ) -> Findings:
-    """What the policy sees. The log covers all of a window but of the one in which it begins, at `oldest`."""
-    until = model.card.until
+    """What the policy sees. The log covers all of a window but of the one in which it begins."""
+    until, oldest = model.card.until, archive.oldest()
     uncovered = max(oldest - window.start, timedelta()) if oldest else timedelta()
     return Findings(
         window=window,
@@ -94,6 +92,8 @@ def _findings(
         bounds=bounds,
         age=max(window.end - until, timedelta()),
         null_increases=measured.drift.null_increases,
+        asked_again=archive.asked_again(window.start, window.end),
+        contradicted=int(rows[CONTRADICTED].sum()),
         unknown_labels=measured.unknown_labels,
         unreadable_share=unreadable_share,
     )

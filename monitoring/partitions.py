@@ -9,8 +9,7 @@ few files, however small the writes, and a reader sees the old file or the new o
 
 import errno
 from collections import OrderedDict
-from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,26 +26,24 @@ PART_ROWS = 20_000
 CACHED_DAYS = 64
 """Dates whose keys stay in memory: a stream runs along the calendar, so old dates are read seldom."""
 
-_DAY = "_day"
+_DAY, _PLACE = "_day", "_place"
 
 
 class Partitions:
-    """One table in date folders; `key` names the columns that make a row the same row."""
+    """One table in folders by the date of `time`; rows of one `key` whose times are `within` each other are the same row."""
 
-    def __init__(self, folder: Path, schema: pl.Schema, key: tuple[str, ...], reach: int) -> None:
-        """`reach`: how many dates around its own a row may already be in, under another time."""
+    def __init__(self, folder: Path, schema: pl.Schema, key: tuple[str, ...], time: str, within: timedelta = timedelta()) -> None:
         self.folder = folder
         self.schema = schema
-        self._key = list(key)
-        self._reach = reach
+        self._key, self._time, self._within = list(key), time, within
         self._keys: OrderedDict[date, pl.DataFrame] = OrderedDict()
         self._files = fsspec.filesystem("file")
 
-    def append(self, rows: pl.DataFrame, day: str) -> int:
-        """Write the rows that are not there yet, dated by column `day`; returns how many. Raises ArchiveError."""
+    def append(self, rows: pl.DataFrame) -> int:
+        """Write the rows that are not there yet, of rows that come twice the first; returns how many. Raises ArchiveError."""
         if rows.is_empty():
             return 0
-        fresh = self._fresh(rows.with_columns(pl.col(day).dt.date().alias(_DAY)))
+        fresh = self._fresh(rows).with_columns(pl.col(self._time).dt.date().alias(_DAY))
         for (date_,), part in sorted(fresh.partition_by(_DAY, as_dict=True, include_key=False).items()):
             self._write(date_, part)
         return fresh.height
@@ -61,14 +58,22 @@ class Partitions:
         return tuple(sorted(day for day in found if (since or date.min) <= day <= (until or date.max)))
 
     def _fresh(self, rows: pl.DataFrame) -> pl.DataFrame:
-        once = rows.unique(self._key, keep="first", maintain_order=True)
-        near = {near for day in once[_DAY].unique() for near in _around(day, self._reach)}
-        known = [self._keys_of(day) for day in sorted(near)]
-        return once.join(pl.concat(known), on=self._key, how="anti", maintain_order="left")
+        time = pl.col(self._time)
+        edges = (time - self._within, time + self._within) if self._within else (time,)
+        days = pl.concat([rows.select(edge.dt.date()).to_series() for edge in edges]).unique()
+        days = days.filter(days.is_between(date.min, date.max)).sort()
+        new = rows.select(*self._key, self._time, pl.int_range(pl.len()).alias(_PLACE))
+        known = pl.concat([self._keys_of(day) for day in days]).join(new, on=self._key, how="semi", nulls_equal=True)
+        ordered = pl.concat([known.with_columns(pl.lit(-1, pl.Int64).alias(_PLACE)), new]).sort(*self._key, self._time, _PLACE)
+        alike = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in self._key)
+        follows = (alike & (time - time.shift(1) <= self._within)).fill_null(value=False)
+        precedes = (follows & (pl.col(_PLACE) < 0)).shift(-1, fill_value=False)  # one that is there already comes soon after
+        fresh = ordered.filter(~follows & ~precedes & (pl.col(_PLACE) >= 0))[_PLACE].sort()
+        return rows[fresh]
 
     def _keys_of(self, day: date) -> pl.DataFrame:
         if day not in self._keys:
-            kept = pl.Schema({name: self.schema[name] for name in self._key})
+            kept = pl.Schema({name: self.schema[name] for name in (*self._key, self._time)})
             self._keys[day] = collect(self._read(self._parts(day), kept), self.folder)
             if len(self._keys) > CACHED_DAYS:
                 self._keys.popitem(last=False)
@@ -91,7 +96,7 @@ class Partitions:
                 f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
                 "nothing was acknowledged, the stream keeps what is not archived"
             ) from error
-        self._keys[day] = pl.concat([known, rows.select(self._key)])
+        self._keys[day] = pl.concat([known, rows.select(*self._key, self._time)])
 
     def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
         """The file to write and its whole content: the newest one if it is small, else a new one."""
@@ -130,8 +135,3 @@ def _is_readable(path: Path) -> bool:
     except (OSError, pl.exceptions.PolarsError):
         return False
     return True
-
-
-def _around(day: date, reach: int) -> Iterable[date]:
-    ordinals = range(day.toordinal() - reach, day.toordinal() + reach + 1)
-    return (date.fromordinal(number) for number in ordinals if date.min.toordinal() <= number <= date.max.toordinal())

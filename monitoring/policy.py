@@ -50,6 +50,8 @@ class Findings(FrozenModel):
     bounds: Bounds = Field(default_factory=dict)
     age: timedelta = timedelta()
     null_increases: dict[str, float] = Field(default_factory=dict)
+    asked_again: int = Field(0, description="rows whose id was asked about more than once")
+    contradicted: int = Field(0, description="labelled rows of which an earlier label said otherwise; the latest counts")
     unknown_labels: dict[str, int] = Field(default_factory=dict, description="labels of classes that the champion does not know")
     unreadable_share: float = Field(0.0, description="of the stream's entries since the window before")
 

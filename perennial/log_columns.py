@@ -5,7 +5,8 @@ A name here starts with PREFIX, and the spec refuses a column that does, so a mo
 """
 
 PREFIX = "_"  # with this a column of the log starts, and no column of a spec may
-ID = "_id"  # the prediction's id: labels join on it
+ID = "_id"  # the prediction's id, as the client calls it
+DIGEST = "_digest"  # a digest of the row's values: with id and event time it is the row's own key
 
 EVENT_TIME = "_event_time"
 """When the prediction was asked, in event time; beside a label, when the truth became known, if the client said so."""

@@ -28,18 +28,18 @@ def numbered(first: int, count: int, day: datetime = NOW) -> pl.DataFrame:
 
 def partitions(folder: Path) -> Partitions:
     """A writer that has just been started."""
-    return Partitions(folder, SCHEMA, ("_id",), reach=1)
+    return Partitions(folder, SCHEMA, ("_id",), "t", timedelta(hours=1))
 
 
 @pytest.mark.parametrize(("parts", "deleted"), [(2, 0), (2, 1), (3, 1), (3, 0), (1, 0)])
 def test_a_part_that_was_deleted_costs_its_own_rows_and_no_others(tmp_path: Path, parts: int, deleted: int) -> None:
     """As the message about a broken part says: "delete it and lose its rows"."""
     for part in range(parts):
-        partitions(tmp_path).append(numbered(part * PART_ROWS, PART_ROWS), "t")
+        partitions(tmp_path).append(numbered(part * PART_ROWS, PART_ROWS))
     files = sorted(tmp_path.rglob("part-*.parquet"))
     assert len(files) == parts
     files[deleted].unlink()
-    partitions(tmp_path).append(numbered(10**6, 5), "t")
+    partitions(tmp_path).append(numbered(10**6, 5))
     lost = set(range(deleted * PART_ROWS, (deleted + 1) * PART_ROWS))
     kept = set(range(parts * PART_ROWS)) - lost | set(range(10**6, 10**6 + 5))
     assert set(partitions(tmp_path).scan().collect()["_id"]) == kept
@@ -49,12 +49,12 @@ def test_several_deleted_parts_of_several_dates_cost_no_others(tmp_path: Path) -
     days = [NOW, NOW + timedelta(days=1)]
     for number, day in enumerate(days):
         for part in range(3):
-            partitions(tmp_path).append(numbered((3 * number + part) * PART_ROWS, PART_ROWS, day), "t")
+            partitions(tmp_path).append(numbered((3 * number + part) * PART_ROWS, PART_ROWS, day))
     for path in tmp_path.rglob("part-*.parquet"):
         if path.name != "part-00002.parquet":
             path.unlink()
     for number, day in enumerate(days):
-        partitions(tmp_path).append(numbered(10**6 + number, 1, day), "t")
+        partitions(tmp_path).append(numbered(10**6 + number, 1, day))
     assert partitions(tmp_path).scan().collect().height == 2 * (PART_ROWS + 1)
 
 

@@ -1,6 +1,7 @@
 """A retraining learns from the first dataset and the labelled log, and from nothing else."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_a_row_that_was_trained_on_and_asked_about_counts_once(tmp_path: Path) -
     job, champion = begun(tmp_path)
     log_rows(job, champion, small_frame().tail(30))
     assert build_dataset.fn(job, champion).frame.height == small_frame().height
+
+
+def test_an_id_that_was_asked_about_again_counts_as_often_as_it_was(tmp_path: Path) -> None:
+    job, champion = begun(tmp_path)
+    log_rows(job, champion, later_frame("binary", 100))
+    log_rows(
+        job, champion, later_frame("binary", 100).with_columns(pl.col("asked_at") + timedelta(days=30), pl.col("amount") + 1)
+    )
+    log_rows(job, champion, small_frame().tail(30).with_columns(pl.col("asked_at") + timedelta(days=90)))
+    gathered = build_dataset.fn(job, champion)
+    assert gathered.frame.height == validate_log.fn(job, gathered)[0].height == small_frame().height + 230
 
 
 def test_bad_rows_of_the_first_dataset_stay_out(tmp_path: Path) -> None:
