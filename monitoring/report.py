@@ -17,14 +17,13 @@ import polars as pl
 from monitoring.drift import Drift
 from monitoring.window import Window
 from perennial.model import REFERENCE_ROWS, Model
+from perennial.schema import free_name
 
 DEFAULT_THRESHOLD = 0.1
 """From where on a column is painted as drifted when the model has no calibrated bound yet."""
 
 TOLERANCE = 0.1
 """Difference of one feature's distance, sample against profile, from which one of the two is wrong: noise is 0.05."""
-
-SCORE = "prediction"
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +67,9 @@ def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) ->
     kinds = model.card.features.kinds
     numeric = [name for name in table.columns if kinds[name] == "numeric"]
     categorical = [name for name in table.columns if kinds[name] == "categorical"]
-    scores = [] if model.card.classes else [SCORE]
+    scores = [] if model.card.classes else [free_name("prediction", table.columns)]
     columns = definition(numerical_columns=numeric + scores, categorical_columns=categorical)
-    then, now = _sampled(model.compiled.table(model.reference), model), _sampled(table, model)
+    then, now = _sampled(model.compiled.table(model.reference), model, scores), _sampled(table, model, scores)
     # Evidently refuses a whole report over one column without a value; the profiles judge it all the same.
     shown = [name for name in (*table.columns, *scores) if then[name].notna().any() and now[name].notna().any()]
     methods = {"num_method": "wasserstein", "cat_method": "jensenshannon"}
@@ -87,12 +86,11 @@ def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) ->
     )
 
 
-def _sampled(table: pl.DataFrame, model: Model) -> Any:
-    """At most REFERENCE_ROWS rows as a pandas frame, with the model's scores; the same rows every time."""
+def _sampled(table: pl.DataFrame, model: Model, scores: list[str]) -> Any:
+    """At most REFERENCE_ROWS rows as a pandas frame, with the model's scores under the name given; the same rows every time."""
     rows = table.sample(REFERENCE_ROWS, seed=0) if table.height > REFERENCE_ROWS else table
-    if not model.card.classes:
-        rows = rows.with_columns(pl.Series(SCORE, model.predict_matrix(model.compiled.codes(rows))))
-    return rows.to_pandas()
+    columns = [pl.Series(name, model.predict_matrix(model.compiled.codes(rows))) for name in scores]
+    return rows.with_columns(columns).to_pandas()
 
 
 def _add_to_workspace(folder: Path, name: str, snapshot: Any) -> None:

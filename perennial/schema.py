@@ -142,6 +142,14 @@ def unreadable(name: str, dtype: pl.DataType) -> str | None:
     return f"is {dtype!s:.80}, which no feature can read; {fix}"
 
 
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """`name`, or `name_`, `name__`, ...: the first that none of the table's own columns has."""
+    own = set(taken)
+    while name in own:
+        name += "_"
+    return name
+
+
 def refuse_missing(columns: Iterable[str], wanted: Iterable[str]) -> None:
     """Raise DataError when a wanted column is not there, naming the nearest one that is."""
     present = list(columns)

@@ -214,9 +214,11 @@ class ModelSpec(FrozenModel):
     def _agrees(self) -> Self:
         if self.name in RESERVED:
             raise ValueError(f"a model cannot be called {self.name!r}: the home directory keeps that name for itself")
-        for name in (*self.features, *self.inputs, self.target, self.event_time):
+        for name in (*self.features, *self.inputs, self.target, self.event_time, self.id or self.target):
             if name.startswith(PREFIX):
                 raise ValueError(f"column {name!r} starts with {PREFIX!r}, which the prediction log keeps for itself; rename it")
+            if name == "*" or (name.startswith("^") and name.endswith("$")):
+                raise ValueError(f"polars reads the column name {name!r} as a pattern of names; have a query or loader rename it")
         for join in self.joins:
             if join.source not in self.sources:
                 raise ValueError(f"join names source {join.source!r}, but the sources are {', '.join(self.sources)}")
