@@ -76,6 +76,10 @@ def up(spec: Spec) -> int:
     with StackProgress(console) as progress:
         stack = stacks.up(spec, _settings(), os.environ, datetime.now(UTC), progress)
     service = next(service for service in stack.services if service.spec == spec.absolute())
+    if os.environ.get("PERENNIAL_PORT", str(service.port)) != str(service.port):
+        console.print(
+            f"\nanother program of the stack has the port that PERENNIAL_PORT names: {service.model} gets {service.port}"
+        )
     console.print(f"\nPrefect UI  {stack.prefect.url.removesuffix('/api')}\nservice     {service.url}/docs")
     console.print(f"logs        {stack.state_dir / 'logs'}\n\nnext: perennial train {spec}   (end it all: perennial down)")
     return 0

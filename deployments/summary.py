@@ -38,6 +38,8 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
         "learnt from": f"{report.train_rows:,} rows from {report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M}",
         "kinds": "\n".join(_kinds(report.kinds)),
         "base rate": f"{report.target}: {', '.join(_base_rate(report))}",
+        "label texts": " is false, ".join(map(repr, checks.label_texts)) + " is true" if checks.label_texts else "",
+        "new classes": "\n".join(map(str, verdict.new_classes)),
         "test": "\n".join([f"{report.test_rows:,} newer rows", *_metrics(report)]),
         "gate": f"{verdict.outcome}: {verdict.reason}",
         "warning": report.warning or "",

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+import httpx
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -17,8 +19,11 @@ from deployments.stack.process_tree import tree_memory_mb
 from deployments.stack.state import PREFECT, STORE, WORKER, Stack
 from perennial.logs import without_credentials
 
-RUNNING = "running"
-"""The state of a component that is as it should be."""
+RUNNING, NO_MODEL, AWAY = "running", "no model yet", "does not answer"
+"""States of components: as it should be, waiting for the first training, and its process may run but nothing comes back."""
+
+READY_TIMEOUT = timedelta(seconds=5)
+"""For a service to say whether it is ready; it takes milliseconds."""
 
 FINAL = ("ready", "stopped")
 """States after which a component's clock stands still."""
@@ -62,20 +67,20 @@ class ComponentStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether it does its work."""
-        return self.state == RUNNING
+        """Whether it does its work, or waits for a first model to do it with."""
+        return self.state in (RUNNING, NO_MODEL)
 
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The whole stack, and automations that failed since it came up."""
+    """The whole stack, and in words what is wrong: components, and automations that failed since it came up."""
 
     components: tuple[ComponentStatus, ...]
     failures: tuple[str, ...]
 
     @property
     def healthy(self) -> bool:
-        """Whether every component runs."""
+        """Whether every component does its work."""
         return all(component.healthy for component in self.components)
 
     def table(self) -> Table:
@@ -88,12 +93,21 @@ class StackStatus:
 
 
 def stack_status(stack: Stack, environ: Mapping[str, str]) -> StackStatus:
-    """The state of a running stack; raises StackError when its supervisor does not answer."""
-    supervised = supervisord.states(stack.socket)
+    """The state of a running stack, each component asked itself; raises StackError when its supervisor does not answer."""
     with PrefectClient(stack.prefect.url, environ) as api:
-        up = {STORE: store_is_up(stack.store.url), PREFECT: api.healthy()}
-        components = tuple(_component(name, address, supervised.get(name), up) for name, address in _addresses(stack).items())
-        return StackStatus(components, api.failed_actions(stack.started_at) if up[PREFECT] else ())
+        up, failures = api.healthy(), []
+        wrong = {STORE: None if store_is_up(stack.store.url) else AWAY, PREFECT: None if up else AWAY, WORKER: None}
+        for service in stack.services:
+            wrong[service.program], reason = ask_service(service.url)
+            failures += [f"{service.program}: {reason}"] if reason else []
+        programs = supervisord.states(stack.socket)
+        components = [_component(name, address, programs.get(name), wrong[name]) for name, address in _addresses(stack).items()]
+        for service in stack.services if up else ():
+            run = api.newest_run("monitor", service.model)
+            failed = run is not None and run.state in ("FAILED", "CRASHED")
+            components.append(ComponentStatus(f"monitor-{service.model}", "", "failed" if failed else RUNNING))
+            failures += [f"monitor-{service.model}: {run.name}: {run.message}"] if run and failed else []
+        return StackStatus(tuple(components), (*failures, *(api.failed_actions(stack.started_at) if up else ())))
 
 
 def _addresses(stack: Stack) -> dict[str, str]:
@@ -102,9 +116,21 @@ def _addresses(stack: Stack) -> dict[str, str]:
     return {STORE: store, PREFECT: ui, **services, WORKER: ""}
 
 
-def _component(name: str, address: str, program: supervisord.ProgramState | None, up: Mapping[str, bool]) -> ComponentStatus:
+def _component(name: str, address: str, program: supervisord.ProgramState | None, wrong: str | None) -> ComponentStatus:
     if program is None:
-        return ComponentStatus(name, address, RUNNING if up.get(name) else "does not answer")
+        return ComponentStatus(name, address, wrong or RUNNING)
     if program.state != "RUNNING":
         return ComponentStatus(name, address, program.state.lower())
-    return ComponentStatus(name, address, RUNNING, program.pid, tree_memory_mb([program.pid]))
+    return ComponentStatus(name, address, wrong or RUNNING, program.pid, tree_memory_mb([program.pid]))
+
+
+def ask_service(url: str) -> tuple[str | None, str]:
+    """What keeps a service from predicting, as a state and in words: None and no words when nothing does."""
+    try:
+        reply = httpx.get(f"{url}/ready", timeout=READY_TIMEOUT.total_seconds(), trust_env=False)
+    except httpx.HTTPError:
+        return AWAY, ""
+    if reply.is_success:
+        return None, ""
+    reason = reply.json()["error"]["message"] if "json" in reply.headers.get("content-type", "") else reply.text[:300]
+    return (NO_MODEL, "") if "has been promoted yet" in reason else ("not ready", reason)

@@ -26,8 +26,9 @@ def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def stack(stack_settings: Settings) -> Iterator[Stack]:
-    """A stack that is up, with the flights example deployed."""
-    yield stacks.up(FLIGHTS, stack_settings, os.environ, datetime.now(UTC))
+    """A stack that is up, with the flights example deployed; its environment has a proxy that is away."""
+    away = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    yield stacks.up(FLIGHTS, stack_settings, {**os.environ, **away}, datetime.now(UTC))
     stacks.down(stack_settings)
 
 
