@@ -17,7 +17,7 @@ from perennial.errors import PerennialError, PrefectUnreachable
 from perennial.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from prefect import Flow, State
+    from prefect import State
     from rich.console import Console
 
 INTERRUPTED = 130
@@ -141,19 +141,13 @@ def train(
     verbose: Verbose = False,
 ) -> int:
     """Train a model on its sources in this process, and make it champion if it is the first."""
-    _join_stack()
-    from flows.train import train as flow
-
-    return _show_training(spec, _run_flow(flow, verbose, spec=str(spec), until=until))
+    return _show_training(spec, _run_flow("train", verbose, spec=str(spec), until=until))
 
 
 @app.command
 def retrain(spec: Spec, *, verbose: Verbose = False) -> int:
     """Train a challenger on all that is known by now and let the gate decide, as the automation does."""
-    _join_stack()
-    from flows.retrain import retrain as flow
-
-    return _show_training(spec, _run_flow(flow, verbose, spec=str(spec), event=None))
+    return _show_training(spec, _run_flow("retrain", verbose, spec=str(spec), event=None))
 
 
 @app.command
@@ -161,14 +155,15 @@ def rollback(
     spec: Spec, *, to: Annotated[int | None, Parameter(help="version to serve (default: the previous champion)")] = None
 ) -> int:
     """Make an earlier version champion again; the service swaps within seconds."""
-    from deployments.rollback import roll_back
+    from deployments.alias_moves import roll_back
+    from deployments.foreground import join_stack
     from deployments.summary import rollback_rows
 
     settings = _settings()
     move = roll_back(spec, to, settings, datetime.now(UTC))
     _show(rollback_rows(move, spec, settings))
     try:
-        _join_stack()
+        join_stack(settings, os.environ)
         if "PREFECT_API_URL" in os.environ:
             move.announce()
     except PrefectUnreachable as error:
@@ -182,9 +177,8 @@ def close(spec: Spec) -> int:
 
     GET /model says under `rows` how many rows still come in another form.
     """
-    from deployments.contract import close_contract
+    from deployments.alias_moves import close_contract
 
-    _join_stack()
     version = close_contract(spec, _settings(), datetime.now(UTC))
     _console().print(f"rows are accepted as version {version} takes them, and as later versions will")
     return 0
@@ -218,10 +212,7 @@ def replay(
     from deployments.summary import replay_rows
 
     url = require_service(spec, _settings())
-    _join_stack()
-    from flows.replay import replay as flow
-
-    state = _run_flow(flow, verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
+    state = _run_flow("replay", verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
     _show(replay_rows(state.result(), url))
     return 0
 
@@ -235,10 +226,7 @@ def predict(
     verbose: Verbose = False,
 ) -> int:
     """Score a table with the champion."""
-    _join_stack()
-    from flows.batch_predict import batch_predict as flow
-
-    _show({"scores": _run_flow(flow, verbose, spec=str(spec), source=source, output=output).result()})
+    _show({"scores": _run_flow("batch_predict", verbose, spec=str(spec), source=source, output=output).result()})
     return 0
 
 
@@ -303,16 +291,11 @@ def _settings() -> Settings:
     return load_settings(os.environ)
 
 
-def _join_stack() -> None:
-    from deployments.foreground import join_stack
+def _run_flow(name: str, verbose: bool, **parameters: Any) -> "State[Any]":
+    from deployments.foreground import join_stack, run_flow
 
     join_stack(_settings(), os.environ)
-
-
-def _run_flow(flow: "Flow[..., Any]", verbose: bool, **parameters: Any) -> "State[Any]":
-    from deployments.foreground import run_flow
-
-    return run_flow(flow, _settings(), _console(), verbose=verbose, **parameters)
+    return run_flow(name, _settings(), _console(), verbose=verbose, **parameters)
 
 
 def _show_training(spec: Path, state: "State[Any]") -> int:

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,9 @@ def make_prefect_home(environ: Mapping[str, str]) -> None:
         Path(home).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def run_flow(flow: Any, settings: Settings, console: "Console", *, verbose: bool, **parameters: Any) -> "State[Any]":
+def run_flow(name: str, settings: Settings, console: "Console", *, verbose: bool, **parameters: Any) -> "State[Any]":
     """The final state of a flow run in this process; raises what ended it, and PrefectUnreachable when the API went away."""
+    flow = getattr(import_module(f"flows.{name}"), name)
     log = log_file(state_dir(settings.home), flow.name)
     try:
         with nullcontext() if verbose else _logged_to(log), console.status(f"{flow.name}; its log is {log}"):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deployments.rollback import RolledBack
+from deployments.alias_moves import RolledBack
 from deployments.stack.stack import running_service
 from perennial.model import CARD_FILE
 from perennial.model_card import ModelCard

@@ -1,4 +1,4 @@
-"""The processes and ports of a stack whose supervisor is killed, as an OOM killer does, with two models and one PERENNIAL_PORT."""
+"""Processes and ports of a stack of two models with one PERENNIAL_PORT, whose supervisor is killed as an OOM killer does."""
 
 import os
 import signal

@@ -1,11 +1,11 @@
-"""Taking a promotion back: the champion alias moves to an earlier version, by the same compare-and-set as a promotion."""
+"""Moves of a model's aliases by hand, by the same compare-and-set as a promotion: a rollback, and the close of its contract."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from perennial.errors import VersionNotFound
-from perennial.registry import CHAMPION, Registry
+from perennial.registry import CHAMPION, CONTRACT, Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
 
@@ -44,3 +44,14 @@ def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> 
         raise VersionNotFound(f"{name} has no version {to}; it has {listed}")
     registry.promote(name, CHAMPION, to, expect=current, reason="rolled back by hand", now=now)
     return RolledBack(name, to, current, now)
+
+
+def close_contract(path: Path, settings: Settings, now: datetime) -> int:
+    """Accept rows by the champion's contract alone, and by later ones; returns its version. Raises VersionNotFound."""
+    name, registry = load_spec(path).name, Registry(settings.registry_url)
+    aliases = registry.aliases(name)
+    if aliases.champion is None:
+        raise VersionNotFound(f"{name} has no champion yet: run `perennial train {path}`")
+    standing = aliases.positions.get(CONTRACT)
+    registry.promote(name, CONTRACT, aliases.champion, expect=standing, reason="contract closed by hand", now=now)
+    return aliases.champion

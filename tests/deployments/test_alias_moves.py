@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.rollback import roll_back
+from deployments.alias_moves import roll_back
 from perennial.errors import VersionNotFound
 from perennial.registry import CHAMPION, Registry
 from perennial.settings import Settings
