@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from monitoring.drift import Drift
@@ -70,8 +71,8 @@ def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) ->
     scores = [] if model.card.classes else [free_name("prediction", table.columns)]
     columns = definition(numerical_columns=numeric + scores, categorical_columns=categorical)
     then, now = _sampled(model.compiled.table(model.reference), model, scores), _sampled(table, model, scores)
-    # Evidently refuses a whole report over one column without a value; the profiles judge it all the same.
-    shown = [name for name in (*table.columns, *scores) if then[name].notna().any() and now[name].notna().any()]
+    # Evidently refuses a whole report over one column that it cannot draw; the profiles judge it all the same.
+    shown = [name for name in (*table.columns, *scores) if _is_drawable(then[name].dropna(), now[name].dropna())]
     methods = {"num_method": "wasserstein", "cat_method": "jensenshannon"}
     thresholds = {"num_threshold": threshold, "cat_threshold": threshold}
     made = report(
@@ -84,6 +85,18 @@ def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) ->
         timestamp=window.end.replace(tzinfo=None),
         name=f"{model.card.name} {window}",
     )
+
+
+def _is_drawable(then: Any, now: Any) -> bool:
+    """Whether both samples have values and, if numbers, a spread that bins can divide: near 1e300 there may be none."""
+    if not (len(then) and len(now)):
+        return False
+    if then.dtype.kind != "f":
+        return True
+    try:
+        return all(np.isfinite(one.std()) and np.isfinite(np.histogram(one, 10)[1]).all() for one in (then, now))
+    except ValueError:  # "Too many bins for data range"
+        return False
 
 
 def _sampled(table: pl.DataFrame, model: Model, scores: list[str]) -> Any:

@@ -12,7 +12,7 @@ from monitoring.report import disagreement, report_path, write_report
 from monitoring.window import window_at
 from perennial.profile import count_profile
 from perennial.spec import Task
-from tests.support.models import START, small_frame, small_model
+from tests.support.models import START, small_frame, small_model, train_small
 
 LATER = START + timedelta(days=56)
 
@@ -40,6 +40,23 @@ def test_runs_of_one_model_share_a_project(tmp_path: Path) -> None:
         write_report(tmp_path, model, window_at(LATER + timedelta(weeks=week), timedelta(days=7)), table, bound=None)
     assert len(list((tmp_path / "evidently").glob("*/snapshots/*.json"))) == 2
     assert len(list((tmp_path / "evidently").glob("*/metadata.json"))) == 1
+
+
+HUGE: dict[str, list[float]] = {
+    "one value near 1e300": [1e300] * 400,
+    "neighbours near 1e16": [1e16 + 2 * (number % 3) for number in range(400)],
+    "both ends of the range": [(-1) ** number * 1.7e308 for number in range(400)],
+    "a sum beyond the range": [1.7e308 / 400 * number for number in range(400)],
+    "the least numbers there are": [5e-324 * (number % 4) for number in range(400)],
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_a_column_that_bins_cannot_divide_is_left_out_and_the_others_are_shown(tmp_path: Path, case: str) -> None:
+    frame = small_frame(rows=400).with_columns(amount=pl.Series(HUGE[case]))
+    model, week = train_small(frame), window_at(LATER, timedelta(days=7))
+    assert write_report(tmp_path, model, week, model.compiled.table(frame), bound=0.1).keys() == {"shop", "prediction"}
+    assert report_path(tmp_path, week).exists()
 
 
 def test_nulls_and_unknown_categories_do_not_break_it(tmp_path: Path) -> None:
