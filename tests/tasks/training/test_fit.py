@@ -127,13 +127,15 @@ def test_calibration_rows_hold_as_many_predictions_each() -> None:
     }
 
 
-def test_rows_of_an_unknown_class_are_left_out_of_the_evaluation(tmp_path: Path) -> None:
+def test_rows_of_an_unknown_class_count_as_wrong_in_the_evaluation(tmp_path: Path) -> None:
     job = make_job(tmp_path, "multiclass")
     fitted = fit.fn(job, make_training(job, small_frame("multiclass")), PARAMS)
     test = small_frame("multiclass", 60, seed=5).with_columns(
         outcome=pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("new")).otherwise("outcome")
     )
-    assert evaluate.fn(job, fitted, test).metrics.rows == 50
+    metrics = evaluate.fn(job, fitted, test).metrics
+    assert metrics.rows == 60
+    assert metrics.values["accuracy"] <= 50 / 60
 
 
 class TestBounds:
