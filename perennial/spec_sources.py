@@ -3,9 +3,10 @@
 Declarations only, as in `perennial.spec`: `tasks.data` reads and joins.
 """
 
+import codecs
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from perennial.base import FrozenModel
 
@@ -32,6 +33,16 @@ class SourceSpec(FrozenModel):
         description="column = how its times are written: `%d/%m/%Y %H:%M` (strptime), or `epoch_s`, `epoch_ms`, `epoch_us`, "
         "`epoch_ns` for numbers since 1970; left out: ISO 8601 and what can be read in one way only",
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(
+                "there is no such encoding; write utf-8, cp1252, latin-1, utf-16 or another that Python knows"
+            ) from None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

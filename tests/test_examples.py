@@ -42,7 +42,7 @@ def life(loop: Stage) -> Replay:
     """Summer, a day per request and told a day later, from the table that the example's own loader reads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(HOURS))
-        table = assemble(loop.spec, SPEC.parent, os.environ)
+        table = assemble(loop.spec, SPEC.parent, os.environ).frame
     return loop.replay(table, OPENING, delay=DAY, step=DAY)
 
 

@@ -102,7 +102,7 @@ def _train(loop: LoopHandles, spec: ModelSpec, console: Console, environ: Mappin
     """Have the first champion trained by its deployment; meanwhile read the table to replay. Returns that table."""
     print_line(console, f"training the first champion on everything before {START:%d %B %Y}")
     run_id = loop.history.start("train", {"until": START.isoformat()})
-    table = prepare(assemble(spec, SPEC.parent, environ), spec)
+    table = prepare(assemble(spec, SPEC.parent, environ).frame, spec)
     run = poll_until(lambda: if_ended(loop.history.client.run(run_id)), TRAINING_TIMEOUT, "the first training to end")
     if run.state != "COMPLETED":
         raise StackError(f"the first training ended {run.state}: {run.message}; see flow run {run.name} in the Prefect UI")

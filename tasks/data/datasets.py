@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from perennial.atomic_files import create_exclusively, replace
 from perennial.base import StoredModel, read_stored
 from perennial.errors import DataError
+from tasks.data.joins import JoinMatch
 
 SHORT = 16
 """Characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart."""
@@ -36,11 +37,18 @@ class Manifest(StoredModel):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table sorted by event time, and the manifest of the version it was kept as."""
+    """A table sorted by event time, and the manifest of the version it was kept as.
+
+    Of a table just read: the texts of event times that could not be read (row by row), the texts that were read as null,
+    and how many rows each join matched.
+    """
 
     frame: pl.DataFrame
     manifest: Manifest
     path: Path
+    unread: pl.Series | None = None
+    odd: pl.DataFrame | None = None
+    joins: tuple[JoinMatch, ...] = ()
 
 
 def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tuple[str, ...], now: datetime) -> Dataset:

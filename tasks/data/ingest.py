@@ -1,40 +1,70 @@
-"""Ingest: the spec's sources joined, derived and sorted in time, kept as a dataset version."""
+"""Ingest: the spec's sources read, joined, derived and sorted in time, kept as a dataset version."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from perennial.errors import DataError
 from perennial.spec import ModelSpec
-from perennial.spec_sources import JoinSpec, SourceSpec
+from tasks.data.column_types import DERIVED, RawTable, type_columns
+from tasks.data.column_uses import Use, column_uses
 from tasks.data.datasets import Dataset, store_dataset
+from tasks.data.joins import JoinMatch, join_source
 from tasks.data.sources import read_source
 from tasks.job import Job
 from tasks.task_defaults import remote_task
 
 
+@dataclass(frozen=True)
+class Assembled:
+    """The table a spec describes, sorted by event time, and what was found on the way.
+
+    `unread` has, row by row, the text of an event time that could not be read; `odd` the texts that were read as null.
+    """
+
+    frame: pl.DataFrame
+    unread: pl.Series
+    odd: pl.DataFrame
+    joins: tuple[JoinMatch, ...]
+
+
 @remote_task("ingest")
 def ingest(job: Job, until: str | None) -> Dataset:
     """Read, join, derive and sort the spec's sources; keep the rows before `until` (ISO time, excluded) as a dataset."""
-    frame = assemble(job.spec, job.base, job.environ)
-    bounded = before(frame, job.spec.event_time, parse_until(until))
-    return store_dataset(bounded, job.spec.event_time, job.home, tuple(map(_origin, job.spec.sources.values())), job.now)
+    table = before(assemble(job.spec, job.base, job.environ), job.spec.event_time, parse_until(until))
+    origin = tuple(source.path or source.loader or f"query on {source.connection}" for source in job.spec.sources.values())
+    dataset = store_dataset(table.frame, job.spec.event_time, job.home, origin, job.now)
+    return replace(dataset, unread=table.unread, odd=table.odd, joins=table.joins)
 
 
-def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str]) -> pl.DataFrame:
+def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int | None = None) -> Assembled:
     """The whole table the spec describes, sorted by event time (UTC, microseconds), rows without one last.
 
-    Raises SourceError for a source that cannot be read, DataError for a join, expression or event time that does not fit.
+    With `rows`, only the first ones of the first source. Raises SourceError for a source that cannot be read, DataError for
+    values, a join, an expression or an event time that does not fit.
     """
-    frames = {name: _plain(read_source(name, source, base, environ)) for name, source in spec.sources.items()}
-    base_name, joined = next(iter(frames.items()))
+    first, max_odd = next(iter(spec.sources)), spec.checks.max_odd_values
+    raw = {name: read_source(name, one, base, environ, rows if name == first else None) for name, one in spec.sources.items()}
+    raw = {name: replace(table, frame=_plain(table.frame)) for name, table in raw.items()}
+    typed = {
+        name: type_columns(name, spec.sources[name], table, _uses_in(name, raw, spec), max_odd) for name, table in raw.items()
+    }
+    frames = _with_comparable_keys(spec, raw, {name: table.frame for name, table in typed.items()})
+    joined, joins = frames[first], []
+    unread = _free_name((*spec.derive, *(column for frame in frames.values() for column in frame.columns)))
+    joined = joined.with_columns(_texts_of(spec.event_time, typed[first].odd, joined.height).alias(unread))
     for join in spec.joins:
-        joined = _join(joined, frames[join.source], join, base_name)
-    derived = _derive(joined, spec.derive)
-    return _sort_in_time(derived, spec.event_time)
+        joined, match = join_source(joined, frames[join.source], join, first, spec.checks.min_join_match)
+        joins.append(match)
+    derived = type_columns(DERIVED, spec.sources[first], _derived(joined, spec), column_uses(spec), max_odd)
+    if not (late := _texts_of(spec.event_time, derived.odd, joined.height)).is_empty() and late.count():
+        joined = joined.with_columns(late.alias(unread))
+    timed = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time)
+    odd = pl.concat([*(table.odd for table in typed.values()), derived.odd])
+    return Assembled(timed.drop(unread), timed[unread], odd.filter(pl.col("column") != spec.event_time), tuple(joins))
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
@@ -42,14 +72,15 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.exclude(pl.Object)).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
 
 
-def before(frame: pl.DataFrame, event_time: str, until: datetime | None) -> pl.DataFrame:
+def before(table: Assembled, event_time: str, until: datetime | None) -> Assembled:
     """Rows before `until`; rows without a time stay, for validation to report them."""
     if until is None:
-        return frame
-    kept = frame.filter((pl.col(event_time) < until) | pl.col(event_time).is_null())
-    if kept.is_empty():
-        raise DataError(f"no row lies before {until:%Y-%m-%d %H:%M}: {event_time} starts at {frame[event_time].min()!s}")
-    return kept
+        return table
+    time = table.frame[event_time]
+    if not (time < until).any():
+        raise DataError(f"no row lies before {until:%Y-%m-%d %H:%M}: {event_time} starts at {time.min()!s}")
+    kept = (time < until) | time.is_null()
+    return replace(table, frame=table.frame.filter(kept), unread=table.unread.filter(kept))
 
 
 def parse_until(text: str | None) -> datetime | None:
@@ -64,56 +95,70 @@ def parse_until(text: str | None) -> datetime | None:
 
 
 def in_utc(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Turn dates, times and ISO texts of `column` into Datetime(us, UTC); a text that is no time becomes null."""
+    """Turn dates and times of `column` into Datetime(us, UTC); a naive time is read as UTC."""
     if column not in frame.columns:
         raise DataError(f"event-time column {column!r} is not in the table; it has {', '.join(frame.columns)}")
     dtype, time = frame.schema[column], pl.col(column)
-    if dtype == pl.String:
-        time = time.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    elif dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None):
+    if dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None):
         time = time.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     elif isinstance(dtype, pl.Datetime):
         time = time.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
+    elif dtype in (pl.String, pl.Null):
+        examples = frame[column].drop_nulls().head(3).to_list()
+        raise DataError(
+            f"no value of event-time column {column!r} is a time (such as {examples}); use ISO 8601, time_format or [derive]"
+        )
     else:
         raise DataError(f"event-time column {column!r} is {dtype}, not a time; build one under [derive] in the spec")
     return frame.with_columns(time)
 
 
-def _join(left: pl.DataFrame, right: pl.DataFrame, join: JoinSpec, base_name: str) -> pl.DataFrame:
-    for side, frame in ((base_name, left), (join.source, right)):
-        if absent := [column for column in join.on if column not in frame.columns]:
-            raise DataError(f"cannot join {join.source!r} on {', '.join(absent)}: {side!r} has only {', '.join(frame.columns)}")
-    clash = sorted((set(left.columns) & set(right.columns)) - set(join.on))
-    extra = right.drop(clash)
-    if extra.select(join.on).is_duplicated().any():
-        raise DataError(
-            f"{join.source!r} has several rows for one {', '.join(join.on)}: the join would multiply rows; make it unique"
-        )
-    try:
-        how: Literal["left", "inner"] = "inner" if join.how.startswith("inner") else "left"
-        return left.join(extra, on=list(join.on), how=how, maintain_order="left")
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"cannot join {join.source!r} on {', '.join(join.on)}: {error}") from error
+def _uses_in(name: str, raw: Mapping[str, RawTable], spec: ModelSpec) -> dict[str, Use]:
+    """What the columns of one source are used for: those that a join leaves out for nothing, others under their later name."""
+    uses, columns = column_uses(spec), raw[name].frame.columns
+    join = next((join for join in spec.joins if join.source == name), None)
+    if join is None:
+        return uses
+    clash = (set(columns) & set(raw[next(iter(raw))].frame.columns)) - set(join.on)
+    later = {column: f"{column}{join.suffix or ''}" if column in clash else column for column in columns}
+    taken = set(columns if join.columns is None else (*join.on, *join.columns))
+    return {column: uses.get(later[column], "none") if column in taken else "none" for column in columns}
 
 
-def _derive(frame: pl.DataFrame, expressions: Mapping[str, str]) -> pl.DataFrame:
-    for column, expression in expressions.items():
+def _with_comparable_keys(
+    spec: ModelSpec, raw: Mapping[str, RawTable], frames: dict[str, pl.DataFrame]
+) -> dict[str, pl.DataFrame]:
+    """The frames, in which a key that is text in one source is text in every CSV file that is joined on it."""
+    for key in {key for join in spec.joins for key in join.on}:
+        sides = [name for name, frame in frames.items() if key in frame.columns]
+        if any(frames[name].schema[key] == pl.String for name in sides):
+            texts = {name: raw[name].frame[key] for name in sides if raw[name].untyped}
+            frames = {name: frame.with_columns(texts[name]) if name in texts else frame for name, frame in frames.items()}
+    return frames
+
+
+def _free_name(taken: Iterable[str]) -> str:
+    """A name for a column of our own that none of the table's has."""
+    return "unread" + "_" * (1 + max(map(len, taken), default=0))
+
+
+def _texts_of(column: str, odd: pl.DataFrame, rows: int) -> pl.Series:
+    """The odd texts of a column, each in its row; null elsewhere."""
+    found = odd.filter(pl.col("column") == column)
+    return pl.Series([None] * rows, dtype=pl.String).scatter(found["row"], found["text"])
+
+
+def _derived(frame: pl.DataFrame, spec: ModelSpec) -> RawTable:
+    """The columns under [derive]; each may use those before it."""
+    for column, expression in spec.derive.items():
         try:
             frame = frame.with_columns(pl.sql_expr(expression).alias(column))
         except pl.exceptions.PolarsError as error:
             raise DataError(f"derive.{column} = {expression!r} cannot be computed: {error}") from error
-    return frame
+    return RawTable(frame.select(list(spec.derive)))
 
 
-def _sort_in_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
+def _in_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
     if frame.is_empty():
         raise DataError("the sources hold no rows: check the paths, the query and the joins of the spec")
-    timed = in_utc(frame, event_time)
-    if timed[event_time].null_count() == timed.height:
-        examples = frame[event_time].drop_nulls().head(3).to_list()
-        raise DataError(f"no value of event-time column {event_time!r} is a time (such as {examples}); use ISO 8601 or [derive]")
-    return timed.sort(event_time, nulls_last=True, maintain_order=True)
-
-
-def _origin(source: SourceSpec) -> str:
-    return source.path or source.loader or f"query on {source.connection}"
+    return in_utc(frame, event_time).sort(event_time, nulls_last=True, maintain_order=True)

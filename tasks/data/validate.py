@@ -15,8 +15,9 @@ from perennial.base import FrozenModel
 from perennial.errors import ChecksFailed
 from perennial.labels import LabelCodec, codec_of, fit_texts, similar_class
 from perennial.schema import unreadable
-from perennial.spec import ColumnCheck, ModelSpec, feature_columns
+from perennial.spec import ColumnCheck, ModelSpec
 from tasks.data.datasets import SHORT, Dataset
+from tasks.data.joins import JoinMatch
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
@@ -28,8 +29,6 @@ FUTURE = timedelta(days=1)
 
 OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
 """Event times before this are a misread format."""
-
-_NUMERIC_OPERATIONS = ("difference", "ratio", "bins", "log")
 
 
 class Problem(FrozenModel):
@@ -46,7 +45,10 @@ class Problem(FrozenModel):
 
 
 class Checks(FrozenModel):
-    """What validation found: `problems` were survived, the bad rows are in `quarantine`."""
+    """What validation found: `problems` were survived, the bad rows are in `quarantine`.
+
+    `odd` are texts that were read as null, all of them in the file `odd_values`; `joins` says how many rows found a partner.
+    """
 
     rows: int
     bad_rows: int
@@ -54,6 +56,9 @@ class Checks(FrozenModel):
     problems: tuple[Problem, ...]
     quarantine: str | None
     label_texts: tuple[str, ...] = ()
+    odd: tuple[Problem, ...] = ()
+    odd_values: str | None = None
+    joins: tuple[JoinMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,20 +74,48 @@ class Rule:
 def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     """Good rows of a dataset with their labels as they are stored, and what was found; bad rows go to quarantine."""
     file = job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
-    return check_table(dataset.frame, job.spec, file, job.now)
+    rows, checks = check_table(dataset.frame, job.spec, file, job.now, dataset.unread)
+    found: dict[str, object] = {"joins": dataset.joins}
+    if dataset.odd is not None and not dataset.odd.is_empty():
+        odd_file = file.with_name(f"{file.stem}-odd-values.parquet")
+        odd_file.parent.mkdir(parents=True, exist_ok=True)
+        dataset.odd.write_parquet(odd_file)
+        found |= {"odd": odd_problems(dataset.odd), "odd_values": str(odd_file)}
+    return rows, checks.model_copy(update=found)
 
 
-def check_table(frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: datetime) -> tuple[pl.DataFrame, Checks]:
-    """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples."""
+def odd_problems(odd: pl.DataFrame) -> tuple[Problem, ...]:
+    """The odd values of each column, counted, with some of them."""
+    columns = odd.partition_by("source", "column", maintain_order=True)
+    return tuple(
+        Problem(
+            column=one["column"][0],
+            what=f"is read as null, unlike the other values in source {one['source'][0]!r},",
+            rows=one.height,
+            examples=tuple(f"{place}: {text!r}" for place, text in one.select("place", "text").head(EXAMPLES).rows()),
+        )
+        for one in columns
+    )
+
+
+def check_table(
+    frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: datetime, unread: pl.Series | None = None
+) -> tuple[pl.DataFrame, Checks]:
+    """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples.
+
+    `unread` has the text of each event time that could not be read, which stands in the quarantine for it.
+    """
+    known = pl.Series([None] * frame.height, dtype=pl.String) if unread is None else unread
     _refuse(list(_unusable_columns(frame, spec)), None)
     label_texts = fit_texts(spec, frame[spec.target])
     codec = codec_of(spec, label_texts)
     rules = list(_rules(frame, spec, codec, now))
     verdicts = frame.select(rule.bad.fill_null(value=False).alias(str(i)) for i, rule in enumerate(rules))
     bad = verdicts.select(pl.any_horizontal(pl.all())).to_series() if rules else pl.repeat(False, frame.height, eager=True)
-    found = [_problem(frame, rule, verdicts[str(i)]) for i, rule in enumerate(rules) if verdicts[str(i)].any()]
+    told = _as_they_came(frame, spec.event_time, known)
+    found = [_problem(told, rule, verdicts[str(i)]) for i, rule in enumerate(rules) if verdicts[str(i)].any()]
     if bad.any():
-        _quarantine(frame, rules, verdicts, bad, quarantine)
+        _quarantine(told, rules, verdicts, bad, quarantine)
     kept = str(quarantine) if bad.any() else None
     good = frame.filter(~bad)
     labelled = good.with_columns(codec.parse_column(good[spec.target])).drop_nulls(spec.target)
@@ -140,24 +173,11 @@ def _rules(frame: pl.DataFrame, spec: ModelSpec, codec: LabelCodec, now: datetim
         yield Rule(spec.id, "repeats an earlier row's", pl.col(spec.id).is_not_null() & ~pl.col(spec.id).is_first_distinct())
     hint = "; of two other values, `positive` names the true one" if spec.task == "binary" and not codec.texts else ""
     yield Rule(spec.target, f"is not {codec.expected}{hint}", pl.lit(codec.is_refused(frame[spec.target])))
-    for column in numeric_inputs(spec):
-        yield Rule(column, "is not a number", _number(column).is_null() & pl.col(column).is_not_null())
     for column in spec.inputs:
         if frame.schema[column].is_float():
             yield Rule(column, "is infinite", pl.col(column).is_infinite())
     for column, check in spec.checks.columns.items():
         yield from _column_rules(column, check, frame.schema[column])
-
-
-def numeric_inputs(spec: ModelSpec) -> tuple[str, ...]:
-    """Inputs that the spec declares numeric, by kind or by an operation on numbers."""
-    named = [
-        column
-        for name, feature in spec.features.items()
-        if feature.operation in _NUMERIC_OPERATIONS or (feature.operation == "column" and feature.kind == "numeric")
-        for column in feature_columns(name, feature, spec.event_time)
-    ]
-    return tuple(dict.fromkeys(named))
 
 
 def _column_rules(column: str, check: ColumnCheck, dtype: pl.DataType) -> Iterator[Rule]:
@@ -172,6 +192,13 @@ def _column_rules(column: str, check: ColumnCheck, dtype: pl.DataType) -> Iterat
 
 def _number(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Float64, strict=False)
+
+
+def _as_they_came(frame: pl.DataFrame, event_time: str, unread: pl.Series) -> pl.DataFrame:
+    """The table with the texts of event times that could not be read, if there are any."""
+    if not unread.count():
+        return frame
+    return frame.with_columns(unread.fill_null(frame[event_time].cast(pl.String)).alias(event_time))
 
 
 def _problem(frame: pl.DataFrame, rule: Rule, bad: pl.Series) -> Problem:

@@ -65,8 +65,9 @@ def verdict_markdown(model: Model, verdict: Verdict) -> str:
 def checks_markdown(checks: Checks) -> str:
     """What validation found."""
     head = f"{checks.rows:,} rows, {checks.bad_rows:,} bad, {checks.unlabelled:,} without a label."
-    found = [f"- {problem}" for problem in checks.problems]
+    found = [f"- {one}" for one in (*checks.problems, *checks.odd, *checks.joins)]
     where = [f"The bad rows are in `{checks.quarantine}`."] if checks.quarantine else []
+    where += [f"The values that were read as null are in `{checks.odd_values}`."] if checks.odd_values else []
     return "\n\n".join(["# Data checks", head, *(["\n".join(found)] if found else []), *where])
 
 

@@ -7,6 +7,8 @@ import polars as pl
 from perennial.errors import DataError
 from perennial.model import Model
 from perennial.spec_sources import SourceSpec
+from tasks.data.column_types import type_columns
+from tasks.data.column_uses import column_uses
 from tasks.data.ingest import in_utc
 from tasks.data.sources import read_source
 from tasks.job import Job
@@ -20,7 +22,10 @@ def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
     The table holds the model's raw inputs, as a client would send them; scores of a multiclass model are a list per row.
     Where the id or the event time is itself called `score`, `label` or `version`, what is added is called `_score` and so on.
     """
-    rows = in_utc(read_source(source, SourceSpec(path=source), Path.cwd(), job.environ), job.spec.event_time)
+    table, spec = SourceSpec(path=source), champion.card.spec
+    raw = read_source(source, table, Path.cwd(), job.environ)
+    typed = type_columns(source, table, raw, column_uses(spec), spec.checks.max_odd_values)
+    rows = in_utc(typed.frame, spec.event_time)
     scores = champion.predict_frame(rows)
     labels = [champion.label_of(score) for score in scores.tolist()]
     identity = [pl.col(job.spec.id)] if job.spec.id and job.spec.id in rows.columns else []

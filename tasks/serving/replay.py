@@ -152,7 +152,7 @@ class Client:
 @local_task("replay")
 def replay_table(job: Job, start: str, until: str | None, url: str, label_delay: str) -> Sent:
     """Send the job's own table from `start` to `until` at full speed; raises RequestError when a request failed."""
-    rows = prepare(assemble(job.spec, job.base, job.environ), job.spec)
+    rows = prepare(assemble(job.spec, job.base, job.environ).frame, job.spec)
     since = parse_until(start) or EPOCH
     with Client(url, headers=authorization(job.settings)) as client:
         for tick in ticks(rows, since, parse_until(until), parse_duration(label_delay)):

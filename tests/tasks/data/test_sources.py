@@ -17,13 +17,16 @@ import pytest
 
 from perennial.errors import FunctionError, SourceError
 from perennial.spec_sources import SourceSpec
+from tasks.data.column_types import type_columns
 from tasks.data.sources import read_source
 
 CSV = "when,amount,shop\n2024-01-01T00:00:00Z,1.5,north\n2024-01-01T01:00:00Z,NA,\n"
 
 
 def read(base: Path, environ: dict[str, str] | None = None, **source: str) -> pl.DataFrame:
-    return read_source("rows", SourceSpec.model_validate(source), base, environ or {})
+    """A source as a training gets it, with types."""
+    spec = SourceSpec.model_validate(source)
+    return type_columns("rows", spec, read_source("rows", spec, base, environ or {}), {}, 0.01).frame
 
 
 def test_a_csv_has_its_types_and_nulls(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""CSV dialects: how a file is written, found by looking at its first bytes, as keys of a source that a person can paste.
+
+Used where reading failed or gave one column; nothing here decides how a file is read, only what the message proposes.
+"""
+
+import codecs
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from perennial.spec_sources import SourceSpec
+
+LINES = 200
+"""Lines looked at."""
+
+AGREEING = 0.9
+"""Share of the lines that must have as many cells as the header for a separator to be believed."""
+
+_SEPARATORS = (",", ";", "\t", "|", ":")
+_QUOTES = ('"', "'")
+_COMMENTS = ("#", "//", "%")
+_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def propose(head: bytes, source: SourceSpec, separator: str) -> dict[str, Any]:
+    """Keys that say how the bytes seem to be written, where that differs from the source and the separator in use."""
+    encoding = encoding_of(head, source.encoding)
+    lines = [line for line in head.decode(encoding, errors="replace").splitlines() if line.strip()][:LINES]
+    comment = next((sign for sign in _COMMENTS if lines and lines[0].startswith(sign)), None)
+    kept = [line for line in lines if comment is None or not line.startswith(comment)]
+    found: dict[str, Any] = {"comment": comment} if comment and comment != source.comment else {}
+    layouts = [layout for quote in _QUOTES for sign in _SEPARATORS if (layout := _layout(kept, sign, quote)) is not None]
+    if layouts:
+        _, skipped, width, sign, quote = max(layouts, key=lambda one: (one[0], -one[1], one[2]))
+        found |= {"separator": sign} if sign != separator else {}
+        found |= {"quote": quote} if quote != source.quote and any(quote in line for line in kept) else {}
+        found |= {"skip_rows": skipped} if skipped and skipped != source.skip_rows else {}
+        cells = [cell for row in csv.reader(kept[skipped + 1 :], delimiter=sign, quotechar=quote) for cell in row]
+        found |= number_signs(cells, source) if width > 1 else {}
+    return ({"encoding": encoding} if not same_encoding(encoding, source.encoding) else {}) | found
+
+
+def number_signs(cells: list[str], source: SourceSpec) -> dict[str, str]:
+    """`decimal` and `thousands`, if the cells' numbers are written otherwise than the source says."""
+    cells = [cell.strip() for cell in cells]
+    found: dict[str, str] = {}
+    for decimal, thousands in ((",", "."), (".", ",")):
+        grouped = [cell for cell in cells if re.fullmatch(rf"[+-]?\d{{1,3}}(\{thousands}\d{{3}})+(\{decimal}\d+)?", cell)]
+        plain = [cell for cell in cells if re.fullmatch(rf"[+-]?\d+\{decimal}\d+", cell) and cell not in grouped]
+        three = all(re.fullmatch(rf"[+-]?\d{{1,3}}\{decimal}\d{{3}}", cell) for cell in plain)
+        if decimal != source.decimal and plain and not three:
+            found = {"decimal": decimal}
+        if grouped and thousands != source.thousands and (decimal == found.get("decimal", source.decimal)):
+            found |= {"thousands": thousands}
+    return found
+
+
+def paste(name: str, keys: dict[str, Any]) -> str:
+    """The keys as lines of a spec."""
+    lines = "".join(f"\n  {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())
+    return f"; write in [sources.{name}]:{lines}" if keys else ""
+
+
+def encoding_of(head: bytes, expected: str) -> str:
+    """The expected encoding if the bytes are written in it, else what they seem to be written in."""
+    marked = next((encoding for mark, encoding in _BOMS.items() if head.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    zeros = head[1:2_000:2].count(0), head[:2_000:2].count(0)
+    if sum(zeros) > len(head[:2_000]) // 4:
+        return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
+    return next((one for one in (expected, "utf-8", "cp1252") if _decodes(head, one)), "latin-1")
+
+
+def same_encoding(one: str, other: str) -> bool:
+    """Whether two names mean one encoding; a mark at the beginning of UTF-8 makes no difference."""
+    return codecs.lookup(one).name.removesuffix("-sig") == codecs.lookup(other).name.removesuffix("-sig")
+
+
+def bad_byte(content: bytes, encoding: str) -> str | None:
+    """Where the bytes cannot be read in an encoding, in words; None where they can."""
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        start = before.rfind(b"\n") + 1
+        column = len(before[start:].decode(encoding, errors="replace")) + 1
+        line = before.count(b"\n") + 1
+        return f"line {line}, column {column} holds the byte 0x{content[error.start]:02x}"
+    return None
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
+    """Whether the beginning of a file is written in an encoding; its last character may be cut."""
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _layout(lines: list[str], separator: str, quote: str) -> tuple[float, int, int, str, str] | None:
+    """Share of the lines that agree with the header, lines before it, its cells; None where the sign separates nothing."""
+    widths = list(_widths(lines, separator, quote))
+    counted = Counter(width for width in widths if width > 1).most_common(1)
+    if not counted:
+        return None
+    width = counted[0][0]
+    skipped = widths.index(width)
+    share = widths[skipped:].count(width) / len(widths[skipped:])
+    return (share, skipped, width, separator, quote) if share >= AGREEING else None
+
+
+def _widths(lines: list[str], separator: str, quote: str) -> Iterator[int]:
+    return (len(row) for line in lines for row in csv.reader([line], delimiter=separator, quotechar=quote))
