@@ -144,7 +144,7 @@ class _Column:
                 example = f"{self.raw.place(row)}: {self.values[row]!r}"
                 raise DataError(f"{self.where} has leading zeros ({example}), which numbers lose: {self._ask_kind(None)}")
             return self.values
-        too_long = numbers.dtype == pl.Float64 and self.use != "undeclared" and bool((numbers.abs() >= 2.0**63).any())
+        too_long = numbers.dtype == pl.Float64 and self.use == "none" and bool((numbers.abs() >= 2.0**63).any())
         return self.values if too_long and not self.values.str.contains(r"[.eE]").any() else numbers
 
     def _truths(self) -> pl.Series | None:

@@ -11,14 +11,14 @@ NUMBERISH = r"^\s*[(+-]?\s*[$€£¥]?\s*[+-]?\d[\d.,'_\s]*[%€$£)]?\s*$"
 
 
 def read_numbers(texts: pl.Series, source: SourceSpec) -> pl.Series:
-    """Int64 where all numbers are whole, else Float64; null where a text is no finite number."""
+    """Int64 (Int128 for long ones) where all numbers are whole, else Float64; null where a text is no finite number."""
     plain = texts.to_frame("text").select(_plain(source)).to_series().alias(texts.name)
     floats = plain.cast(pl.Float64, strict=False)
     floats = pl.select(pl.when(floats.is_finite()).then(floats)).to_series().alias(texts.name)
     if not plain.drop_nulls().head(1_000).str.contains(r"^[+-]?\d+$").any():
         return floats
-    whole = plain.cast(pl.Int64, strict=False)
-    return whole if whole.null_count() == floats.null_count() else floats
+    wholes = (plain.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Int128))
+    return next((whole for whole in wholes if whole.null_count() == floats.null_count()), floats)
 
 
 def _plain(source: SourceSpec) -> pl.Expr:

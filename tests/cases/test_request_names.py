@@ -54,7 +54,7 @@ def test_the_case_a_feature_called_id(tmp_path: Path) -> None:
     """The spec's id is `rid`; the feature `id` is west, north..., and says nothing about which row it is."""
     spec = copy_case("feature-called-id", tmp_path)
     parsed, job = load_spec(spec), load_job(spec, {}, NOW)
-    rows = assemble(parsed, job.base, job.environ)
+    rows = assemble(parsed, job.base, job.environ).frame
     contract = contract_of(parsed, rows)
     west, also_west = {"rid": "order-1", "x": 1.0, "id": "west"}, {"rid": "order-2", "x": 2.0, "id": "west"}
     decoded = decode(contract, {**west, "ts": "2026-10-05T10:00:00"}, also_west, {"x": 1.0, "id": "west"})
