@@ -22,7 +22,7 @@ import msgspec
 import polars as pl
 
 from monitoring.partitions import Partitions, collect
-from monitoring.window import ORIGIN
+from monitoring.window import CORROBORATION, ORIGIN, Asked, newest_rows
 from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.labels import LabelCodec, StoredLabel
@@ -38,8 +38,8 @@ _encoder = msgspec.json.Encoder()
 RETRY_SPAN = timedelta(minutes=10)
 """Time in which the same id with the same values is asked about again by a client that got no answer, rather than anew."""
 
-MAX_CLOCK_SKEW = timedelta(days=1)
-"""How far ahead of the clock an event may lie; a stray time beyond it must not close every window."""
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""How far ahead of the clock a row may lie and move the watermark: machines whose clocks are set disagree by less."""
 
 CONTRADICTED = "_contradicted"
 """Beside a label: whether another one was sent for the row before it."""
@@ -171,16 +171,22 @@ class Archive:
     def oldest(self) -> datetime | None:
         """The first event time since 1970; None where there is no prediction yet."""
         days = self._predictions.days(since=ORIGIN.date())
-        return self._edge(days[0], pl.col(EVENT_TIME).min()) if days else None
+        if not days:
+            return None
+        first: datetime | None = collect(
+            self._predictions.scan(days[0], days[0]).select(pl.col(EVENT_TIME).min()), self._predictions.folder
+        ).item()
+        return first
 
-    def newest(self, now: datetime) -> datetime | None:
-        """The watermark: the last event time that does not lie in the future."""
-        days = self._predictions.days(until=(now + MAX_CLOCK_SKEW).date())
-        credible = pl.col(EVENT_TIME).filter(pl.col(EVENT_TIME) <= now + MAX_CLOCK_SKEW)
-        return next((edge for day in reversed(days) if (edge := self._edge(day, credible.max())) is not None), None)
-
-    def _edge(self, day: date, edge: pl.Expr) -> datetime | None:
-        found: datetime | None = collect(self._predictions.scan(day, day).select(edge), self._predictions.folder).item()
+    def newest(self, now: datetime) -> tuple[Asked, ...]:
+        """The newest rows that do not lie in the future, as many as the watermark rests on."""
+        found: tuple[Asked, ...] = ()
+        for day in reversed(self._predictions.days(ORIGIN.date(), (now + MAX_CLOCK_SKEW).date())):
+            rows = self._predictions.scan(day, day).select(EVENT_TIME, ID).filter(pl.col(EVENT_TIME) <= now + MAX_CLOCK_SKEW)
+            newest = collect(rows.unique().top_k(CORROBORATION, by=[EVENT_TIME, ID]), self._predictions.folder)
+            found = newest_rows(found, newest.iter_rows())
+            if len(found) == CORROBORATION:
+                break
         return found
 
 

@@ -11,7 +11,7 @@ from monitoring.archive import MAX_CLOCK_SKEW, Archive
 from monitoring.consumer import Batch
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
-from monitoring.window import ORIGIN, Window, due_windows, window_at
+from monitoring.window import ORIGIN, Window, due_windows, newest_rows, watermark, window_at
 from perennial.model import Model
 from perennial.spec import ModelSpec
 
@@ -31,19 +31,20 @@ class MonitorSession:
         self.archive = Archive(self._home, self._spec.task, model.card.schema_)
 
     def advance(self, batch: Batch, now: datetime) -> None:
-        """Move the watermark to the newest archived prediction; a time in the future does not count."""
-        times = [time for entry in batch.predictions for time in entry.record.event_times]
-        credible = [time for time in times if ORIGIN <= time <= now + MAX_CLOCK_SKEW]
+        """Move the watermark by the archived predictions; a time in the future does not count, nor do one or two rows."""
+        records = [entry.record for entry in batch.predictions]
+        rows = [asked for record in records for asked in zip(record.event_times, record.ids, strict=True)]
+        credible = [asked for asked in rows if ORIGIN <= asked[0] <= now + MAX_CLOCK_SKEW]
         if credible:
-            self._newest = max([*credible, *([self._newest] if self._newest else [])])
-            self._oldest = min([*credible, *([self._oldest] if self._oldest else [])])
+            self._newest = newest_rows(self._newest, credible)
+            self._oldest = min([min(credible)[0], *([self._oldest] if self._oldest else [])])
 
     def due(self) -> list[Window]:
         """Windows to close now, oldest first."""
-        since, spec = self.state.closed_until or self._oldest, self._spec.window
-        if since is None or self._newest is None or window_at(since, spec.length).end + spec.lateness > self._newest:
+        since, spec, reached = self.state.closed_until or self._oldest, self._spec.window, watermark(self._newest)
+        if since is None or reached is None or window_at(since, spec.length).end + spec.lateness > reached:
             return []
-        return list(due_windows(spec, since, self._newest, self.archive.dates()))
+        return list(due_windows(spec, since, reached, self.archive.dates()))
 
     def record(self, result: WindowResult, sent: RetrainRequest | None) -> None:
         """The window is closed: remember it, and the request that was sent."""

@@ -5,6 +5,7 @@ Only arithmetic lives here: which window a time falls into, which windows a wate
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from heapq import nlargest
 
 from pydantic import AwareDatetime
 
@@ -16,6 +17,13 @@ ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 
 MOST_EMPTY = 60
 """Windows without rows that are listed in one run; a longer gap (a stray time decades ago) is skipped."""
+
+
+CORROBORATION = 3
+"""Rows that must have reached a moment for the watermark to: two wrong clocks close no window."""
+
+Asked = tuple[datetime, str]
+"""The event time and id of a prediction."""
 
 
 class Window(FrozenModel):
@@ -42,6 +50,16 @@ def window_at(moment: datetime, length: timedelta) -> Window:
     """The window that holds `moment`; a time before 1970 counts as 1970."""
     start = ORIGIN + (max(moment, ORIGIN) - ORIGIN) // length * length
     return Window(start=start, end=start + length)
+
+
+def newest_rows(*rows: Iterable[Asked]) -> tuple[Asked, ...]:
+    """The newest CORROBORATION different rows of all, the newest first: what the watermark rests on."""
+    return tuple(nlargest(CORROBORATION, set().union(*rows)))
+
+
+def watermark(newest: Sequence[Asked]) -> datetime | None:
+    """The event time that enough rows have reached; None while there are fewer."""
+    return newest[-1][0] if len(newest) == CORROBORATION else None
 
 
 def due_windows(spec: WindowSpec, since: datetime, watermark: datetime, occupied: Iterable[date]) -> Iterator[Window]:

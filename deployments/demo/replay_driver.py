@@ -16,8 +16,8 @@ from deployments.demo.display import ReplayProgress, outcome_text, panel, print_
 from deployments.demo.frozen_baseline import FrozenBaseline
 from deployments.demo.waits import LoopHandles, LoopWaiter
 from deployments.prefect_client import FlowRun
-from monitoring.window import Window, due_windows
-from perennial.log_columns import EVENT_TIME
+from monitoring.window import Asked, Window, due_windows, newest_rows, watermark
+from perennial.log_columns import EVENT_TIME, ID
 from perennial.spec import ModelSpec
 from tasks.serving.replay import Client, Sent, Tick, ticks
 
@@ -31,6 +31,7 @@ class ReplayDriver:
         self.waiter = LoopWaiter(loop)
         self._loop, self._spec, self._baseline, self._console, self._start = loop, spec, baseline, console, start
         self._progress, self._closed_until, self._dates = ReplayProgress(start, spec.task), start, list[date]()
+        self._newest: tuple[Asked, ...] = ()
 
     def replay(self, rows: pl.DataFrame, until: datetime | None, label_delay: timedelta) -> Sent:
         """Send all requests and labels from the start to `until`, then wait until all of it is in the archive."""
@@ -58,8 +59,8 @@ class ReplayDriver:
 
     def _take_due(self, tick: Tick) -> list[Window]:
         """The windows that the rows of this tick close, each once; labels alone close none."""
-        watermark = max((row[EVENT_TIME] for row in tick.rows), default=self._start)
-        due = list(due_windows(self._spec.window, self._closed_until, watermark, self._dates))
+        self._newest = newest_rows(self._newest, ((row[EVENT_TIME], row[ID]) for row in tick.rows))
+        due = list(due_windows(self._spec.window, self._closed_until, watermark(self._newest) or self._start, self._dates))
         self._closed_until = due[-1].end if due else self._closed_until
         return due
 

@@ -92,7 +92,7 @@ def test_an_empty_log_has_a_schema_and_no_edges(tmp_path: Path) -> None:
     assert archive.labelled().collect().is_empty()
     assert add_predictions(archive, []) == add_labels(archive, []) == 0
     assert archive.oldest() is None
-    assert archive.newest(START) is None
+    assert archive.newest(START) == ()
     assert archive.counts().predictions == 0
 
 
@@ -101,7 +101,7 @@ def test_a_time_in_the_far_future_does_not_move_the_watermark(tmp_path: Path) ->
     stray = replace(batch, ids=tuple(f"s{n}" for n in range(200)), event_times=(datetime(2900, 1, 1, tzinfo=UTC),) * 200)
     first = replace(stray, ids=tuple(f"f{n}" for n in range(200)), event_times=(datetime(1, 1, 1, tzinfo=UTC),) * 200)
     add_predictions(archive, [batch, stray, first])
-    assert archive.newest(START + timedelta(days=30)) == batch.event_times[-1]
+    assert archive.newest(START + timedelta(days=30)) == tuple(zip(batch.event_times, batch.ids, strict=True))[:-4:-1]
     assert archive.oldest() == START
     assert len(archive.dates()) == 11
 
