@@ -12,7 +12,7 @@ from typing import Literal
 
 import polars as pl
 
-from monitoring.measurement import measure
+from monitoring.measurement import loss_metric, measure
 from monitoring.policy import MIN_COVERAGE
 from monitoring.window import Window
 from perennial.base import FrozenModel
@@ -26,10 +26,15 @@ MIN_BLOCKS = 3
 
 
 class Calibration(FrozenModel):
-    """The bounds of a model, and on how many blocks its signals were measured for them."""
+    """The bounds of a model, and on how many blocks its signals were measured for them.
+
+    `inherited` names the signals whose bounds are those of version `parent`, because there were too few blocks for own ones.
+    """
 
     bounds: Bounds
     blocks: int
+    inherited: tuple[str, ...] = ()
+    parent: int | None = None
 
 
 def blocks(until: datetime, length: timedelta, count: int, since: datetime) -> tuple[Window, ...]:
@@ -58,22 +63,38 @@ def calibrate(spec: ModelSpec, blocks: Sequence[SignalValues]) -> Bounds:
     return {name: bound for name, bound in found.items() if bound is not None}
 
 
+def inherit_bounds(spec: ModelSpec, found: Calibration, parent: Model | None) -> Calibration:
+    """The same with the parent's bounds for signals that have none: a retraining on few windows must not end the watch.
+
+    A loss is comparable only under the same metric.
+    """
+    if parent is None:
+        return found
+    alike = loss_metric(parent.card.spec) == loss_metric(spec)
+    taken = {name: bound for name, bound in parent.card.bounds.items() if name not in found.bounds and (alike or name != "loss")}
+    update = {"bounds": found.bounds | taken, "inherited": tuple(taken), "parent": parent.card.version}
+    return found.model_copy(update=update) if taken else found
+
+
 def bounds_in_force(spec: ModelSpec, bounds: Bounds) -> Bounds:
     """The bounds in force: the spec's own where it names one."""
     return bounds | spec.signals.named_bounds
 
 
 def missing_bounds_warning(spec: ModelSpec, found: Calibration) -> str | None:
-    """Which signals can never alarm because they have no bound, why, and what to do; None when all that are on have one."""
-    known = bounds_in_force(spec, found.bounds)
-    silent = [signal for signal in spec.enabled_signals if signal.name not in known]
-    if not silent:
+    """Which signals have no bound, or only that of another version, why, and what to do; None when all have their own."""
+    unnamed = [signal for signal in spec.enabled_signals if signal.name not in spec.signals.named_bounds]
+    silent = [signal for signal in unnamed if signal.name not in found.bounds]
+    concerned = silent or [signal for signal in unnamed if signal.name in found.inherited]
+    if not concerned:
         return None
-    names = ", ".join(signal.name for signal in silent)
-    keys = ", ".join(signal.bound_key for signal in silent)
+    names = ", ".join(signal.name for signal in concerned)
+    keys = ", ".join(signal.bound_key for signal in concerned)
+    missing = f"the monitor will never alarm on {names}: no bound"
+    what = missing if silent else f"the bounds of {names} are still those of version {found.parent}"
     return (
-        f"the monitor will never alarm on {names}: no bound. A bound takes {MIN_BLOCKS} measured blocks, and "
-        f"the training rows fill {found.blocks}: whole windows of window.length = {format_duration(spec.window.length)} "
+        f"{what}. A bound takes {MIN_BLOCKS} measured blocks, and the training rows fill "
+        f"{found.blocks}: whole windows of window.length = {format_duration(spec.window.length)} "
         f"with at least window.min_rows = {spec.window.min_rows} rows each. Train on more history, make window.length "
         f"shorter, or name {keys} in [signals]"
     )

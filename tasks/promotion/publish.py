@@ -66,7 +66,7 @@ def train_challenger(
     fitted = fit(job, data, tuned.params)
     evaluation = evaluate(job, fitted, test)
     draft = assemble(job, data, fitted, evaluation, cause, champion)
-    calibration = calibrate(job, draft, data, fitted)
+    calibration = calibrate(job, draft, data, fitted, champion)
     model = publish(job, draft, calibration.bounds)
     return Challenger(model, dataset, data, tuned, fitted, evaluation, calibration)
 

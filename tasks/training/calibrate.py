@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from prefect import get_run_logger
 
-from monitoring.calibration import MIN_BLOCKS, Calibration, block_values, blocks, missing_bounds_warning
+from monitoring.calibration import MIN_BLOCKS, Calibration, block_values, blocks, inherit_bounds, missing_bounds_warning
 from monitoring.calibration import calibrate as bounds_of
 from perennial.model import Model
 from perennial.profile import fit_profile
@@ -75,9 +75,9 @@ def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Seq
 
 
 @local_task("calibrate")
-def calibrate(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
-    """Calibrate, and warn where the monitor would be silent for ever."""
-    found = calibrate_bounds(job, draft, data, fitted)
+def calibrate(job: Job, draft: Model, data: TrainingData, fitted: Fitted, champion: Model | None = None) -> Calibration:
+    """Calibrate, with the champion's bounds where there are too few blocks; warn where that leaves none, or not own ones."""
+    found = inherit_bounds(job.spec, calibrate_bounds(job, draft, data, fitted), champion)
     if (warning := missing_bounds_warning(job.spec, found)) is not None:
         get_run_logger().warning(warning)
     return found

@@ -99,6 +99,19 @@ def test_a_request_about_an_older_version_is_declined_and_settled_by_that(home: 
     assert outcome(home, run["id"]) == "declined"
 
 
+def test_a_version_of_two_trailing_windows_is_still_watched(home: Path, prefect_api: str) -> None:
+    """Fault F17."""
+    job, champion = serving(home)
+    job.path.write_text('retrain = { data = "trailing", windows = 2 }\n' + job.path.read_text())
+    log_rows(job, champion, later_frame("binary", 600, flipped=True))
+    assert retrain(str(job.path)) == 2
+    card = load_model(job.registry, "small", 2, home).card
+    assert card.data.rows <= 2 * 168
+    assert card.bounds == champion.card.bounds != {}
+    page = artifacts(prefect_api, runs(prefect_api, "retrain")[0]["id"])["small-evaluation"]["data"]
+    assert "the bounds of drift, loss, auc are still those of version 1" in page
+
+
 def test_by_hand_and_with_a_search(home: Path) -> None:
     job, champion = serving(home)
     mend(job, "trials = 2,", "trials = 2, retrain_trials = 2,")

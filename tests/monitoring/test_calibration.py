@@ -1,5 +1,6 @@
 """Calibration: bounds that one more ordinary window keeps, with the confidence asked for."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ from monitoring.calibration import (
     blocks,
     bounds_in_force,
     calibrate,
+    inherit_bounds,
     missing_bounds_warning,
     prediction_bound,
 )
@@ -69,6 +71,22 @@ def test_signals_that_can_never_alarm_are_named_with_the_fix() -> None:
         "2: whole windows of window.length = 7d with at least window.min_rows = 20 rows each. Train on more history, make "
         "window.length shorter, or name drift_bound, loss_bound, auc_bound in [signals]"
     )
+
+
+def test_bounds_that_cannot_be_calibrated_are_those_of_the_champion() -> None:
+    """Fault F17: a version trained on two windows had no bounds, and the model was unwatched from then on."""
+    spec, few = small_spec(), Calibration(bounds={"auc": 0.6}, blocks=2)
+    parent = small_model()
+    parent = replace(parent, card=parent.card.model_copy(update={"bounds": {"drift": 0.1, "loss": 0.5, "auc": 0.7}}))
+    found = inherit_bounds(spec, few, parent)
+    assert (found.bounds, found.inherited) == ({"auc": 0.6, "drift": 0.1, "loss": 0.5}, ("drift", "loss"))
+    text = missing_bounds_warning(spec, found)
+    assert text is not None
+    assert text.startswith(
+        f"the bounds of drift, loss are still those of version {parent.card.version}. A bound takes 3 measured"
+    )
+    assert inherit_bounds(spec, few, None) == few
+    assert inherit_bounds(spec.model_copy(update={"metric": "brier"}), few, parent).inherited == ("drift",)
 
 
 def test_a_signal_that_is_off_or_has_a_bound_in_the_spec_may_be_silent() -> None:
