@@ -5,8 +5,9 @@ model's columns, in the order of `columns`: numbers, texts, then the other types
 and every step picks by position, so that no name is looked up per row.
 
 No promotion breaks a client: beside its own columns a version takes those of the schemas that other versions publish to clients
-(`service.inference.accepted_schemas`). A column that one of them does not have may be left out and is null then, so is a value
-that only another's type allows; a column that only others have is checked and ignored. Both are counted.
+(`service.inference.accepted_schemas`). A column that one of them does not have may be left out and is null then; a value of
+the type that only others have is translated (a number is its text and the reverse) or null; a column that only others have is
+checked and ignored. All are counted.
 """
 
 import os
@@ -153,7 +154,7 @@ class RowContract:
     def _id(self, cells: tuple[Any, ...], row: int) -> str:
         for place in self._id_places:
             if (value := cells[place]) is not None:
-                text = value if type(value) is str else _id_text(value)
+                text = value if type(value) is str else _number_text(value)
                 if not 0 < len(text) <= MAX_ID:
                     raise self._decoder.wrong(row, self._names[place], value, ID_EXPECTED)
                 return text
@@ -182,7 +183,7 @@ class RowContract:
             try:
                 own[place] = check_value(own[place], dtype)
             except (ValueError, OverflowError):
-                own[place] = None
+                own[place] = _translate(cells[place], dtype)
                 missing[self._names[place]] += 1
         return tuple(own)
 
@@ -219,8 +220,18 @@ def _compile(
     return RowsDecoder("instances", define_row("Row", fields), expected), tuple(expected)
 
 
-def _id_text(value: float) -> str:
-    """A number as an id: 7 and 7.0 are the same."""
+def _translate(value: object, dtype: Dtype) -> Any:
+    """A value of the type that another version has, in this one: a number is its text and the reverse, others are null."""
+    try:
+        if dtype == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+            return _number_text(value)
+        return check_value(float(value), dtype) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number_text(value: float) -> str:
+    """A number as a text: 7 and 7.0 are the same."""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 

@@ -61,6 +61,11 @@ def refused(service: Serving, row: dict[str, Any]) -> str:
     return str(response.json()["error"]["message"])
 
 
+def logged_cells(service: Serving, column: str) -> dict[str, Any]:
+    batches = [batch for batch in service.logged() if column in batch.columns]
+    return {name: cell for batch in batches for name, cell in zip(batch.ids, batch.columns[column], strict=True)}
+
+
 def test_clients_keep_their_form_through_a_promotion_that_adds_a_column_and_removes_another(
     service: Serving, successor: Model
 ) -> None:
@@ -125,14 +130,30 @@ def test_clients_may_write_rows_as_a_challenger_takes_them_before_it_serves(serv
     assert service.predict([NEW]).json()["version"] == 1
 
 
-def test_a_column_of_another_kind_is_null_for_clients_of_the_kind_before(service: Serving) -> None:
+def test_a_column_of_another_type_is_taken_from_clients_of_the_type_before(service: Serving) -> None:
     promote(service, model_of(amount="numeric", code="categorical"))
-    texts = models.small_frame().with_columns(code=pl.col("shop"))
+    texts = models.small_frame().with_columns(code=pl.col("amount").round().cast(pl.Int64).cast(pl.String))
     promote(service, model_of(texts, amount="numeric", code="categorical"))
-    assert service.predict([{"amount": 1, "code": 7}, {"amount": 1, "code": "north"}]).status_code == 200
+    sent = [{"amount": 1, "code": code, "id": f"code-{code!r}"} for code in (1, 1.5, "01", "1", "north", None)]
+    scores = [one["score"] for one in service.predict(sent).json()["predictions"]]
+    assert scores[0] == scores[3], "a number is its text"
     expected = "a whole number or a text of at most 65536 characters or null"
     assert f"'code': True, expected {expected}" in refused(service, {"amount": 1, "code": True})
-    assert service.client.get("/model").json()["rows"]["missing_rows"] == {"code": 1}
+    assert service.client.get("/model").json()["rows"]["missing_rows"] == {"code": 2}
+    wait_until(lambda: "code-None" in service.logged_ids(), 20, "the rows to be logged")
+    cells = logged_cells(service, "code")
+    assert [cells[str(row["id"])] for row in sent] == ["1", "1.5", "01", "1", "north", None]
+
+
+def test_a_column_that_became_a_number_is_read_from_texts_that_are_one(service: Serving) -> None:
+    promote(service, model_of(amount="numeric", shop="categorical", code="categorical"))
+    numbers = models.small_frame().with_columns(shop=pl.col("amount") * 2, code=pl.col("amount"))
+    promote(service, model_of(numbers, amount="numeric", shop="numeric", code="numeric"))
+    sent = [{"amount": 1, "code": 1, "shop": shop, "id": f"shop-{shop}"} for shop in ("north", "7", "nan", "1e999", 2.5)]
+    assert service.predict(sent).status_code == 200
+    wait_until(lambda: "shop-2.5" in service.logged_ids(), 20, "the rows to be logged")
+    cells = logged_cells(service, "shop")
+    assert [cells[str(row["id"])] for row in sent] == [None, 7.0, None, None, 2.5]
 
 
 def move(generation: int, alias: str, champion: int, day: int) -> Move:
