@@ -152,22 +152,29 @@ class RowContract:
         return ids
 
     def _id(self, cells: tuple[Any, ...], row: int) -> str:
+        found = None
         for place in self._id_places:
             if (value := cells[place]) is not None:
                 text = value if type(value) is str else _number_text(value)
                 if not 0 < len(text) <= MAX_ID:
                     raise self._decoder.wrong(row, self._names[place], value, ID_EXPECTED)
-                return text
-        return new_id()
+                if found not in (None, text):
+                    raise self._decoder.wrong(row, self._names[place], value, f"{found!r:.80}, the row's id by another key")
+                found = text
+        return found or new_id()
 
     def _time(self, cells: tuple[Any, ...], row: int) -> datetime | None:
+        found = None
         for place in self._time_places:
             if (value := cells[place]) is not None:
                 try:
-                    return parse_time(value)
+                    time = parse_time(value)
                 except ValueError:
                     raise self._decoder.wrong(row, self._names[place], value) from None
-        return None
+                if found not in (None, time):
+                    raise self._decoder.wrong(row, self._names[place], value, f"{found}, the row's event time by another key")
+                found = time
+        return found
 
     def _in_own_form(self, cells: tuple[Any, ...], missing: Counter[str], ignored: Counter[str]) -> tuple[Any, ...]:
         """The row as this version's own schema has it; what another's lacks or has otherwise is null."""

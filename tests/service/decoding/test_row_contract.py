@@ -137,6 +137,28 @@ def test_times_are_read_as_utc_and_default_to_now() -> None:
     assert all(time.tzinfo is UTC for time in times)
 
 
+def test_an_id_and_a_time_may_stand_under_both_keys_where_they_are_the_same() -> None:
+    decoded = decode(
+        models.small_model(), [{**GOOD, "id": 7, "row_id": "7", "asked_at": "2024-02-01", "event_time": "2024-02-01T00:00:00Z"}]
+    )
+    assert (decoded.ids, decoded.event_times[0].day) == (["7"], 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"row_id": 7, "id": 8}, "column 'id': 8, expected '7', the row's id by another key"),
+        ({"row_id": 7, "id": ""}, "column 'id': '', expected a text of 1 to"),
+        ({"asked_at": "2024-02-01", "event_time": "2024-02-02"}, "expected 2024-02-01 00:00:00+00:00, the row's event time by"),
+        ({"asked_at": "2024-02-01", "event_time": "soon"}, "column 'event_time': 'soon', expected"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        decode(models.small_model(), [{**GOOD, **keys}])
+    assert message in str(refused.value)
+
+
 def with_columns(*columns: str) -> Any:
     """A model whose inputs are these columns, all numeric."""
     spec = {
