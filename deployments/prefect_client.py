@@ -92,8 +92,11 @@ class PrefectClient:
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
         self.url = url.rstrip("/")
-        # Loopback is not reached through the proxy of the environment.
-        proxied = httpx.URL(url).host not in LOOPBACK
+        try:
+            # Loopback is not reached through the proxy of the environment.
+            proxied = httpx.URL(url).host not in LOOPBACK
+        except httpx.InvalidURL as error:
+            raise PrefectUnreachable(f"{url!r} is no address of a Prefect API ({error}): correct PREFECT_API_URL") from error
         timeout = httpx.Timeout(REQUEST_TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
         self._http = httpx.Client(headers=_authorization(environ), timeout=timeout, trust_env=proxied)
 
