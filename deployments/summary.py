@@ -1,6 +1,6 @@
 """The tables at the end of commands: what was read, learnt and decided, where it serves, and what to do next."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deployments.alias_moves import RolledBack
@@ -34,12 +34,14 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
     return {
         "model": f"{report.model} version {report.version} ({report.task}, {report.learner})",
         "rows": f"{checks.rows:,} read, {quarantined}{checks.unlabelled:,} without a label",
-        "quarantined": "\n".join([*map(str, checks.problems), *([f"kept in {checks.quarantine}"] if checks.quarantine else [])]),
+        "quarantined": _lines(checks.problems, checks.quarantine),
+        "read as null": _lines(checks.odd, checks.odd_values),
+        "joins": _lines(checks.joins),
         "learnt from": f"{report.train_rows:,} rows from {report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M}",
         "kinds": "\n".join(_kinds(report.kinds)),
         "base rate": f"{report.target}: {', '.join(_base_rate(report))}",
         "label texts": " is false, ".join(map(repr, checks.label_texts)) + " is true" if checks.label_texts else "",
-        "new classes": "\n".join(map(str, verdict.new_classes)),
+        "new classes": _lines(verdict.new_classes),
         "test": "\n".join([f"{report.test_rows:,} newer rows", *_metrics(report)]),
         "gate": f"{verdict.outcome}: {verdict.reason}",
         "warning": report.warning or "",
@@ -67,6 +69,10 @@ def replay_rows(sent: Sent, url: str) -> dict[str, str]:
         "confirmed": f"{sent.predictions:,} predictions and {sent.labels:,} labels",
         "next": "perennial status   (the monitor closes the windows)",
     }
+
+
+def _lines(found: Sequence[object], file: str | None = None) -> str:
+    return "\n".join([*map(str, found), *([f"listed in {file}"] if file else [])])
 
 
 def _serves(version: int | None, spec: Path, settings: Settings) -> str:

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from deployments.cli import run
-from tests.support.models import small_frame, write_small
+from tests.cases.inputs import copy_case, read_rows, write_rows
+from tests.support.models import write_small
 from tests.support.processes import ROOT, free_port, python
 
 DEAD_PROXY = "http://127.0.0.1:9"
@@ -42,17 +43,16 @@ class Home:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, _prefect_server: str) -> Home:
-    """Two trainings on the same rows, of which three have no readable time, and the commands after them."""
+    """Two trainings on the same rows, three without a readable time and one with a text among numbers, and what follows them."""
     directory = tmp_path_factory.mktemp("terminal")
-    frame = small_frame().with_columns(
-        pl.when(pl.int_range(pl.len()) < 3).then(None).otherwise(pl.col("asked_at")).alias("asked_at")
-    )
+    spec = copy_case("one-text-among-numbers", directory)
+    write_rows(spec, read_rows(spec).with_columns(ts=pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("soon")).otherwise("ts")))
     environ = {"PERENNIAL_HOME": str(directory / "var"), "PREFECT_API_URL": _prefect_server, "WANDB_MODE": "disabled"}
-    home = Home(write_small(directory, frame=frame), environ)
+    home = Home(spec, environ)
     home.run("first", "train")
     home.run("second", "train")
     home.run("rollback", "rollback", "--to", "2")
-    home.run("predict", "predict", str(directory / "rows.parquet"), str(directory / "scores.parquet"), "-v")
+    home.run("predict", "predict", str(spec.parent / "rows.csv"), str(directory / "scores.parquet"), "-v")
     return home
 
 
@@ -63,12 +63,13 @@ def row(said: str, name: str) -> str:
 
 def test_a_training_ends_with_what_it_read_and_learnt(home: Home) -> None:
     said = home.said["first"]
-    assert row(said, "model") == "small version 1 (binary, lightgbm)"
-    assert row(said, "rows") == "1,000 read, 3 quarantined, 0 without a label"
-    assert row(said, "quarantined") == "asked_at: has no readable time in 3 rows"
-    assert row(said, "kinds") == "1 numeric: amount"
-    assert "1 categorical: shop" in said
-    assert row(said, "base rate").startswith("outcome: true in ")
+    assert row(said, "model") == "one-text-among-numbers version 1 (binary, lightgbm)"
+    assert row(said, "rows") == "400 read, 3 quarantined, 0 without a label"
+    assert row(said, "quarantined").startswith("ts: has no readable time in 3 rows, such as 'soon'")
+    assert "'n/a'" in row(said, "read as null")
+    assert row(said, "kinds") == "1 numeric: x"
+    assert "1 categorical: c" in said
+    assert row(said, "base rate").startswith("y: true in ")
     assert " (always the mean: 0.5)" in next(line for line in said.splitlines() if line.strip().startswith("auc "))
 
 
@@ -77,7 +78,7 @@ def test_it_says_what_the_gate_decided_where_that_serves_and_what_to_do_next(hom
     assert row(first, "gate") == "promoted: the first model: nothing serves yet"
     assert row(first, "serves") == f"version 1 once its service runs: perennial up {home.spec}"
     assert row(first, "next") == f"perennial up {home.spec}"
-    assert row(second, "model").startswith("small version 2 ")
+    assert row(second, "model").startswith("one-text-among-numbers version 2 ")
     assert row(second, "gate").startswith("rejected: log_loss ")
     assert row(second, "serves").startswith("version 1 ")
 
@@ -92,7 +93,7 @@ def test_prefects_log_is_in_a_file_and_with_v_on_the_terminal(home: Home) -> Non
 
 def test_a_rollback_says_which_version_serves_and_how_to_take_it_back(home: Home) -> None:
     said = home.said["rollback"]
-    assert row(said, "champion") == "small version 2 (was 1)"
+    assert row(said, "champion") == "one-text-among-numbers version 2 (was 1)"
     assert "log_loss" in row(said, "test")
     assert row(said, "next").startswith(f"perennial rollback {home.spec} --to 1 ")
 
