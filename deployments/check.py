@@ -1,10 +1,32 @@
-"""What `perennial check` says of a spec: that it and its functions can be read, and what was understood. No data is touched."""
+"""What `perennial check` says: what was understood of a spec, and what a sample of its sources holds. Nothing is written."""
 
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
+
+from rich.console import RenderableType
 
 from perennial.durations import format_duration
 from perennial.spec import FeatureSpec, ModelSpec, load_spec
 from perennial.user_functions import load_function
+from tasks.data.columns import column_table, summarise_columns
+from tasks.data.ingest import assemble
+from tasks.data.validate import check_table
+
+SAMPLE = 10_000
+"""Rows read of each file of the first source; sources that are joined to it are read whole."""
+
+
+def check_spec(path: Path, environ: Mapping[str, str], now: datetime) -> Iterator[RenderableType]:
+    """An account of the spec, then of each column of a sample; raises what a training on the sample would raise."""
+    yield describe_spec(path)
+    spec = load_spec(path)
+    table = assemble(spec, path.absolute().parent, environ, SAMPLE)
+    yield f"\n{table.frame.height:,} rows read of the first {SAMPLE:,} of each file" if table.frame.height else ""
+    yield column_table(summarise_columns(table.frame, spec, table.odd, table.unread))
+    checks = spec.checks.model_copy(update={"min_rows": min(spec.checks.min_rows, SAMPLE)})
+    _, found = check_table(table.frame, spec.model_copy(update={"checks": checks}), None, now, table.unread)
+    yield from map(str, (*found.problems, *table.joins))
 
 
 def describe_spec(path: Path) -> str:

@@ -56,10 +56,12 @@ Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="", help=
 
 @app.command
 def check(spec: Spec) -> int:
-    """Read a spec and its user functions, and say what was understood. Touches no data and starts nothing."""
-    from deployments.check import describe_spec
+    """Read a spec, its user functions and a sample of its sources, and say what each column holds. Starts and writes nothing."""
+    from deployments.check import check_spec
 
-    _console().print(describe_spec(spec))
+    console = _console()
+    for part in check_spec(spec, os.environ, datetime.now(UTC)):
+        console.print(part)
     return 0
 
 
@@ -299,10 +301,12 @@ def _run_flow(name: str, verbose: bool, **parameters: Any) -> "State[Any]":
 
 
 def _show_training(spec: Path, state: "State[Any]") -> int:
-    from deployments.summary import training_rows
+    from deployments.summary import training_columns, training_rows
 
     declined = {"declined": state.message or ""}
     _show(declined if state.name == "Declined" else training_rows(state.result(), spec, _settings()))
+    if state.name != "Declined":
+        _console().print(training_columns(state.result(), spec, _settings()))
     return 0
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from rich.table import Table
+
 from deployments.alias_moves import RolledBack
 from deployments.stack.stack import running_service
 from perennial.model import CARD_FILE
@@ -10,6 +12,7 @@ from perennial.model_card import ModelCard
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
+from tasks.data.columns import column_table
 from tasks.reporting.training_report import TrainingReport, read_training_report
 from tasks.serving.replay import Sent
 
@@ -48,6 +51,11 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
         "serves": _serves(champion, spec, settings),
         "next": "perennial status" if running_service(spec, settings) else f"perennial up {spec}",
     }
+
+
+def training_columns(version: int, spec: Path, settings: Settings) -> Table:
+    """What each column of the table held from which a version was trained."""
+    return column_table(read_training_report(settings.model_home(load_spec(spec).name), version).checks.columns)
 
 
 def rollback_rows(move: RolledBack, spec: Path, settings: Settings) -> dict[str, str]:

@@ -27,6 +27,9 @@ class SourceSpec(FrozenModel):
     encoding: str = Field("utf-8", description="of a CSV file, by the name Python has for it: `cp1252`, `latin-1`, `utf-16`...")
     quote: Annotated[str, Field(max_length=1)] = Field('"', description='around a cell with separators; `""`: there is none')
     comment: str | None = Field(None, min_length=1, description="lines of a CSV file that begin with this are left out")
+    header: tuple[str, ...] | None = Field(
+        None, min_length=1, description="names of the columns, for a CSV file that has no header"
+    )
     skip_rows: int = Field(0, ge=0, description="lines of a CSV file before its header")
     time_format: dict[str, str] = Field(
         default_factory=dict,

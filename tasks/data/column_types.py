@@ -187,7 +187,7 @@ class _Column:
         odd = self.odd_values(typed)
         examples = ", ".join(f"{place}: {text!r:.80}" for place, text in odd.unique("text", maintain_order=True)
                              .head(SHOWN).select("place", "text").rows())  # fmt: skip
-        return f"{odd.height:,} other texts ({examples})"
+        return f"{odd.height:,} other {'text' if odd.height == 1 else 'texts'} ({examples})"
 
     def _ask_kind(self, numbers: pl.Series | None) -> str:
         hint = self._hint(numbers) if numbers is not None else ""

@@ -3,6 +3,7 @@
 What a column holds is decided later and for all files of a source at once (`tasks.data.column_types`).
 """
 
+import math
 from collections import Counter
 from functools import partial
 from io import BytesIO
@@ -41,17 +42,20 @@ def read_csv(name: str, file: str, content: str | BytesIO, source: SourceSpec, r
     }
     try:
         head = _scan(text, has_header=False, n_rows=1, **options)
-        frame = _scan(text, n_rows=rows, null_values=list(source.nulls), **options)
+        frame = _scan(text, has_header=source.header is None, n_rows=rows, null_values=list(source.nulls), **options)
     except pl.exceptions.PolarsError as error:
         raise explained(str(error).partition("\n")[0]) from error
-    header = ["" if cell is None else str(cell) for cell in head.row(0)]
+    header = ["" if cell is None else str(cell) for cell in source.header or head.row(0)]
     if any("\ufffd" in cell for cell in header):
         raise explained("its header is not text")
     if len(header) == 1 and propose(_bytes(content)[:HEAD], source, separator).get("separator"):
         raise explained(f"it has one column, {header[0]!r:.80}")
     if repeated := [cell for cell, count in Counter(header).items() if count > 1]:
-        shown = ", ".join(map(repr, repeated))
-        raise SourceError(f"source {name!r}: the header of {file} has {shown} more than once; give each column a name of its own")
+        shown, names = ", ".join(map(repr, repeated)), {"header": [f"column_{number + 1}" for number in range(len(header))]}
+        hint = f", or, if that is no header{paste(name, names)}" if any(map(_is_number, header)) else ""
+        raise SourceError(f"source {name!r}: the header of {file} has {shown} more than once; give each a name of its own{hint}")
+    if len(header) != frame.width:
+        raise SourceError(f"source {name!r}: `header` has {len(header)} names, but {file} has {frame.width} columns")
     return _without_second_header(name, file, frame.rename(dict(zip(frame.columns, header, strict=True))))
 
 
@@ -80,6 +84,13 @@ def _explained(name: str, file: str, content: str | BytesIO, source: SourceSpec,
         seems = encoding_of(whole, source.encoding)
         what, keys = f"it is not {source.encoding}, for {place}; it seems to be {seems}", {"encoding": seems, **keys}
     return SourceError(f"source {name!r}: cannot read {file}: {what}{paste(name, keys)}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _bytes(content: str | BytesIO) -> bytes:

@@ -40,7 +40,8 @@ def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str,
     if source.query is not None:
         frame = _guarded(name, f"the database in {source.connection}", lambda: _read_query(name, source, environ, rows))
         return RawTable(frame)
-    return RawTable(_load(name, str(source.loader), base, rows))
+    reference = str(source.loader)
+    return RawTable(_guarded(name, reference, lambda: _load(name, reference, base, rows)))
 
 
 def _guarded(name: str, where: str, read: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ from perennial.errors import ChecksFailed
 from perennial.labels import LabelCodec, codec_of, fit_texts, similar_class
 from perennial.schema import unreadable
 from perennial.spec import ColumnCheck, ModelSpec
+from tasks.data.columns import ColumnSummary, summarise_columns
 from tasks.data.datasets import SHORT, Dataset
 from tasks.data.joins import JoinMatch
 from tasks.job import Job
@@ -47,7 +48,8 @@ class Problem(FrozenModel):
 class Checks(FrozenModel):
     """What validation found: `problems` were survived, the bad rows are in `quarantine`.
 
-    `odd` are texts that were read as null, all of them in the file `odd_values`; `joins` says how many rows found a partner.
+    `odd` are texts that were read as null, all of them in the file `odd_values`; `joins` says how many rows found a partner,
+    `columns` what every column holds.
     """
 
     rows: int
@@ -59,6 +61,7 @@ class Checks(FrozenModel):
     odd: tuple[Problem, ...] = ()
     odd_values: str | None = None
     joins: tuple[JoinMatch, ...] = ()
+    columns: tuple[ColumnSummary, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     """Good rows of a dataset with their labels as they are stored, and what was found; bad rows go to quarantine."""
     file = job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
     rows, checks = check_table(dataset.frame, job.spec, file, job.now, dataset.unread)
-    found: dict[str, object] = {"joins": dataset.joins}
+    columns = summarise_columns(dataset.frame, job.spec, dataset.odd, dataset.unread)
+    found: dict[str, object] = {"joins": dataset.joins, "columns": columns}
     if dataset.odd is not None and not dataset.odd.is_empty():
         odd_file = file.with_name(f"{file.stem}-odd-values.parquet")
         odd_file.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +103,12 @@ def odd_problems(odd: pl.DataFrame) -> tuple[Problem, ...]:
 
 
 def check_table(
-    frame: pl.DataFrame, spec: ModelSpec, quarantine: Path, now: datetime, unread: pl.Series | None = None
+    frame: pl.DataFrame, spec: ModelSpec, quarantine: Path | None, now: datetime, unread: pl.Series | None = None
 ) -> tuple[pl.DataFrame, Checks]:
     """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples.
 
-    `unread` has the text of each event time that could not be read, which stands in the quarantine for it.
+    `unread` has the text of each event time that could not be read, which stands in the quarantine for it. Without a file for
+    the quarantine nothing is written.
     """
     known = pl.Series([None] * frame.height, dtype=pl.String) if unread is None else unread
     _refuse(list(_unusable_columns(frame, spec)), None)
@@ -114,9 +119,9 @@ def check_table(
     bad = verdicts.select(pl.any_horizontal(pl.all())).to_series() if rules else pl.repeat(False, frame.height, eager=True)
     told = _as_they_came(frame, spec.event_time, known)
     found = [_problem(told, rule, verdicts[str(i)]) for i, rule in enumerate(rules) if verdicts[str(i)].any()]
-    if bad.any():
+    kept = str(quarantine) if bad.any() and quarantine is not None else None
+    if bad.any() and quarantine is not None:
         _quarantine(told, rules, verdicts, bad, quarantine)
-    kept = str(quarantine) if bad.any() else None
     good = frame.filter(~bad)
     labelled = good.with_columns(codec.parse_column(good[spec.target])).drop_nulls(spec.target)
     too_many = int(bad.sum()) > spec.checks.max_bad_rows * frame.height

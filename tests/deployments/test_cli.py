@@ -80,10 +80,10 @@ def test_the_prefect_home_is_made_before_prefect_is_imported(home: Path) -> None
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(path: Path) -> str:
+    def interrupt(*_arguments: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deployments.check.describe_spec", interrupt)
+    monkeypatch.setattr("deployments.check.check_spec", interrupt)
     assert run(["check", "x.toml"]) == INTERRUPTED == 128 + signal.SIGINT
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -1,0 +1,99 @@
+"""Columns: what was found in each column of a table, as `perennial check` and the end of a training show it."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import polars as pl
+from rich import box
+from rich.table import Table
+
+from perennial.base import FrozenModel
+from perennial.errors import DataError
+from perennial.schema import infer_schema
+from perennial.spec import ModelSpec
+
+EXAMPLES = 3
+"""Values shown of a column, and odd ones."""
+
+WIDTH = 24
+"""Characters shown of one value."""
+
+
+class ColumnSummary(FrozenModel):
+    """One column: its type in the table, what the model takes it for, and what is in it."""
+
+    name: str
+    dtype: str
+    kind: str
+    nulls: int
+    distinct: int | None
+    examples: tuple[str, ...]
+    odd: int = 0
+    odd_examples: tuple[str, ...] = ()
+
+
+def summarise_columns(
+    frame: pl.DataFrame, spec: ModelSpec, odd: pl.DataFrame | None = None, unread: pl.Series | None = None
+) -> tuple[ColumnSummary, ...]:
+    """Every column of a table, with its odd values: texts that were read as null, and event times that could not be read."""
+    kinds, strange = _kinds(frame, spec), _odd_texts(spec, odd, unread)
+    return tuple(_summary(values, kinds.get(values.name, ""), strange.get(values.name, [])) for values in frame.iter_columns())
+
+
+def column_table(columns: Sequence[ColumnSummary]) -> Table:
+    """The columns as a table for the terminal."""
+    table = Table("column", "type", "kind", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("nulls", "distinct"):
+        table.add_column(name, justify="right")
+    table.add_column("examples")
+    table.add_column("odd values")
+    for one in columns:
+        distinct = "" if one.distinct is None else f"{one.distinct:,}"
+        odd = f"{one.odd:,}: {', '.join(one.odd_examples)}" if one.odd else ""
+        cells = (one.name, one.dtype, one.kind, f"{one.nulls:,}", distinct, ", ".join(one.examples), odd)
+        table.add_row(*(cell.replace("[", r"\[") for cell in cells))
+    return table
+
+
+def _kinds(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, str]:
+    """What the model takes each column for; a column that it does not use has no kind."""
+    try:
+        kinds: dict[str, str] = {column.name: column.kind for column in infer_schema(spec, frame).columns}
+    except DataError:  # said where the table is checked
+        kinds = dict.fromkeys(spec.inputs, "input")
+    kinds = {name: "time" if isinstance(frame.schema.get(name), (pl.Date, pl.Datetime)) else kind for name, kind in kinds.items()}
+    return {**kinds, **({spec.id: "id"} if spec.id else {}), spec.target: "target", spec.event_time: "event time"}
+
+
+def _odd_texts(spec: ModelSpec, odd: pl.DataFrame | None, unread: pl.Series | None) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {spec.event_time: unread.drop_nulls().to_list()} if unread is not None else {}
+    for column, text in odd.select("column", "text").rows() if odd is not None else ():
+        found.setdefault(column, []).append(text)
+    return found
+
+
+def _summary(values: pl.Series, kind: str, odd: list[str]) -> ColumnSummary:
+    try:
+        distinct = values.n_unique() - (values.null_count() > 0)
+    except pl.exceptions.PolarsError:  # a type whose values cannot be compared
+        distinct = None
+    shown = (
+        values.drop_nulls().unique(maintain_order=True).head(EXAMPLES) if distinct is not None else values.drop_nulls().head(1)
+    )
+    odd_examples = tuple(_short(text) for text in dict.fromkeys(odd))[:EXAMPLES]
+    return ColumnSummary(
+        name=values.name,
+        dtype=str(values.dtype).replace("time_unit=", "").replace("time_zone=", ""),
+        kind=kind,
+        nulls=values.null_count(),
+        distinct=distinct,
+        examples=tuple(_short(value) for value in shown.to_list()),
+        odd=len(odd),
+        odd_examples=odd_examples,
+    )
+
+
+def _short(value: object) -> str:
+    """A value as Python writes it, so that blanks are seen; a time without its zone, which the type names."""
+    text = str(value).removesuffix("+00:00") if isinstance(value, date) else repr(value)
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
