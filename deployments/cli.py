@@ -195,8 +195,7 @@ def labels(
     """Count the labels that came, and those that no prediction has or that a later label of the same prediction contradicts."""
     from deployments.labels import label_report
 
-    for part in label_report(spec, _settings(), unmatched=unmatched):
-        _console().print(part)
+    _console().print(*label_report(spec, _settings(), unmatched=unmatched), sep="\n", markup=False, highlight=False)
     return 0
 
 

@@ -3,6 +3,7 @@
 Nothing is sent before its time, and what is counted is what a reply confirmed.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,8 @@ MAX_ROWS = 5_000
 
 TIMEOUT = timedelta(seconds=30)
 """How long a reply may take."""
+
+logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,7 +75,11 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     """
     refuse_missing(table.columns, (*([spec.id] if spec.id else []), spec.event_time, spec.target, *spec.inputs))
     identity = pl.col(spec.id).cast(pl.String) if spec.id else pl.format("{}-{}", pl.lit(spec.name), pl.int_range(pl.len()))
-    labels = codec_of(spec, fit_texts(spec, table[spec.target])).parse_column(table[spec.target])
+    codec = codec_of(spec, fit_texts(spec, table[spec.target]))
+    labels, refused = codec.parse_column(table[spec.target]), codec.is_refused(table[spec.target])
+    if refused.any():
+        examples = ", ".join(map(repr, table[spec.target].filter(refused).unique(maintain_order=True).head(3).to_list()))
+        logger.warning("%d rows are asked without a label: %s is not %s", refused.sum(), examples, codec.expected)
     table = cast_frame(table, infer_schema(spec, table))  # JSON has no Decimal, and no whole number of 128 bits
     ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
     own = [identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL)]

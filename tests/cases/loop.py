@@ -30,7 +30,11 @@ def trained(spec: Path, until: str) -> tuple[Job, Model]:
 
 def rows_since(spec: Path, since: datetime) -> pl.DataFrame:
     """The case's rows with typed time and numbers, from `since` on."""
-    rows = read_rows(spec).with_columns(pl.col("ts").str.to_datetime(time_zone="UTC"), pl.col("x").cast(pl.Float64))
+    rows = read_rows(spec).with_columns(pl.col("x").cast(pl.Float64))
+    times = (
+        rows["ts"].str.to_datetime(time_zone="UTC") if rows["ts"].dtype == pl.String else rows["ts"].dt.replace_time_zone("UTC")
+    )
+    rows = rows.with_columns(times)
     return rows.filter(pl.col("ts") >= since)
 
 

@@ -138,13 +138,15 @@ def test_what_joins_nothing_and_what_is_contradicted_is_listed(archive: Archive,
     spec = copy_case(NAME, tmp_path)
     settings = load_settings({"PERENNIAL_HOME": str(tmp_path / "var")})
     report = label_report(spec, settings, unmatched=True)
-    assert report[:4] == [
-        "5 labels of 3 ids: True 4, False 1",
+    assert report == [
         "2 predictions",
-        "1 labels: no prediction has this id",
-        "1 labels: a later label says otherwise",
+        "5 labels of 3 ids: True 4, False 1",
+        "1 labels of which no prediction has this id",
+        "1 labels of which a later label says otherwise",
+        "  cust-1  label True, received 2026-10-05 11:00:00: a later label says otherwise of the prediction of "
+        "2026-10-05 10:00:00",
+        "  stranger  label True, received 2026-10-05 11:00:00: no prediction has this id",
     ]
-    assert len(report) == 5
     assert len(label_report(spec, settings, unmatched=False)) == 4
 
 

@@ -9,9 +9,11 @@ import orjson
 import polars as pl
 import pytest
 
+from flows.retrain import retrain
 from perennial.errors import ChecksFailed, PerennialError, RequestError, SpecError, TrainingError
 from perennial.labels import codec_of
-from perennial.log_columns import LABEL
+from perennial.log_columns import EVENT_TIME, LABEL
+from perennial.model_loading import load_model
 from perennial.spec import load_spec
 from service.decoding.label_contract import LabelContract
 from tasks.data.ingest import ingest
@@ -19,6 +21,7 @@ from tasks.data.validate import Checks, validate
 from tasks.job import load_job
 from tasks.serving.replay import prepare
 from tests.cases.inputs import copy_case, edit_spec, read_rows, write_rows
+from tests.cases.loop import ask, rows_since, tell, trained
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -69,6 +72,28 @@ def checked(spec: Path) -> tuple[pl.DataFrame, Checks]:
 def feedback(spec: Path, checks: Checks, value: object) -> object:
     body = orjson.dumps({"labels": [{"id": "a", "label": value}]}, default=float)
     return LabelContract("m", lambda: codec_of(load_spec(spec), checks.label_texts)).decode(body, 10, NOW).labels[0]
+
+
+@pytest.mark.parametrize("positive", [None, "churned"])
+def test_a_target_of_texts_is_trained_answered_for_and_retrained(
+    tmp_path: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch, positive: str | None
+) -> None:
+    """Case target-text-01: the labels were refused, and as numbers they ended a retraining in a traceback."""
+    monkeypatch.setenv("PERENNIAL_HOME", str(tmp_path / "var"))
+    texts = ["1", "0"] if positive is None else [positive, "stayed"]
+    form = lambda y: y.replace_strict([True, False], texts, return_dtype=pl.String)  # noqa: E731
+    spec, expected = case(tmp_path, form, **({"positive": f'positive = "{positive}"'} if positive else {}))
+    job, champion = trained(spec, "2026-09-10")
+    assert champion.card.label_texts == (("stayed", positive) if positive else ())
+    rows = rows_since(spec, datetime(2026, 9, 10, tzinfo=UTC))
+    archive = ask(job, champion, rows)
+    tell(archive, champion, rows, rows["y"].to_list())
+    logged = archive.labelled().sort(EVENT_TIME).collect()
+    assert logged[LABEL].to_list() == expected["y"].tail(rows.height).to_list()
+    assert retrain(str(spec)) == 2
+    card = load_model(job.registry, job.spec.name, 2, job.base).card
+    assert card.metrics.values["auc"] > 0.9, "not inverted"
+    assert card.label_texts == champion.card.label_texts
 
 
 @pytest.mark.parametrize("form", STANDARD)
