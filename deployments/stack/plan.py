@@ -19,6 +19,14 @@ LOOPBACK = "127.0.0.1"
 """Where the embedded store and Prefect server listen; they have no passwords."""
 
 
+def base_stack(before: Stack | None, running: bool, settings: Settings, ports: PortReservations, now: datetime) -> Stack:
+    """The stack that runs, or one without services that is to run in this directory; raises StackError."""
+    if not running or before is None:
+        return without_services(before, settings, ports, Path.cwd(), now)
+    refuse_other_addresses(before, settings)
+    return before
+
+
 def without_services(before: Stack | None, settings: Settings, ports: PortReservations, directory: Path, now: datetime) -> Stack:
     """A stack without services, on the ports of last time where they are still free."""
     home, last = settings.home.absolute(), dict(before.ports) if before else {}

@@ -55,11 +55,7 @@ def up(
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
             supervisord.stop(directory, _socket(settings.home))
-        stack = load_stack(settings.home)
-        if running and stack is not None:
-            plan.refuse_other_addresses(stack, settings)
-        else:
-            stack = plan.without_services(stack, settings, ports, Path.cwd(), now)
+        stack = plan.base_stack(load_stack(settings.home), running, settings, ports, now)
         stack = plan.with_service(stack, spec, path, settings, ports)
         # A store or API that the stack does not run must answer before anything is started: waiting would not bring it up.
         if stack.store.port is None:
