@@ -49,7 +49,9 @@ class Stack(StoredModel):
     store: Address
     prefect: Address
     services: tuple[Service, ...] = ()
-    ports: dict[str, int] = Field(description="the last port of each program, also of those that do not run now")
+    ports: dict[str, int] = Field(
+        default_factory=dict, description="the last port of each program, also of those that do not run now"
+    )
 
     @property
     def state_dir(self) -> Path:
