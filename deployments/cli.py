@@ -159,17 +159,18 @@ def rollback(
     """Make an earlier version champion again; the service swaps within seconds."""
     from deployments.alias_moves import roll_back
     from deployments.foreground import join_stack
-    from deployments.summary import rollback_rows
 
-    settings = _settings()
+    settings, untold = _settings(), ""
     move = roll_back(spec, to, settings, datetime.now(UTC))
-    _show(rollback_rows(move, spec, settings))
     try:
         join_stack(settings, os.environ)
         if "PREFECT_API_URL" in os.environ:
             move.announce()
     except PrefectUnreachable as error:
-        _console().print(f"the Prefect feed does not know: {error}", markup=False)
+        untold = f"the Prefect feed does not know: {error}"
+    from deployments.summary import rollback_rows  # imports Prefect, which reads the environment that was joined
+
+    _show({**rollback_rows(move, spec, settings), "event": untold})
     return 0
 
 

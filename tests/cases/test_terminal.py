@@ -98,6 +98,16 @@ def test_a_rollback_says_which_version_serves_and_how_to_take_it_back(home: Home
     assert row(said, "next").startswith(f"perennial rollback {home.spec} --to 1 ")
 
 
+def test_a_rollback_goes_through_without_prefect_and_says_who_does_not_know(home: Home) -> None:
+    away = {**home.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = perennial("rollback", str(home.spec), "--to", "1", **away)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row(done.stdout, "champion") == "one-text-among-numbers version 1 (was 2)"
+    assert row(done.stdout, "event").startswith(
+        "the Prefect feed does not know: the Prefect API at http://127.0.0.1:9/api does not"
+    )
+
+
 @pytest.fixture
 def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Commands run in this process change its environment, which is put back afterwards."""

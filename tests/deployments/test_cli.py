@@ -50,6 +50,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert not set(HEAVY) & set(loaded)
 
 
+def test_the_stack_is_joined_before_prefect_reads_the_environment() -> None:
+    code = "import sys; import deployments.foreground, deployments.alias_moves; print('loaded:', *sys.modules)"
+    done = subprocess.run(python("-c", code), capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "prefect" not in done.stdout.rpartition("loaded:")[2].split()
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
