@@ -14,7 +14,7 @@ from perennial.errors import ChecksFailed, DataError
 from perennial.spec_sources import SourceSpec
 from tasks.data.column_uses import Use
 from tasks.data.csv_dialect import number_signs, paste
-from tasks.data.numbers import NUMBERISH, read_numbers
+from tasks.data.numbers import NUMBERISH, cleaning, read_numbers
 from tasks.data.times import epoch_of, look_like_times, read_clock, read_format, read_times
 
 DERIVED = "[derive]"
@@ -200,5 +200,7 @@ class _Column:
             return ""
         if signs := number_signs(texts.head(1_000).to_list(), self.source):
             return paste(self.source_name, signs)
+        if cleaned := cleaning(self.values.name, texts):
+            return f"; to make a number of it, write derive.{cleaned}"
         few = [text for text in texts.head(SHOWN + 1).to_list() if not any(character.isdigit() for character in text)]
         return paste(self.source_name, {"nulls": [*self.source.nulls, *few]}) if 0 < len(few) <= SHOWN else ""

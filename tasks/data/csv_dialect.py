@@ -8,7 +8,6 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from perennial.spec_sources import SourceSpec
@@ -20,6 +19,7 @@ AGREEING = 0.9
 """Share of the lines that must have as many cells as the header for a separator to be believed."""
 
 _SEPARATORS = (",", ";", "\t", "|", ":")
+_THOUSANDS = (",", ".", " ", "'", "\u00a0", "\u202f")
 _QUOTES = ('"', "'")
 _COMMENTS = ("#", "//", "%")
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -28,7 +28,7 @@ _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF
 def propose(head: bytes, source: SourceSpec, separator: str) -> dict[str, Any]:
     """Keys that say how the bytes seem to be written, where that differs from the source and the separator in use."""
     encoding = encoding_of(head, source.encoding)
-    lines = [line for line in head.decode(encoding, errors="replace").splitlines() if line.strip()][:LINES]
+    lines = head.decode(encoding, errors="replace").splitlines()[:LINES]
     comment = next((sign for sign in _COMMENTS if lines and lines[0].startswith(sign)), None)
     kept = [line for line in lines if comment is None or not line.startswith(comment)]
     found: dict[str, Any] = {"comment": comment} if comment and comment != source.comment else {}
@@ -44,18 +44,20 @@ def propose(head: bytes, source: SourceSpec, separator: str) -> dict[str, Any]:
 
 
 def number_signs(cells: list[str], source: SourceSpec) -> dict[str, str]:
-    """`decimal` and `thousands`, if the cells' numbers are written otherwise than the source says."""
-    cells = [cell.strip() for cell in cells]
-    found: dict[str, str] = {}
-    for decimal, thousands in ((",", "."), (".", ",")):
-        grouped = [cell for cell in cells if re.fullmatch(rf"[+-]?\d{{1,3}}(\{thousands}\d{{3}})+(\{decimal}\d+)?", cell)]
-        plain = [cell for cell in cells if re.fullmatch(rf"[+-]?\d+\{decimal}\d+", cell) and cell not in grouped]
-        three = all(re.fullmatch(rf"[+-]?\d{{1,3}}\{decimal}\d{{3}}", cell) for cell in plain)
-        if decimal != source.decimal and plain and not three:
-            found = {"decimal": decimal}
-        if grouped and thousands != source.thousands and (decimal == found.get("decimal", source.decimal)):
-            found |= {"thousands": thousands}
-    return found
+    """`decimal` and `thousands` that make numbers of most cells, where they differ from the source's; the nearest ones first."""
+    decimals: list[str] = sorted(".,", key=lambda sign: sign != source.decimal)
+    pairs: list[tuple[str, str | None]] = [(source.decimal, source.thousands)]
+    pairs += [(decimal, thousands) for decimal in decimals for thousands in (None, *_THOUSANDS) if thousands != decimal]
+    texts = [cell.strip() for cell in cells if any(sign in cell for sign in (*_THOUSANDS, source.decimal))]
+    counts = {pair: sum(bool(_number_pattern(*pair).fullmatch(text)) for text in texts) for pair in pairs}
+    decimal, thousands = max(counts, key=lambda pair: counts[pair])
+    found = {"decimal": decimal} if decimal != source.decimal else {}
+    return found | ({"thousands": thousands} if thousands is not None and thousands != source.thousands else {})
+
+
+def _number_pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
+    grouped = rf"|[1-9]\d{{0,2}}({re.escape(thousands)}\d{{3}})+" if thousands else ""
+    return re.compile(rf"[+-]?(\d+{grouped})({re.escape(decimal)}\d+)?")
 
 
 def paste(name: str, keys: dict[str, Any]) -> str:
@@ -73,6 +75,14 @@ def encoding_of(head: bytes, expected: str) -> str:
     if sum(zeros) > len(head[:2_000]) // 4:
         return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
     return next((one for one in (expected, "utf-8", "cp1252") if _decodes(head, one)), "latin-1")
+
+
+def first_long_line(text: str, separator: str, quote: str) -> str | None:
+    """Which line has more cells than the header, in words; None where none has."""
+    rows = csv.reader(text.splitlines(), delimiter=separator, quotechar=quote or None)
+    header = next(rows, [])
+    long = next((row for row in rows if len(row) > len(header)), None)
+    return None if long is None else f"line {rows.line_num} has {len(long)} cells, the header {len(header)}"
 
 
 def same_encoding(one: str, other: str) -> bool:
@@ -104,15 +114,12 @@ def _decodes(head: bytes, encoding: str) -> bool:
 
 def _layout(lines: list[str], separator: str, quote: str) -> tuple[float, int, int, str, str] | None:
     """Share of the lines that agree with the header, lines before it, its cells; None where the sign separates nothing."""
-    widths = list(_widths(lines, separator, quote))
+    widths = [len(next(csv.reader([line], delimiter=separator, quotechar=quote), [])) for line in lines]
     counted = Counter(width for width in widths if width > 1).most_common(1)
     if not counted:
         return None
     width = counted[0][0]
     skipped = widths.index(width)
-    share = widths[skipped:].count(width) / len(widths[skipped:])
-    return (share, skipped, width, separator, quote) if share >= AGREEING else None
-
-
-def _widths(lines: list[str], separator: str, quote: str) -> Iterator[int]:
-    return (len(row) for line in lines for row in csv.reader([line], delimiter=separator, quotechar=quote))
+    share = widths[skipped:].count(width) / len([one for one in widths[skipped:] if one])
+    title = all(one <= width / 2 for one in widths[:skipped])  # else it is the header that has fewer cells than the rows
+    return (share, skipped, width, separator, quote) if share >= AGREEING and title else None

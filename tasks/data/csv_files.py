@@ -14,7 +14,7 @@ import polars as pl
 
 from perennial.errors import SourceError
 from perennial.spec_sources import SourceSpec
-from tasks.data.csv_dialect import bad_byte, encoding_of, paste, propose, same_encoding
+from tasks.data.csv_dialect import bad_byte, encoding_of, first_long_line, paste, propose, same_encoding
 
 HEAD = 2**18
 """Bytes looked at when a file is not written as the source says."""
@@ -38,6 +38,7 @@ def read_csv(name: str, file: str, content: str | BytesIO, source: SourceSpec, r
         "quote_char": source.quote or None,
         "comment_prefix": source.comment,
         "skip_lines": source.skip_rows,
+        "eol_char": _line_end(text),
         "infer_schema": False,
     }
     try:
@@ -46,7 +47,7 @@ def read_csv(name: str, file: str, content: str | BytesIO, source: SourceSpec, r
     except pl.exceptions.PolarsError as error:
         raise explained(str(error).partition("\n")[0]) from error
     header = ["" if cell is None else str(cell) for cell in source.header or head.row(0)]
-    if any("\ufffd" in cell for cell in header):
+    if any("\ufffd" in cell or "\0" in cell for cell in header):
         raise explained("its header is not text")
     if len(header) == 1 and propose(_bytes(content)[:HEAD], source, separator).get("separator"):
         raise explained(f"it has one column, {header[0]!r:.80}")
@@ -57,6 +58,18 @@ def read_csv(name: str, file: str, content: str | BytesIO, source: SourceSpec, r
     if len(header) != frame.width:
         raise SourceError(f"source {name!r}: `header` has {len(header)} names, but {file} has {frame.width} columns")
     return _without_second_header(name, file, frame.rename(dict(zip(frame.columns, header, strict=True))))
+
+
+def _line_end(content: str | BytesIO) -> str:
+    """What ends a line: a line feed, or the carriage return alone of old machines."""
+    if isinstance(content, BytesIO):
+        head = content.getvalue()[:HEAD]
+    elif "://" not in content:
+        with Path(content).open("rb") as file:
+            head = file.read(HEAD)
+    else:
+        return "\n"
+    return "\r" if b"\r" in head and b"\n" not in head else "\n"
 
 
 def _scan(content: str | BytesIO, **options: object) -> pl.DataFrame:
@@ -80,6 +93,11 @@ def _explained(name: str, file: str, content: str | BytesIO, source: SourceSpec,
     """The error of a file that is not written as the source says, and how it seems to be written."""
     whole = _bytes(content)
     keys = propose(whole[:HEAD], source, separator)
+    if "could not parse" in what and source.quote:
+        what, keys = f"a cell begins with {source.quote} and does not end", {"quote": ""}
+    elif "more fields" in what:
+        text = whole[:HEAD].decode(source.encoding, errors="replace")
+        what = first_long_line(text, separator, source.quote) or what
     if (place := bad_byte(whole, source.encoding)) is not None:
         seems = encoding_of(whole, source.encoding)
         what, keys = f"it is not {source.encoding}, for {place}; it seems to be {seems}", {"encoding": seems, **keys}

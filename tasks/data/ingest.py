@@ -62,7 +62,7 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
     derived = type_columns(DERIVED, spec.sources[first], _derived(joined, spec), column_uses(spec), max_odd)
     if not (late := _texts_of(spec.event_time, derived.odd, joined.height)).is_empty() and late.count():
         joined = joined.with_columns(late.alias(unread))
-    timed = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time)
+    timed = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time, unread)
     odd = pl.concat([*(table.odd for table in typed.values()), derived.odd])
     return Assembled(timed.drop(unread), timed[unread], odd.filter(pl.col("column") != spec.event_time), tuple(joins))
 
@@ -116,6 +116,10 @@ def in_utc(frame: pl.DataFrame, column: str) -> pl.DataFrame:
 def _uses_in(name: str, raw: Mapping[str, RawTable], spec: ModelSpec) -> dict[str, Use]:
     """What the columns of one source are used for: those that a join leaves out for nothing, others under their later name."""
     uses, columns = column_uses(spec), raw[name].frame.columns
+    for column in spec.sources[name].time_format:
+        if column not in (*columns, *spec.derive):
+            raise DataError(f"sources.{name}.time_format names {column!r}, but the columns are {', '.join(columns)}")
+    uses |= dict.fromkeys(spec.derive, "none")  # what is derived is typed then, whatever it is made of
     join = next((join for join in spec.joins if join.source == name), None)
     if join is None:
         return uses
@@ -158,7 +162,9 @@ def _derived(frame: pl.DataFrame, spec: ModelSpec) -> RawTable:
     return RawTable(frame.select(list(spec.derive)))
 
 
-def _in_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
+def _in_time(frame: pl.DataFrame, event_time: str, own: str) -> pl.DataFrame:
+    if event_time not in frame.columns:
+        in_utc(frame.drop(own), event_time)  # says which columns there are
     if frame.is_empty():
         raise DataError("the sources hold no rows: check the paths, the query and the joins of the spec")
     return in_utc(frame, event_time).sort(event_time, nulls_last=True, maintain_order=True)

@@ -21,6 +21,17 @@ def read_numbers(texts: pl.Series, source: SourceSpec) -> pl.Series:
     return next((whole for whole in wholes if whole.null_count() == floats.null_count()), floats)
 
 
+def cleaning(column: str, texts: pl.Series) -> str | None:
+    """A line under [derive] that makes numbers of texts with a currency, per cent or blanks; None for other texts."""
+    first = next(iter(texts.filter(texts.str.contains(NUMBERISH)).head(1)), "")
+    sign = next((sign for sign in "%$€£¥" if sign in first), None)
+    if sign is None and first == first.strip():
+        return None
+    inner = f"REPLACE(\"{column}\", '{sign}', '')" if sign else f'"{column}"'
+    share = " / 100" if sign == "%" else ""
+    return f"\"{column}\" = '''CAST(TRIM({inner}) AS DOUBLE){share}'''"
+
+
 def _plain(source: SourceSpec) -> pl.Expr:
     """The texts as a computer writes numbers; a sign that is out of place stays, so that the text is no number."""
     text = pl.col("text")

@@ -23,6 +23,8 @@ STRAY = 0.01
 
 _CLOCKS = ("", " %H:%M:%S%.f", "T%H:%M:%S%.f", " %H:%M", "T%H:%M", " %I:%M:%S %p", " %I:%M %p")
 _ISO = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d")
+_COMPACT = ("%Y%m%d%H%M%S", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%#z")
+_ZONES = ("", "%#z", " %#z", " UTC")
 _NAMED = ("%d %B %Y", "%d-%B-%Y", "%B %d, %Y", "%B %d %Y", "%a, %d %B %Y", "%a %B %d %Y")
 _ORDERED = r"^\s*(\d{1,2})([/.-])(\d{1,2})[/.-](\d{4}|\d{2})(?:[ T]|\s*$)"
 _LOOKS_LIKE = "|".join(
@@ -47,17 +49,19 @@ def read_times(texts: pl.Series, where: str, key: str) -> pl.Series:
     `where` is what messages call the column, `key` the key that can say its format. Raises DataError where the order of day
     and month cannot be told.
     """
-    years_first = texts.str.contains(r"^\d{4}")  # 01/02/19 is no day of the year 1
-    iso = texts if years_first.all() else texts.to_frame().select(pl.when(years_first).then(pl.first())).to_series()
-    times, used = _by_formats(iso, _formats(_ISO))
+    # Neither is 01/02/19 a day of the year 1, nor 1551052800000 a day of the year 1551.
+    years_first = texts.str.contains(r"^(?:\d{4}\D|\d{8}(?:\D|$)|\d{14}$)")
+    iso = texts if years_first.all() else _only(texts, years_first)
+    times, used = _by_formats(iso, [*_formats(_ISO), *_COMPACT])
     left = (times.is_null() & texts.is_not_null()).arg_true()
     if left.len():
         others = texts.gather(left)
-        found, more = _by_formats(others, _formats((*_NAMED, *_ordered_dates(others, texts.count(), where, key))))
+        dates = (*_NAMED, *_ordered_dates(others, texts.count(), where, key))
+        found, more = _by_formats(_only(others, others.str.contains(r"\d{4}")), _formats(dates))
         times, used = times.scatter(left, found), [*used, *more]
-    if any("%#z" in one for one in used):
+    if any("%#z" in one or "UTC" in one for one in used):
         return times.dt.replace_time_zone("UTC")
-    return times if any(clock in one for one in used for clock in ("%H", "%I")) or not used else times.cast(pl.Date)
+    return times if any("%H" in one or "%I" in one for one in used) or not used else times.cast(pl.Date)
 
 
 def read_format(values: pl.Series, form: str, where: str, key: str) -> pl.Series:
@@ -68,7 +72,7 @@ def read_format(values: pl.Series, form: str, where: str, key: str) -> pl.Series
         numbers = values.cast(pl.Float64, strict=False) if values.dtype == pl.String else values
         whole = numbers.cast(pl.Int64, strict=False) if form != "epoch_ns" and not numbers.dtype.is_float() else numbers
         return (whole * EPOCHS[form]).cast(pl.Int64, strict=False).cast(pl.Datetime("us", "UTC"), strict=False)
-    chrono = form.replace(".%f", "%.f").replace("%z", "%#z")
+    chrono = form.replace(".%f", "%.f").replace("%f", "%6f").replace("%z", "%#z")  # as Python means them
     try:
         times = _strptime(values.cast(pl.String), chrono)
     except pl.exceptions.PolarsError as error:
@@ -94,8 +98,13 @@ def epoch_of(numbers: pl.Series) -> tuple[str, datetime] | None:
     return None
 
 
+def _only(texts: pl.Series, chosen: pl.Series) -> pl.Series:
+    """The chosen texts, null in the place of the others."""
+    return texts.to_frame().select(pl.when(chosen).then(pl.first())).to_series()
+
+
 def _formats(dates: Iterable[str]) -> list[str]:
-    return [f"{date}{clock}{zone}" for date in dates for clock in _CLOCKS for zone in (("", "%#z", " %#z") if clock else ("",))]
+    return [f"{date}{clock}{zone}" for date in dates for clock in _CLOCKS for zone in (_ZONES if clock else ("",))]
 
 
 def _by_formats(texts: pl.Series, formats: list[str]) -> tuple[pl.Series, list[str]]:

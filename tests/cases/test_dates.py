@@ -80,6 +80,29 @@ def test_years_of_two_digits_ask_for_a_format(tmp_path: Path) -> None:
     assert read(with_times(tmp_path / "again", texts, "%m/%d/%y")).frame["ts"][0] == datetime(2019, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["%Y-%m-%d %H:%M:%S,%f", "%Y-%m-%d-%H.%M.%S", "%a %b %d %H:%M:%S %Y", "%d-%b-%y", "%d/%m/%Y %H:%M %z"],
+)
+def test_a_format_is_read_as_python_means_it(tmp_path: Path, form: str) -> None:
+    moments = [moment.replace(hour=20 if "%H" in form else 0, tzinfo=UTC) for moment in DAYS]
+    spec = with_times(tmp_path, [moment.strftime(form) for moment in moments], form)
+    assert read(spec).frame["ts"].to_list() == moments[:400]
+
+
+def test_a_format_of_an_absent_column_is_refused(tmp_path: Path) -> None:
+    spec = edit_spec(copy_case(CASE, tmp_path), key='sources.rows.time_format = { when = "%m/%d/%Y" }')
+    with pytest.raises(DataError, match=r"sources\.rows\.time_format names 'when', but the columns are rid, ts"):
+        read(spec)
+
+
+def test_a_few_stray_dates_in_another_order_are_unreadable_not_guessed(tmp_path: Path) -> None:
+    texts = DAYS.dt.strftime("%Y-%m-%d").to_list()
+    texts[3] = "01/02/2019"
+    _, checks = checked(with_times(tmp_path, texts))
+    assert str(checks.problems[0]) == "ts: has no readable time in 1 rows, such as '01/02/2019'"
+
+
 @pytest.mark.parametrize(("form", "unit"), [("epoch_s", 1), ("epoch_ms", 1_000), ("epoch_us", 1_000_000)])
 def test_numbers_since_1970_are_read_when_the_format_says_so(tmp_path: Path, form: str, unit: int) -> None:
     numbers = (DAYS.dt.epoch("s") * unit).cast(pl.String)
@@ -88,7 +111,13 @@ def test_numbers_since_1970_are_read_when_the_format_says_so(tmp_path: Path, for
     assert read(with_times(tmp_path / "again", numbers, form)).frame["ts"][1] == datetime(2019, 1, 2, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y/%m/%d", "%Y%m%d", "%d %b %Y"])
+ONE_READING = (
+    "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y/%m/%d", "%Y%m%d", "%d %b %Y", "%B %d, %Y", "%d-%b-%Y",
+    "%Y-%m-%d %H:%M:%S UTC", "%Y%m%dT%H%M%SZ", "%Y%m%d%H%M%S", "%Y-%m-%d %H:%M:%S.%f", "%a, %d %b %Y %H:%M:%S +0000",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ONE_READING)
 def test_times_of_one_reading_need_no_format(tmp_path: Path, form: str) -> None:
     assert read(with_times(tmp_path, DAYS.dt.strftime(form))).frame["ts"][1] == datetime(2019, 1, 2, tzinfo=UTC)
 
