@@ -46,7 +46,7 @@ CONTRADICTED = "_contradicted"
 
 UNMATCHED, CONTRADICTORY = "no prediction has this id", "a later label says otherwise"
 _KEY = (ID, EVENT_TIME, DIGEST)
-_KNOWN_AT, _PLACE, _LAST = "_known_at", "_place", "_last"
+_KNOWN_AT, _PLACE, _LAST, _AT = "_known_at", "_place", "_last", "_at"
 
 
 class Counts(FrozenModel):
@@ -114,7 +114,7 @@ class Archive:
         rows = self.scan(since, until)
         matched = self._matched(rows.select(ID).unique()).sort(RECEIVED_AT, _PLACE)
         latest = matched.group_by(_KEY).agg(pl.col(LABEL).last(), (pl.col(LABEL).n_unique() > 1).alias(CONTRADICTED))
-        return rows.join(latest, on=_KEY, how="left")
+        return rows.join(latest, on=_KEY, how="left", nulls_equal=True)
 
     def labelled(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """`with_labels` without the rows that have none (yet)."""
@@ -151,12 +151,9 @@ class Archive:
         sent, asked = self._sent(), self.scan().select(*_KEY, SERVED_AT)
         if ids is not None:
             sent, asked = sent.join(ids, on=ID, how="semi"), asked.join(ids, on=ID, how="semi")
-        known_after = pl.coalesce(pl.col(_KNOWN_AT) - pl.col(EVENT_TIME), pl.col(RECEIVED_AT) - pl.col(SERVED_AT))
-        received_after = pl.col(RECEIVED_AT) - pl.col(SERVED_AT)
-        pairs = sent.join(asked, on=ID, how="inner").sort(
-            known_after < timedelta(), known_after.abs(), received_after < timedelta(), received_after.abs()
-        )
-        return pairs.unique(_PLACE, keep="first", maintain_order=True)
+        by_event_time = _nearest(sent.filter(pl.col(_KNOWN_AT).is_not_null()), _KNOWN_AT, asked, EVENT_TIME)
+        by_receipt = _nearest(sent.filter(pl.col(_KNOWN_AT).is_null()), RECEIVED_AT, asked, SERVED_AT)
+        return pl.concat([by_event_time, by_receipt])
 
     def counts(self) -> Counts:
         """Count what the log holds; reads the ids only."""
@@ -188,6 +185,18 @@ class Archive:
             if len(found) == CORROBORATION:
                 break
         return found
+
+
+def _nearest(sent: pl.LazyFrame, at: str, asked: pl.LazyFrame, time: str) -> pl.LazyFrame:
+    """Labels with the newest prediction of their id whose `time` is at or before `at`, else with the first one after it."""
+    labels = sent.select(ID, LABEL, RECEIVED_AT, _PLACE, pl.col(at).alias(_AT)).sort(_AT)
+    rows = asked.with_columns(pl.col(time).alias(_AT)).sort(_AT, SERVED_AT)
+    # By sorted times, not by all pairs: a client may call thousands of rows by one id.
+    before = labels.join_asof(rows, on=_AT, by=ID, check_sortedness=False)
+    late = before.filter(pl.col(EVENT_TIME).is_null()).select(labels.collect_schema().names())
+    after = late.join_asof(rows, on=_AT, by=ID, strategy="forward", check_sortedness=False)
+    columns = (*_KEY, LABEL, RECEIVED_AT, _PLACE)
+    return pl.concat([part.filter(pl.col(EVENT_TIME).is_not_null()).select(columns) for part in (before, after)])
 
 
 def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.DataFrame:
