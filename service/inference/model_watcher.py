@@ -119,20 +119,15 @@ class ModelWatcher:
 
     @property
     def refusal(self) -> str | None:
-        """Why the registry's champion is not served, if so."""
-        refused = self._refused.get(CHAMPION)
-        return (
-            None
-            if refused is None
-            else f"version {refused.version} of {self._name!r} is champion, and it is refused: {refused.reason}"
-        )
+        """Why the registry's champion is not served, or is not known, if so."""
+        if (refused := self._refused.get(CHAMPION)) is not None:
+            return f"version {refused.version} of {self._name!r} is champion, and it is refused: {refused.reason}"
+        return f"the registry cannot be read: {self._away}" if self._away else None
 
     def explain_absence(self) -> str:
         """Why no version is live."""
         if self.refusal:
             return self.refusal
-        if self._away:
-            return f"the registry cannot be read: {self._away}"
         return f"no version of {self._name!r} has been promoted yet: train one, it is served at once"
 
     def start(self, interval: timedelta) -> None:

@@ -47,7 +47,7 @@ class ModelInfo(FrozenModel):
     metrics: Metrics
     cause: Cause
     parent: int | None
-    refused: str | None = Field(description="why the registry's champion is not the version that answers, where it is not")
+    refused: str | None = Field(description="why the registry's champion does not answer or is not known, if so")
 
 
 def describe_live(watcher: ModelWatcher) -> ModelInfo:

@@ -14,8 +14,9 @@ from perennial.errors import CorruptVersion, RegistryError
 from perennial.model import Model
 from perennial.registry import CHALLENGER, CHAMPION, Registry
 from service.inference.model_watcher import ModelWatcher
-from tests.service.serving import registry_of, rows, serving
+from tests.service.serving import Serving, registry_of, rows, serving
 from tests.support import models
+from tests.support.waiting import wait_until
 
 NAME, NOW = "small", datetime(2024, 1, 1, 12, tzinfo=UTC)
 SCHEMA = pl.Schema({"_id": pl.Int64(), "t": pl.Datetime("us", "UTC")})
@@ -164,6 +165,14 @@ def test_a_spoilt_manifest_is_named_with_the_fix(registry: Registry, content: st
         registry.read(NAME, 1)
 
 
+def refused(service: Serving) -> str | None:
+    """What /model says is wrong with the registry's champion."""
+    described = service.client.get("/model")
+    assert described.status_code == httpx.codes.OK
+    reason: str | None = described.json()["refused"]
+    return reason
+
+
 def test_a_service_answers_on_beside_a_spoilt_move_and_says_what_is_wrong(tmp_path: Path, store_url: str) -> None:
     registry = registry_of(tmp_path)
     models.publish_small(registry, models.small_model(seed=1))
@@ -173,9 +182,8 @@ def test_a_service_answers_on_beside_a_spoilt_move_and_says_what_is_wrong(tmp_pa
         models.publish_small(registry, models.small_model(seed=2))
         newest = spoil(tmp_path, "{")
         pointer.write_bytes(before)
-        described = service.client.get("/model")
-        assert described.status_code == httpx.codes.SERVICE_UNAVAILABLE
-        assert f"{newest} cannot be read" in described.json()["error"]["message"]
+        described = wait_until(lambda: refused(service), 20, "the watcher to have looked")
+        assert f"the registry cannot be read: {newest} cannot be read" in described
         assert service.predict(rows(3)).status_code == httpx.codes.OK  # over the same connection
         with pytest.raises(RegistryError, match="restore it"):
             registry.aliases(NAME)

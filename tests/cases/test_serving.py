@@ -227,6 +227,7 @@ def test_the_503_repeats_why_there_is_no_model(damage: str, tmp_path: Path, stor
         "trees": "model.txt does not match",
         "card": "model.json of 'small' version 1 is missing",
         "folder": "has no version 1",
+        "aliases": "aliases.json cannot be read",
     }
     match damage:
         case "trees":
