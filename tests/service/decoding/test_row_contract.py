@@ -209,6 +209,7 @@ def test_an_id_column_that_is_an_input_too_is_both() -> None:
         ({**GOOD, "event_time": "yesterday"}, "event_time", "'yesterday', expected a time in ISO 8601"),
         ({**GOOD, "event_time": 1709251200}, "event_time", "1709251200, expected a time"),
         ({**GOOD, "event_time": "0001-01-01T00:00:00+23:00"}, "event_time", "expected a time"),
+        ({**GOOD, "asked_at": "2024-01-01", "event_time": "2024-01-01T12:99:00Z"}, "event_time", "expected a time in ISO 8601"),
         ({**GOOD, "asked_at": {}}, "asked_at", "an object of 0, expected a time"),
     ],
 )
