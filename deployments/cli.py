@@ -61,7 +61,8 @@ def check(spec: Spec) -> int:
 
     console = _console()
     for part in check_spec(spec, os.environ, datetime.now(UTC)):
-        console.print(part)
+        console.print(part, markup=not isinstance(part, str))  # a spec's own words may have brackets
+    _show({"next": f"perennial up {spec}, then perennial train {spec}"})
     return 0
 
 
@@ -71,19 +72,26 @@ def up(spec: Spec) -> int:
 
     Safe to repeat: what runs is left alone, and the spec of another model adds a service for it.
     """
+    from deployments.proxies import describe_proxies
     from deployments.stack import stack as stacks
     from deployments.stack.status import StackProgress
 
-    console = _console()
-    with StackProgress(console) as progress:
+    with StackProgress(_console()) as progress:
         stack = stacks.up(spec, _settings(), os.environ, datetime.now(UTC), progress)
     service = next(service for service in stack.services if service.spec == spec.absolute())
-    if os.environ.get("PERENNIAL_PORT", str(service.port)) != str(service.port):
-        console.print(
-            f"\nanother program of the stack has the port that PERENNIAL_PORT names: {service.model} gets {service.port}"
-        )
-    console.print(f"\nPrefect UI  {stack.prefect.url.removesuffix('/api')}\nservice     {service.url}/docs")
-    console.print(f"logs        {stack.state_dir / 'logs'}\n\nnext: perennial train {spec}   (end it all: perennial down)")
+    asked = os.environ.get("PERENNIAL_PORT", str(service.port))
+    _show(
+        {
+            "Prefect UI": stack.prefect.url.removesuffix("/api"),
+            "service": f"{service.url}/docs",
+            "port": ""
+            if asked == str(service.port)
+            else f"{asked} is that of another program of the stack: {service.port} instead",
+            "proxy": describe_proxies(os.environ),
+            "logs": str(stack.state_dir / "logs"),
+            "next": f"perennial train {spec}   (end it all: perennial down)",
+        }
+    )
     return 0
 
 
@@ -303,10 +311,11 @@ def _run_flow(name: str, verbose: bool, **parameters: Any) -> "State[Any]":
 def _show_training(spec: Path, state: "State[Any]") -> int:
     from deployments.summary import training_columns, training_rows
 
-    declined = {"declined": state.message or ""}
-    _show(declined if state.name == "Declined" else training_rows(state.result(), spec, _settings()))
-    if state.name != "Declined":
+    if state.name == "Declined":
+        _show({"declined": state.message or ""})
+    else:
         _console().print(training_columns(state.result(), spec, _settings()))
+        _show(training_rows(state.result(), spec, _settings()))
     return 0
 
 

@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r"\b(https?)://(?:[^/@\s]*@)?(\[[^\]]+\]|[^/:\s'\")]+)")
 def direct_loopback(environ: Mapping[str, str]) -> dict[str, str]:
     """NO_PROXY, in both spellings, with this machine in it; empty where there is no proxy. Raises SettingsError for one of a
     kind that no client here can use."""
-    proxies = {name: value for name, value in environ.items() if name.lower() in VARIABLES and value}
+    proxies = _proxies(environ)
     for name, value in proxies.items():
         _refuse_unusable(name, value)
     given = ",".join(filter(None, (environ.get("no_proxy"), environ.get("NO_PROXY"))))
@@ -39,6 +39,16 @@ def named_proxy(message: str) -> str:
             variable = f"{scheme if scheme in proxies else 'all'}_proxy".upper()
             return f" (through the proxy {without_credentials(proxy)} of {variable}; NO_PROXY={host} goes around it)"
     return ""
+
+
+def describe_proxies(environ: Mapping[str, str]) -> str:
+    """The proxies in words; empty where there are none."""
+    named = ", ".join(f"{name}={without_credentials(value)}" for name, value in _proxies(environ).items())
+    return named and f"{named}, but not for this machine"
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.lower() in VARIABLES and value}
 
 
 def _refuse_unusable(name: str, value: str) -> None:

@@ -69,7 +69,7 @@ def test_two_models_on_one_stack_keep_their_ports_over_killed_supervisors_and_no
     before = addresses(person.stack())
     assert before["small"] == person.port
     assert before["second"] != person.port
-    assert f"second gets {before['second']}" in said
+    assert f"another program of the stack has {person.port}: {before['second']} instead" in said
     left = person.kill_supervisor()
     assert len(living(left)) > 3, "store, server, worker and services outlive their supervisor"
     person.run("up", str(person.second))

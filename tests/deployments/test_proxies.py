@@ -7,7 +7,7 @@ import urllib.request
 import httpx
 import pytest
 
-from deployments.proxies import direct_loopback, named_proxy
+from deployments.proxies import describe_proxies, direct_loopback, named_proxy
 from perennial.errors import SettingsError
 from tests.support.http_server import QuietHandler, http_server
 
@@ -20,6 +20,13 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HTTPS_PROXY", DEAD)
     monkeypatch.setenv("NO_PROXY", "inside.example")
+
+
+def test_proxies_are_told_without_their_passwords() -> None:
+    assert describe_proxies({"HTTP_PROXY": DEAD, "NO_PROXY": "x"}) == (
+        "HTTP_PROXY=http://***@127.0.0.1:9, but not for this machine"
+    )
+    assert describe_proxies({"PATH": "/bin"}) == ""
 
 
 def test_without_a_proxy_nothing_is_changed() -> None:
