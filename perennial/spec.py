@@ -205,9 +205,11 @@ class ModelSpec(FrozenModel):
     @field_validator("classes", "positive", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        """A class may be written as it stands in the table: 1 and true are short for their texts."""
+        """A class may be written as it stands in the table: 1, 1.0 and true are short for their texts."""
         if isinstance(value, (list, tuple)):
             return [cls._as_text(one) for one in value]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else value
 
     @model_validator(mode="after")

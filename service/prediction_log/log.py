@@ -1,10 +1,10 @@
 """The prediction log: a request appends its batch to a buffer in memory; two threads bring what is in it to a safe place.
 
-The publisher's thread brings it to the store (publisher_thread.py). The disk thread brings it to the disk queue when the store
-does not take it in time (disk_thread.py), so that neither a store that is away nor one that is frozen is waited for. Everything
-has a position, and the store says up to which one it has the rows: whatever both threads did with a row, it is in the stream
-once. Each thread's state is touched by that thread only. Shared are the buffer and the disk queue, each under its own lock, the
-progress file with one writer per number, and immutable snapshots.
+The publisher brings it to the store, the disk thread to the disk queue when the store does not take it in time (threads.py), so
+that neither a store that is away nor one that is frozen is waited for. Everything has a position, and the store says up to which
+one it has the rows: whatever both threads did with a row, it is in the stream once. Each thread's state is touched by that thread
+only. Shared are the buffer and the disk queue, each under its own lock, the progress file with one writer per number, and
+immutable snapshots.
 """
 
 import logging
@@ -23,9 +23,8 @@ from perennial.record import PredictionBatch
 from service.errors import unavailable
 from service.prediction_log.buffer import Buffer
 from service.prediction_log.disk_queue import DiskQueue
-from service.prediction_log.disk_thread import DiskThread
 from service.prediction_log.progress_file import create_progress
-from service.prediction_log.publisher_thread import PublisherThread
+from service.prediction_log.threads import DiskThread, LogParts, PublisherThread
 
 CAPACITY = 64 * 1024 * 1024
 """Bytes that wait in memory: seconds of the largest requests, while the disk is slow or full."""
@@ -82,11 +81,9 @@ class PredictionLog:
         self._progress = progress = create_progress(directory)
         self._buffer = buffer = Buffer(capacity, on_append=partial(setattr, progress, "answered"))
         self._queue = queue = DiskQueue(directory, progress.source)
-        self._closing, self._stopped = closing, stopped = threading.Event(), threading.Event()
-        self._publisher = PublisherThread(url, model, directory, buffer, queue, progress, closing, stopped, self._tell_observer)
-        self._disk = DiskThread(
-            buffer, queue, progress.is_on_disk, lambda: self._publisher.state.reached, closing, stopped, self._tell_observer
-        )
+        self._parts = parts = LogParts(buffer, queue, progress, self._tell_observer)
+        self._publisher = PublisherThread(url, model, directory, parts)
+        self._disk = DiskThread(parts, lambda: self._publisher.state.reached)
         self._observing = threading.Lock()
         self._dropping = threading.Lock()
         self._dropped, self._reported = 0, -1
@@ -106,7 +103,7 @@ class PredictionLog:
 
         A batch that finds no room is counted as dropped, or raises a 503 where the policy is fail.
         """
-        if self._closing.is_set():
+        if self._parts.closing.is_set():
             raise unavailable("ending", "the service is ending; ask another one, or try again")
         if not self._buffer.append(batch, size, _PATIENCE if self._disk.is_writable else 0.0):
             self._drop(len(batch.ids))
@@ -131,11 +128,11 @@ class PredictionLog:
     def close(self, timeout: timedelta) -> int:
         """Bring everything to the store or to disk within `timeout`; returns how many batches are in neither."""
         deadline = time.monotonic() + timeout.total_seconds()
-        self._closing.set()
+        self._parts.closing.set()
         self._buffer.close()
         if self._publisher.is_alive():
             self._buffer.wait_empty(timeout.total_seconds())
-            self._stopped.set()
+            self._parts.stopped.set()
             for thread in (self._disk, self._publisher):
                 thread.join(max(0.0, deadline - time.monotonic()))
         left, _ = self._buffer.waiting()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from service.prediction_log.disk_queue import DiskQueue
 from service.prediction_log.entries import Entry, encode_entries
 from service.prediction_log.log import PredictionLog
 from service.prediction_log.progress_file import create_progress
-from service.prediction_log.publisher_thread import PublisherThread
 from service.prediction_log.streams import from_entry, predictions_stream
+from service.prediction_log.threads import LogParts, PublisherThread
 from tests.support.processes import free_port
 from tests.support.store import valkey
 from tests.support.waiting import wait_until
@@ -232,7 +231,7 @@ def test_rows_that_go_to_disk_while_the_publisher_looks_are_not_skipped(
     store: redis.Redis, store_url: str, tmp_path: Path
 ) -> None:
     progress = create_progress(tmp_path)
-    buffer, closing, stopped = Buffer(1_000, lambda _: None), threading.Event(), threading.Event()
+    buffer = Buffer(1_000, lambda _: None)
 
     class MovedMeanwhile(DiskQueue):
         """The disk thread moves the first row right after the publisher has found the queue empty."""
@@ -247,10 +246,11 @@ def test_rows_that_go_to_disk_while_the_publisher_looks_are_not_skipped(
 
     queue = MovedMeanwhile(tmp_path, progress.source)
     buffer.append(batch(0), SIZE, 0)
-    publisher = PublisherThread(store_url, "small", tmp_path, buffer, queue, progress, closing, stopped, lambda: None)
+    parts = LogParts(buffer, queue, progress, on_change=lambda: None)
+    publisher = PublisherThread(store_url, "small", tmp_path, parts)
     publisher.start()
     wait_until(lambda: publisher.state.written == 2, 10, "both rows to be written")
-    stopped.set()
+    parts.stopped.set()
     buffer.close()
     publisher.join(10)
     assert (arrived(store_url), publisher.state.lost) == (names(2), 0)

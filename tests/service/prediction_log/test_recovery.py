@@ -24,10 +24,10 @@ ANSWERING = """
 import sys, threading
 from datetime import timedelta
 from pathlib import Path
-from service.prediction_log import disk_thread, log, publisher_thread
+from service.prediction_log import log, threads
 from tests.service.prediction_log.test_log import SIZE, batch
 if sys.argv[4]:
-    publisher_thread.LINGER = disk_thread.GRACE = timedelta(seconds=float(sys.argv[4]))
+    threads.LINGER = threads.GRACE = timedelta(seconds=float(sys.argv[4]))
 log = log.PredictionLog(sys.argv[1], "small", Path(sys.argv[2]))
 log.start()
 for number in range(int(sys.argv[3])):
