@@ -1,0 +1,63 @@
+"""The tables at the end of commands, of each task."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployments.summary import training_rows
+from perennial.settings import Settings
+from perennial.spec import Task
+from tasks.data.validate import Checks, Problem
+from tasks.promotion.gate import Verdict
+from tasks.reporting.training_report import TrainingReport, report_file
+from tests.support.models import write_small
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+RATES: dict[Task, tuple[dict[str, float], str]] = {
+    "binary": ({"false": 0.75, "true": 0.25}, "outcome: true in 25.00%"),
+    "multiclass": (
+        {f"c{number}": 0.1 for number in range(10)},
+        "outcome: " + ", ".join(f"c{number} 10.00%" for number in range(8)) + ", and 2 more classes",
+    ),
+    "regression": ({"mean": 3.0, "deviation": 1.5}, "outcome: mean 3, deviation 1.5"),
+}
+
+
+def write_report(home: Path, task: Task) -> None:
+    problem = Problem(column="amount", what="is not a number", rows=2, examples=("'x'",))
+    file = report_file(home, 3)
+    file.parent.mkdir(parents=True)
+    report = TrainingReport(
+        model="small",
+        version=3,
+        task=task,
+        learner="lightgbm",
+        target="outcome",
+        checks=Checks(rows=1_000, bad_rows=2, unlabelled=5, problems=(problem,), quarantine="bad.parquet"),
+        train_rows=800,
+        since=START,
+        until=START,
+        kinds={f"x{number}": "numeric" for number in range(10)},
+        base_rate=RATES[task][0],
+        test_rows=193,
+        metrics={"loss": 0.5, "only_ours": 0.25},
+        baseline={"loss": 0.75},
+        verdict=Verdict(decision="hold", reason="only 3 labelled rows", metric="loss"),
+        warning="the monitor will never alarm on drift",
+    )
+    file.write_text(report.model_dump_json())
+
+
+@pytest.mark.parametrize("task", list(RATES))
+def test_a_training_is_told_row_by_row(task: Task, tmp_path: Path) -> None:
+    settings, spec = Settings(home=tmp_path / "var"), write_small(tmp_path, task)
+    write_report(settings.model_home("small"), task)
+    rows = training_rows(3, spec, settings)
+    assert rows["base rate"] == RATES[task][1]
+    assert rows["rows"] == "1,000 read, 2 quarantined, 5 without a label"
+    assert rows["quarantined"] == "amount: is not a number in 2 rows, such as 'x'\nlisted in bad.parquet"
+    assert rows["kinds"] == "10 numeric: x0, x1, x2, x3, x4, x5, x6, x7 and 2 more"
+    assert rows["test"] == "193 newer rows\nloss 0.5 (always the mean: 0.75)\nonly_ours 0.25"
+    assert rows["gate"] == "held: only 3 labelled rows"
+    assert rows["warning"] == "the monitor will never alarm on drift"
