@@ -58,10 +58,13 @@ Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="", help=
 def check(spec: Spec) -> int:
     """Read a spec, its user functions and a sample of its sources, and say what each column holds. Starts and writes nothing."""
     from deployments.check import check_spec
+    from perennial.input_contract import changes_of
 
     console = _console()
     for part in check_spec(spec, os.environ, datetime.now(UTC)):
         console.print(part, markup=not isinstance(part, str))  # a spec's own words may have brackets
+    if changed := changes_of(spec, _settings()):
+        console.print(changed, style="yellow", markup=False)
     _show({"next": f"perennial up {spec}, then perennial train {spec}"})
     return 0
 
@@ -126,6 +129,8 @@ def status() -> int:
     console.print(found.table())
     for failure in found.failures:
         console.print(failure, style="red", markup=False)
+    for change in stacks.spec_changes(stack, settings):
+        console.print(change, style="yellow", markup=False)
     return 0 if found.healthy else 1
 
 

@@ -1,4 +1,4 @@
-"""Retrain: a challenger from the first dataset and the labelled rows of the prediction log, and the gate's decision on it."""
+"""Retrain: a challenger from the base dataset and the labelled rows of the prediction log, and the gate's decision on it."""
 
 from typing import Any
 
@@ -12,7 +12,14 @@ from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.gate import gate
 from tasks.promotion.publish import apply_verdict, require_champion, train_challenger
-from tasks.promotion.retrain_request import acknowledge_request, already_handled, cause_of, read_request, record_outcome
+from tasks.promotion.retrain_request import (
+    acknowledge_request,
+    already_handled,
+    cause_of,
+    inputs_changed,
+    read_request,
+    record_outcome,
+)
 from tasks.reporting.outcome import announce, report_outcome
 from tasks.training.split import split_newest
 from tasks.training.training_data import build_training_data
@@ -21,12 +28,12 @@ from tasks.training.tune import keep_or_tune
 
 @flow(name="retrain", flow_run_name=run_name, on_failure=[report_failure, announce_failure])
 def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]:
-    """Train a challenger for the event's cause, or by hand; returns its version, or declines what is handled already."""
+    """Train a challenger for the event's cause, or by hand; returns its version, or declines with the reason."""
     job = open_job(spec)
     request = read_request(job, event)
     acknowledge_request(job, request)
     champion = require_champion(job)
-    if reason := already_handled(job, champion, request):
+    if reason := already_handled(job, champion, request) or inputs_changed(job, request):
         record_outcome(job, request, "declined")
         announce(job, RETRAIN_DECLINED, request, reason=reason)
         return Completed(name="Declined", message=reason)

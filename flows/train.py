@@ -2,8 +2,8 @@
 
 from prefect import flow
 
+from perennial.input_contract import set_base
 from perennial.model_card import Cause
-from tasks.data.datasets import mark_first
 from tasks.data.ingest import ingest
 from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
@@ -31,7 +31,7 @@ def train(spec: str, until: str | None = None) -> int:
     champion = read_champion(job)
     cause = Cause(kind="manual" if champion else "initial")
     challenger = train_challenger(job, dataset, data, tuned, split.test, cause, champion)
-    mark_first(job.home, dataset)
+    set_base(job.home, dataset.manifest.fingerprint, job.spec, data.compiled.features.kinds)
     verdict = gate(job, challenger.model, champion, split.test)
     apply_verdict(job, challenger.model, champion, verdict)
     report_outcome(job, challenger, checks, verdict)

@@ -3,12 +3,16 @@
     {folder}/date=YYYY-MM-DD/part-00000.parquet
 
 One writer at a time (the monitor's lease), any number of readers. A file appears whole or not at
-all. The newest file of a date is replaced by itself plus the new rows until it is large enough:
+all. The newest file of a date that has the same columns is replaced by itself plus the new rows until it is large enough:
 few files, however small the writes, and a reader sees the old file or the new one, never both.
+
+The columns may change: rows of before stay in their files as they are. A reader gets null for a column that a file lacks, and the
+value in the type it asks for where a file has another: a conversion that would lose it gives null.
 """
 
 import errno
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +23,7 @@ import polars as pl
 
 from perennial.atomic_files import create_exclusively, replace
 from perennial.errors import ArchiveError
+from perennial.schema import float_text
 
 PART_ROWS = 20_000
 """Rows from which a file is left alone; rewriting fewer takes about 20 ms."""
@@ -37,6 +42,7 @@ class Partitions:
         self.schema = schema
         self._key, self._time, self._within = list(key), time, within
         self._keys: OrderedDict[date, pl.DataFrame] = OrderedDict()
+        self._known_columns: dict[Path, dict[str, pl.DataType]] = {}
         self._files = fsspec.filesystem("file")
 
     def append(self, rows: pl.DataFrame) -> int:
@@ -101,8 +107,9 @@ class Partitions:
     def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
         """The file to write and its whole content: the newest one if it is small, else a new one."""
         parts = self._parts(day)
-        if parts and (tail := collect(self._read(parts[-1:], self.schema), parts[-1])).height < PART_ROWS:
-            return parts[-1], pl.concat([tail, rows.select(tail.columns)])
+        alike = next((part for part in reversed(parts) if self._columns(part) == rows.schema), None)
+        if alike and (tail := collect(self._read([alike], rows.schema), alike)).height < PART_ROWS:
+            return alike, pl.concat([tail, rows.select(tail.columns)])
         # After the last number, not the count of parts: a part may have been deleted, and its successor is not written over.
         number = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
         return self.folder / f"date={day.isoformat()}" / f"part-{number:05d}.parquet", rows
@@ -113,9 +120,45 @@ class Partitions:
     def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
         if not paths:
             return pl.LazyFrame(schema=schema)
+        others = [path for path in paths if _misfits(self._columns(path), schema)]
+        alike = [path for path in paths if path not in others]
         casts = pl.ScanCastOptions(integer_cast="allow-float")
         lenient: Any = {"missing_columns": "insert", "extra_columns": "ignore", "cast_options": casts}
-        return pl.scan_parquet(paths, schema=schema, hive_partitioning=False, **lenient)
+        whole = [pl.scan_parquet(alike, schema=schema, hive_partitioning=False, **lenient)] if alike else []
+        return pl.concat([*whole, *(_converted(path, self._columns(path), schema) for path in others)])
+
+    def _columns(self, path: Path) -> dict[str, pl.DataType]:
+        """The columns of a part, which never change; none of one that cannot be read, so that reading it says so."""
+        if path not in self._known_columns:
+            try:
+                self._known_columns[path] = dict(pl.read_parquet_schema(path))
+            except (OSError, pl.exceptions.PolarsError):
+                return {}
+        return self._known_columns[path]
+
+
+def _misfits(found: Mapping[str, pl.DataType], wanted: pl.Schema) -> list[str]:
+    """Columns that a file has in another type; whole numbers are read as floats by polars itself."""
+    pairs = ((name, found[name], dtype) for name, dtype in wanted.items() if name in found)
+    return [name for name, one, dtype in pairs if one != dtype and not (one.is_integer() and dtype.is_float())]
+
+
+def _converted(path: Path, found: Mapping[str, pl.DataType], wanted: pl.Schema) -> pl.LazyFrame:
+    """A file in the types that are wanted; numbers become the texts that a category of them has."""
+    columns = []
+    for name, dtype in wanted.items():
+        column = pl.col(name) if name in found else pl.lit(None)
+        if name in found and found[name].is_float() and dtype == pl.String:
+            column = float_text(column)
+        columns.append((column if _can_cast(found.get(name), dtype) else pl.lit(None)).cast(dtype, strict=False).alias(name))
+    return pl.scan_parquet(path, hive_partitioning=False).select(columns)
+
+
+def _can_cast(found: pl.DataType | None, wanted: pl.DataType) -> bool:
+    try:
+        return pl.Series([], dtype=found).cast(wanted, strict=False).dtype == wanted
+    except pl.exceptions.PolarsError:
+        return False
 
 
 def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
@@ -123,10 +166,10 @@ def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
     try:
         return rows.collect()
     except (OSError, pl.exceptions.PolarsError) as error:
-        broken = next((path for path in sorted(where.rglob("*.parquet")) if not _is_readable(path)), where)
-        raise ArchiveError(
-            f"{broken} cannot be read ({error}): restore it from a backup, or delete it and lose its rows"
-        ) from error
+        files = [where] if where.is_file() else sorted(where.rglob("*.parquet"))
+        broken = next((path for path in files if not _is_readable(path)), None)
+        fix = "restore it from a backup, or delete it and lose its rows" if broken else "does the spec fit it?"
+        raise ArchiveError(f"{broken or where} cannot be read ({error}): {fix}") from error
 
 
 def _is_readable(path: Path) -> bool:

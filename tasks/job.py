@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from perennial.input_contract import contract_changes
 from perennial.learners.declarations import PASSIVE_OPENMP
 from perennial.registry import Registry
 from perennial.settings import Settings, load_settings
@@ -63,6 +64,7 @@ def open_job(spec: str) -> Job:
     os.environ.setdefault(*PASSIVE_OPENMP)  # before anything below loads a learner's library
     init_error_reporting(load_settings(os.environ), "flow")  # first, so that a spec that cannot be read is reported too
     job = load_job(spec, dict(os.environ), datetime.now(UTC), flow_run.get_id())
+    contract_changes(job.home, job.spec, job.path)  # raises where the task is another one
     name, url = str(flow_run.get_flow_name()), str(flow_run.get_flow_run_ui_url())
     tag(model=job.spec.name, flow=name, flow_run=str(job.run_id), flow_run_url=url)
     return job

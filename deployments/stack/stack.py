@@ -25,7 +25,8 @@ from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.process_tree import tree_listens
 from deployments.stack.state import PREFECT, STORE, WORKER, Service, Stack, load_stack, save_stack, state_dir
-from perennial.errors import StackError
+from perennial.errors import PerennialError, StackError
+from perennial.input_contract import changes_of
 from perennial.settings import Settings
 from perennial.spec import load_spec
 
@@ -50,6 +51,7 @@ def up(
     Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable.
     """
     spec, directory = load_spec(path), state_dir(settings.home)
+    changes_of(path, settings)  # raises where the task is another one
     with _exclusive(directory), PortReservations() as ports:
         running = supervisord.find_supervisor(directory) is not None
         if not running:
@@ -71,6 +73,18 @@ def up(
                 supervisord.stop(directory, stack.socket)
             raise
     return stack
+
+
+def spec_changes(stack: Stack, settings: Settings) -> list[str]:
+    """What a person must know of specs that changed since their model's last training, or cannot be read any more."""
+    found = []
+    for service in stack.services:
+        try:
+            change = changes_of(service.spec, settings)
+        except PerennialError as error:
+            change = str(error)
+        found += [f"{service.spec.name}: {change}"] if change else []
+    return found
 
 
 def down(settings: Settings, report: ReportProgress = lambda *_: None) -> bool:

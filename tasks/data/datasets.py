@@ -1,4 +1,4 @@
-"""Datasets: immutable tables under a fingerprint of their content, and which of them was a model's first.
+"""Datasets: immutable tables under a fingerprint of their content, and which of them a model's retrainings start from.
 
 A dataset is written once; the same content again is the same dataset and costs no second copy.
 """
@@ -14,9 +14,10 @@ import fsspec
 import polars as pl
 from pydantic import ValidationError
 
-from perennial.atomic_files import create_exclusively, replace
+from perennial.atomic_files import replace
 from perennial.base import StoredModel, read_stored
 from perennial.errors import DataError
+from perennial.input_contract import read_base
 from tasks.data.joins import JoinMatch
 
 SHORT = 16
@@ -83,20 +84,16 @@ def content_fingerprint(frame: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def mark_first(home: Path, dataset: Dataset) -> None:
-    """Remember the dataset of a model's first version, from which every retraining starts; later calls change nothing."""
-    marker = home / "datasets" / "first"
-    create_exclusively(fsspec.filesystem("file"), str(marker), dataset.manifest.fingerprint.encode())
-
-
-def first_dataset(home: Path) -> Dataset:
-    """The dataset of the model's first version; raises DataError when no training has published one."""
-    marker = home / "datasets" / "first"
+def base_dataset(home: Path) -> Dataset:
+    """The dataset that retrainings start from; raises DataError when no training has published one."""
+    base = read_base(home)
+    if base is None:
+        raise DataError(f"no dataset to start from below {home / 'datasets'}: run the `train` flow once before retraining")
+    directory = home / "datasets" / base.fingerprint[:SHORT]
     try:
-        directory = marker.parent / marker.read_text()[:SHORT]
         return Dataset(pl.read_parquet(directory / "data.parquet"), _manifest(directory), directory)
     except OSError as error:
-        raise DataError(f"no first dataset below {marker.parent}: run the `train` flow once before retraining") from error
+        raise DataError(f"{directory} cannot be read ({error}): restore it from a backup") from error
 
 
 def _parts(series: pl.Series) -> Iterator[bytes]:

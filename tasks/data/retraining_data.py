@@ -1,4 +1,4 @@
-"""Retraining data: the first dataset version and the labelled rows of the prediction log, and nothing else.
+"""Retraining data: the base dataset of the spec's input contract and the labelled rows of the prediction log, and nothing else.
 
 No row that the service had not predicted and no label that it had not received by now: a replay must not see its future.
 """
@@ -11,12 +11,13 @@ import polars as pl
 from monitoring.archive import Archive, as_table
 from perennial.arrays import Floats
 from perennial.base import FrozenModel
+from perennial.input_contract import InputContract
 from perennial.labels import LabelCodec, similar_class
 from perennial.log_columns import ID
 from perennial.model import Model
-from perennial.schema import cast_frame
+from perennial.schema import cast_frame, infer_schema
 from perennial.spec import ModelSpec
-from tasks.data.datasets import Dataset, first_dataset, store_dataset
+from tasks.data.datasets import Dataset, base_dataset, store_dataset
 from tasks.data.validate import Checks, validate
 from tasks.job import Job
 from tasks.task_defaults import local_task
@@ -45,26 +46,35 @@ class NewClass(FrozenModel):
 
 @local_task("build dataset")
 def build_dataset(job: Job, champion: Model) -> Dataset:
-    """First dataset and labelled log, one above the other in time, kept as a dataset version of their own."""
-    first = first_dataset(job.home)
-    usable, _ = validate.fn(job, first)
-    archive = Archive(job.home, job.spec.task, champion.card.schema_)
-    logged = archive.labelled().collect()
-    table = as_table(logged, champion.card.schema_, labels=True)
+    """Base dataset and labelled log, one above the other in time, kept as a dataset version of their own.
+
+    Both have the columns of the spec's contract: those that the log did not have yet are null in its rows.
+    """
+    base = base_dataset(job.home)
+    usable, _ = validate.fn(job, base)
+    trained = InputContract.of(champion.card.spec, champion.card.features.kinds)
+    schema = infer_schema(job.spec, usable) if trained.changes(job.spec) else champion.card.schema_
+    logged = Archive(job.home, job.spec.task, schema).labelled().collect()
+    table = as_table(logged, schema, labels=True)
     if job.spec.id:
         table = table.with_columns(logged[ID].alias(job.spec.id))
-    merged = merge(job.spec, cast_frame(usable, champion.card.schema_), table)
-    origin = (f"dataset {first.manifest.fingerprint}", f"prediction log ({logged.height} labelled rows)")
+    merged = merge(job.spec, cast_frame(usable, schema), table)
+    origin = (f"dataset {base.manifest.fingerprint}", f"prediction log ({logged.height} labelled rows)")
     return store_dataset(merged, job.spec.event_time, job.home, origin, job.now)
 
 
-def merge(spec: ModelSpec, first: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
-    """The columns a model needs of both tables, sorted in time; of rows with one id and time the log's copy gives way."""
+def merge(spec: ModelSpec, base: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
+    """The columns a model needs of both tables, sorted in time; of one row in both the log's copy gives way.
+
+    Rows of one id and time are the same row; without an id in the spec, those of one time that have the same inputs, as far as
+    every row of the log has them.
+    """
     wanted = [column for column in dict.fromkeys((spec.id, spec.event_time, spec.target, *spec.inputs)) if column]
-    older, newer = first.select(wanted), logged.select(wanted)
+    older, newer = base.select(wanted), logged.select(wanted)
     if spec.id:
         older = older.with_columns(pl.col(spec.id).cast(pl.String))
-        newer = newer.join(older, on=[spec.id, spec.event_time], how="anti", maintain_order="left")
+    same = [spec.id] if spec.id else [column for column in spec.inputs if newer[column].null_count() == 0]
+    newer = newer.join(older, on=[*same, spec.event_time], how="anti", maintain_order="left")
     return pl.concat([older, newer]).sort(spec.event_time, nulls_last=True, maintain_order=True)
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from monitoring.calibration import Calibration
 from perennial.errors import AliasConflict, TrainingError
+from perennial.input_contract import refuse_other_task
 from perennial.model import Model, to_files
 from perennial.model_card import Cause
 from perennial.model_loading import load_champion, load_model
@@ -47,8 +48,11 @@ class Challenger:
 
 @local_task("champion")
 def read_champion(job: Job) -> Model | None:
-    """The model that serves; None while there is none."""
-    return load_champion(job.registry, job.spec.name, job.base)
+    """The model that serves; None while there is none. Raises SpecError where the spec has another task."""
+    champion = load_champion(job.registry, job.spec.name, job.base)
+    if champion is not None:
+        refuse_other_task(job.spec, champion.card.task, f"version {champion.card.version}")
+    return champion
 
 
 def require_champion(job: Job) -> Model:

@@ -15,6 +15,7 @@ from monitoring import receipts
 from monitoring.policy import RetrainRequest
 from monitoring.receipts import Outcome
 from perennial.errors import TrainingError
+from perennial.input_contract import contract_changes
 from perennial.model import CARD_FILE, Model
 from perennial.model_card import Cause
 from tasks.job import Job
@@ -48,6 +49,14 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
         if card["cause"]["event_id"] == request.event_id:
             return f"version {version} was trained for this event already"
     return None
+
+
+def inputs_changed(job: Job, request: RetrainRequest | None) -> str | None:
+    """Why the spec must be trained first, with the command; raises TrainingError with that for a retraining by hand."""
+    reason = contract_changes(job.home, job.spec, job.path)
+    if reason is not None and request is None:
+        raise TrainingError(reason)
+    return reason
 
 
 def cause_of(request: RetrainRequest | None) -> Cause:

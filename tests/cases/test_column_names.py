@@ -23,13 +23,13 @@ from monitoring.measurement import measure
 from monitoring.report import write_report
 from monitoring.window import Window
 from perennial.errors import SpecError
+from perennial.input_contract import set_base
 from perennial.log_columns import EVENT_TIME, ID, LABEL, PREFIX
 from perennial.model import Model
 from perennial.model_card import Cause
 from perennial.record import LabelBatch, PredictionBatch, decode_prediction_batch, encode_batch
 from perennial.spec import ModelSpec, parse_spec
 from service.decoding.row_contract import RowContract
-from tasks.data.datasets import mark_first
 from tasks.data.ingest import ingest
 from tasks.data.retraining_data import build_dataset, select_rows, validate_log
 from tasks.data.validate import validate
@@ -50,6 +50,7 @@ from tests.support.processes import ROOT
 PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
 LONGEST = 40
 ROWS = 120
+MOST_ROWS = 10_000
 START = datetime(2025, 9, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PARTS = 5  # tables of a few hundred columns: some costs grow with the square of their number
@@ -107,7 +108,7 @@ def train(job: Job) -> tuple[Model, TrainingData, Fitted, pl.DataFrame]:
     fitted = fit.fn(job, data, {"min_child_samples": 5})
     evaluation = evaluate.fn(job, fitted, split.test)
     draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
-    mark_first(job.home, dataset)
+    set_base(job.home, dataset.manifest.fingerprint, job.spec, data.compiled.features.kinds)
     return publish.fn(job, draft, calibrate_bounds(job, draft, data, fitted).bounds), data, fitted, split.test
 
 
@@ -118,7 +119,7 @@ def serve(job: Job, model: Model) -> Archive:
     for tick in ticks(table, START, None, timedelta(0), timedelta(days=7)):
         sent = [{str(spec.id): row[ID], spec.event_time: row[EVENT_TIME]} | inputs_of(row) for row in tick.rows]
         if sent:
-            decoded = contract.decode(orjson.dumps({"instances": sent}), ROWS, NOW)
+            decoded = contract.decode(orjson.dumps({"instances": sent}), MOST_ROWS, NOW)
             scores = tuple(model.predict_matrix(decoded.encoded.to_matrix()).tolist())
             columns = contract.log_columns(decoded.cells)
             batch = PredictionBatch("names", 1, NOW, tuple(decoded.ids), tuple(decoded.event_times), columns, scores)

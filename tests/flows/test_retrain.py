@@ -9,7 +9,7 @@ import pytest
 from flows.retrain import retrain
 from flows.train import train
 from monitoring.receipts import read_receipt
-from perennial.errors import TrainingError
+from perennial.errors import SpecError, TrainingError
 from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.spec import Task
@@ -110,6 +110,25 @@ def test_a_version_of_two_trailing_windows_is_still_watched(home: Path, prefect_
     assert card.bounds == champion.card.bounds != {}
     page = artifacts(prefect_api, runs(prefect_api, "retrain")[0]["id"])["small-evaluation"]["data"]
     assert "the bounds of drift, loss, auc are still those of version 1" in page
+
+
+def test_a_changed_input_contract_is_declined_with_what_changed_and_the_command(home: Path, prefect_api: str) -> None:
+    job, champion = serving(home)
+    log_rows(job, champion, later_frame("binary", 300))
+    mend(job, 'shop = "categorical" }', 'shop = "categorical", hour = { date_part = "hour" } }')
+    retrain(str(job.path), event())
+    run = runs(prefect_api, "retrain")[0]
+    assert run["state"]["name"] == "Declined"
+    assert f"(feature 'hour' added): run `perennial train {job.path}`" in run["state"]["message"]
+    assert (job.registry.versions("small"), outcome(home, run["id"])) == ((1,), "declined")
+    with pytest.raises(TrainingError, match="feature 'hour' added"):
+        retrain(str(job.path))
+    train(str(job.path))
+    assert retrain(str(job.path)) == 3
+    mend(job, 'task = "binary"', 'task = "regression"')
+    with pytest.raises(SpecError, match="a model of another task needs a name of its own"):
+        train(str(job.path))
+    assert job.registry.versions("small") == (1, 2, 3)
 
 
 def test_by_hand_and_with_a_search(home: Path) -> None:

@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 from perennial.errors import DataError
+from perennial.input_contract import set_base
 from perennial.model import Model
 from perennial.spec import ModelSpec, RetrainSpec, Task
-from tasks.data.datasets import first_dataset, mark_first
+from tasks.data.datasets import base_dataset
 from tasks.data.ingest import ingest
 from tasks.data.retraining_data import build_dataset, select_rows, validate_log
 from tasks.job import Job
@@ -19,10 +20,14 @@ from tests.support.models import TASKS, small_frame, small_model
 from tests.tasks.making import later_frame, log_rows, make_job
 
 
+def make_base(job: Job, until: str | None = None) -> None:
+    set_base(job.home, ingest.fn(job, until).manifest.fingerprint, job.spec, {})
+
+
 def begun(directory: Path, task: Task = "binary") -> tuple[Job, Model]:
     """A job whose first dataset is marked, and the model that serves."""
     job = make_job(directory, task)
-    mark_first(job.home, ingest.fn(job, None))
+    make_base(job)
     return job, small_model(task)
 
 
@@ -76,7 +81,7 @@ def test_an_id_that_was_asked_about_again_counts_as_often_as_it_was(tmp_path: Pa
 def test_bad_rows_of_the_first_dataset_stay_out(tmp_path: Path) -> None:
     endless = pl.when(pl.int_range(pl.len()) == 4).then(float("inf")).otherwise("amount").alias("amount")
     job = make_job(tmp_path, frame=small_frame().with_columns(endless))
-    mark_first(job.home, ingest.fn(job, None))
+    make_base(job)
     assert build_dataset.fn(job, small_model()).frame.height == small_frame().height - 1
 
 
@@ -90,8 +95,8 @@ def test_checks_of_columns_that_no_service_is_asked_for_are_passed_over(tmp_path
 
 def test_the_first_dataset_stays_the_first(tmp_path: Path) -> None:
     job, _ = begun(tmp_path)
-    mark_first(job.home, ingest.fn(job, "2024-01-20"))
-    assert first_dataset(job.home).manifest == ingest.fn(job, None).manifest
+    make_base(job, "2024-01-20")
+    assert base_dataset(job.home).manifest == ingest.fn(job, None).manifest
 
 
 def test_without_a_first_dataset_the_fix_is_named(tmp_path: Path) -> None:
