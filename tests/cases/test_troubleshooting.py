@@ -85,7 +85,8 @@ QUOTED = [message for section in sections() if not section.tables for message in
 def read(path: Path) -> None:
     """What every training does with its sources first: read, join, check, and find out what each column is."""
     spec = load_spec(path)
-    rows, checks = check_table(assemble(spec, path.parent, {}).frame, spec, path.parent / "quarantine.parquet", NOW)
+    table = assemble(spec, path.parent, {})
+    rows, checks = check_table(table.frame, spec, path.parent / "quarantine.parquet", NOW, table.unread)
     fit_features(spec, cast_frame(rows, infer_schema(spec, rows)), path.parent)
     fit_classes(spec.task, rows[spec.target])
     assert not checks.bad_rows, checks.problems
