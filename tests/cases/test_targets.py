@@ -1,9 +1,11 @@
 """A binary target in whatever form a table has it: never inverted, and one rule for training, feedback, replay and retraining."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import orjson
 import polars as pl
@@ -22,6 +24,8 @@ from tasks.job import load_job
 from tasks.serving.replay import prepare
 from tests.cases.inputs import copy_case, edit_spec, read_rows, write_rows
 from tests.cases.loop import ask, rows_since, tell, trained
+from tests.service.serving import registry_of, serving
+from tests.support import models
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -94,6 +98,34 @@ def test_a_target_of_texts_is_trained_answered_for_and_retrained(
     card = load_model(job.registry, job.spec.name, 2, job.base).card
     assert card.metrics.values["auc"] > 0.9, "not inverted"
     assert card.label_texts == champion.card.label_texts
+
+
+def test_a_service_takes_the_two_values_that_its_model_was_trained_on(
+    tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spec names the value that means true; the other one is known from the training."""
+    written = models.write_small
+
+    def with_positive(*given: Any, **named: Any) -> Path:
+        path = written(*given, **named)
+        path.write_text('positive = "churned"\n' + path.read_text())
+        return path
+
+    monkeypatch.setattr(models, "write_small", with_positive)
+    model = models.small_model()
+    spec = model.card.spec.model_copy(update={"positive": "churned"})
+    card = model.card.model_copy(update={"spec": spec, "label_texts": ("stayed", "churned")})
+    models.publish_small(registry_of(tmp_path), replace(model, card=card))
+    with serving(tmp_path, store_url) as service:
+        told = ["churned", "stayed", True, False]
+        accepted = service.client.post("/feedback", json={"labels": [{"id": "a", "label": label} for label in told]})
+        refused = [
+            service.client.post("/feedback", json={"labels": [{"id": "a", "label": label}]}) for label in ("Churned", "1", 1)
+        ]
+        assert service.labels()[-1].labels == (True, False, True, False)
+    assert accepted.status_code == 202
+    assert {answer.status_code for answer in refused} == {422}
+    assert "expected true, false, 'churned' or 'stayed'" in refused[0].json()["error"]["message"]
 
 
 @pytest.mark.parametrize("form", STANDARD)
