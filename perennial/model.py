@@ -18,7 +18,7 @@ from perennial.arrays import Floats
 from perennial.base import Stored, StoredModel, read_stored
 from perennial.errors import CorruptVersion
 from perennial.features import CompiledFeatures, compile_features
-from perennial.labels import LabelCodec, StoredLabel, codec_of
+from perennial.labels import LabelCodec, StoredLabel
 from perennial.learner import Estimator, load_learner
 from perennial.log_columns import EVENT_TIME, SCORE
 from perennial.model_card import ModelCard
@@ -67,7 +67,8 @@ class Model:
 
     @property
     def label_codec(self) -> LabelCodec:
-        return replace(codec_of(self.card.spec, self.card.label_texts), classes=self.card.classes)
+        """Which labels the model knows; the spec's `classes` are no part of it, for the spec may have more by now."""
+        return LabelCodec(self.card.task, self.card.classes, texts=self.card.label_texts)
 
     def label_of(self, score: float | Sequence[float]) -> StoredLabel:
         return self.label_codec.decode(score, self.card.spec.label_threshold)

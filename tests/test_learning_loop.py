@@ -133,7 +133,7 @@ def test_8_no_request_has_failed_and_nothing_was_lost(loop: Stage, life: Replay)
     assert loop.client.total.failed == 0, loop.client.total.failures
     assert counts.predictions == len(life.asked) == len(set(life.asked))
     assert counts.joined == len(life.told) == len(set(life.told))
-    assert perennial("status", PERENNIAL_HOME=str(loop.stack.home)).count("running") == 4
+    assert perennial("status", PERENNIAL_HOME=str(loop.stack.home)).count("running") == 5
 
 
 def test_9_down_leaves_no_process(loop: Stage) -> None:

@@ -1,6 +1,7 @@
 """Labels of classes that the model does not know: counted, shown, scored as wrong, and learnt only when they are classes."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from perennial.model_loading import load_model
 from perennial.spec import load_spec
 from service.decoding.label_contract import LabelContract
 from tasks.data.ingest import ingest
+from tasks.data.retraining_data import find_new_classes
 from tasks.data.validate import validate
 from tasks.job import Job, load_job
 from tasks.promotion.gate import measure
@@ -31,6 +33,8 @@ from tasks.reporting.artifacts import window_markdown
 from tests.cases.inputs import copy_case, edit_spec, read_rows, write_rows
 from tests.cases.loop import ask, rows_since, tell, trained
 from tests.flows.asking import artifacts, runs, told
+from tests.support.models import small_model
+from tests.tasks.making import make_job
 
 SINCE = datetime(2026, 9, 10, tzinfo=UTC)
 WINDOW = Window(start=SINCE, end=SINCE + timedelta(days=2))
@@ -136,6 +140,23 @@ def test_declared_classes_are_the_only_ones(tmp_path: Path) -> None:
     write_rows(spec, rows.with_columns(y=rows["y"].str.to_uppercase()))
     with pytest.raises(ChecksFailed, match=r"is not one of the declared classes .* in 400 rows"):
         validate.fn(job, ingest.fn(job, None))
+
+
+def test_a_class_that_the_spec_declares_later_is_unknown_to_the_model_and_not_no_label(tmp_path: Path) -> None:
+    model = small_model("multiclass")
+    spec = model.card.spec.model_copy(update={"classes": model.card.classes})
+    model = replace(model, card=model.card.model_copy(update={"spec": spec}))
+    sent = pl.Series("outcome", [*model.card.classes, "added", "added", None])
+    assert model.label_codec.unknown(sent) == {"added": 2}
+    codes = model.label_codec.encode_column(sent)
+    assert codes[:-1].tolist() == [*range(len(model.card.classes)), *[len(model.card.classes)] * 2]
+    job = make_job(tmp_path, "multiclass")
+    frame = pl.DataFrame({"outcome": sent})
+    (new,) = find_new_classes.fn(job, frame, model)
+    assert (new.rows, new.learnt) == (2, False)
+    declared = job.spec.model_copy(update={"classes": (*model.card.classes, "added")})
+    (new,) = find_new_classes.fn(replace(job, spec=declared), frame, model)
+    assert new.learnt
 
 
 def test_two_spellings_in_a_table_are_named(tmp_path: Path) -> None:
