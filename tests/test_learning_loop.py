@@ -140,7 +140,7 @@ def test_9_down_leaves_no_process(loop: Stage) -> None:
     environ = {"PERENNIAL_HOME": str(loop.stack.home)}
     perennial("down", **environ)
     assert supervisord.find_supervisor(loop.stack.state_dir) is None
-    assert supervisord.descendants(loop.stack.socket) == []
+    assert supervisord.program_processes(loop.stack.state_dir, loop.stack.socket) == []
     assert "nothing was running" in perennial("down", **environ)
 
 

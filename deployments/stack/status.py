@@ -4,8 +4,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
 
 import httpx
 from rich.console import Console
@@ -29,30 +27,22 @@ FINAL = ("ready", "stopped")
 """States after which a component's clock stands still."""
 
 
-class StackProgress:
+class StackProgress(Progress):
     """A live line for each component on a terminal; one plain line for each step elsewhere. Call it with (name, state)."""
 
     def __init__(self, console: Console) -> None:
         columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description:<20} {task.fields[state]:<10}"))
-        self._live = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
-        self._console, self._tasks = console, dict[str, TaskID]()
-        self._began = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.stop()
+        super().__init__(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+        self._lines, self._began = dict[str, TaskID](), time.monotonic()
 
     def __call__(self, name: str, state: str) -> None:
         """Show that a component has come to a state."""
-        if not self._console.is_terminal:
-            self._console.print(f"{time.monotonic() - self._began:6.1f} s  {name:<20} {state}")
+        if not self.console.is_terminal:
+            self.console.print(f"{time.monotonic() - self._began:6.1f} s  {name:<20} {state}")
             return
-        if name not in self._tasks:
-            self._tasks[name] = self._live.add_task(name, total=1, state=state)
-        self._live.update(self._tasks[name], state=state, completed=1 if state in FINAL else 0)
+        if name not in self._lines:
+            self._lines[name] = self.add_task(name, total=1, state=state)
+        self.update(self._lines[name], state=state, completed=1 if state in FINAL else 0)
 
 
 @dataclass(frozen=True)

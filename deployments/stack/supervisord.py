@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from pydantic import Field
@@ -65,10 +65,9 @@ class Program(FrozenModel):
     autostart: bool = Field(True, description="started with the supervisor; otherwise when asked")
 
 
-class ProgramState(FrozenModel):
+class ProgramState(NamedTuple):
     """What the supervisor says about a program."""
 
-    name: str
     state: str
     pid: int
 
@@ -116,7 +115,7 @@ def find_supervisor(directory: Path) -> psutil.Process | None:
 def states(socket: Path) -> dict[str, ProgramState]:
     """Every program's state by name; raises StackError when the supervisor does not answer."""
     rows = _call(socket, "supervisor.getAllProcessInfo")
-    return {row["name"]: ProgramState(name=row["name"], state=row["statename"], pid=row["pid"]) for row in rows}
+    return {row["name"]: ProgramState(row["statename"], row["pid"]) for row in rows}
 
 
 def start_program(socket: Path, name: str) -> None:

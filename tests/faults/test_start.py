@@ -24,8 +24,9 @@ def spec(tmp_path: Path) -> Path:
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home in which nothing runs, before and after."""
     yield tmp_path / "var"
-    assert supervisord.find_supervisor(state_dir(tmp_path / "var")) is None
-    assert supervisord.descendants(supervisord.socket_path(state_dir(tmp_path / "var"))) == []
+    directory = state_dir(tmp_path / "var")
+    assert supervisord.find_supervisor(directory) is None
+    assert supervisord.program_processes(directory, supervisord.socket_path(directory)) == []
 
 
 @pytest.fixture

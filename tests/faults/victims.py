@@ -35,7 +35,7 @@ def process_of(loop: Stage, victim: str) -> int | None:
 
 def flow_process(loop: Stage, flow: str) -> int | None:
     """The process of the oldest run of a flow that is at work."""
-    found = {_run_of(process): process.pid for process in supervisord.descendants(loop.stack.socket)}
+    found = {_run_of(process): process.pid for process in supervisord.program_processes(loop.stack.state_dir, loop.stack.socket)}
     return next((found[run] for run in _at_work(loop, flow) if run in found), None)
 
 
