@@ -31,6 +31,9 @@ REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timede
 BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)
 """For how long, and how often, a server that is too busy is asked again."""
 
+FIX = "run `perennial up SPEC`, or check PREFECT_API_URL"
+"""What to do about an API that does not answer, unless the caller knows better."""
+
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 """State types in which a flow run stays."""
 
@@ -90,8 +93,8 @@ class PrefectEvent(_Answer):
 class PrefectClient:
     """A client of one Prefect API; every call but `healthy` raises PrefectUnreachable."""
 
-    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, environ: Mapping[str, str], fix: str = FIX) -> None:
+        self.url, self._fix = url.rstrip("/"), fix
         try:
             # Loopback is not reached through the proxy of the environment.
             proxied = httpx.URL(url).host not in LOOPBACK
@@ -189,8 +192,7 @@ class PrefectClient:
             refused = f"{error.response.status_code} {error.response.text[:300]}"
             raise PrefectUnreachable(f"{self.url} refuses {method} {path}: {refused}") from error
         except (httpx.HTTPError, ValueError) as error:
-            fix = "run `perennial up SPEC`, or check PREFECT_API_URL"
-            raise PrefectUnreachable(f"the Prefect API at {self.url} does not answer ({error}): {fix}") from error
+            raise PrefectUnreachable(f"the Prefect API at {self.url} does not answer ({error}): {self._fix}") from error
 
     def _send(self, method: str, path: str, body: object) -> httpx.Response:
         deadline, pause = time.monotonic() + BUSY_TIMEOUT.total_seconds(), Event()
@@ -219,9 +221,9 @@ class PrefectClient:
             yield from page["events"]
 
 
-def require_api(url: str, environ: Mapping[str, str]) -> None:
+def require_api(url: str, environ: Mapping[str, str], fix: str = FIX) -> None:
     """Raises PrefectUnreachable, with the address, the reason and the fix, unless an API answers at `url` now."""
-    with PrefectClient(url, environ) as api:
+    with PrefectClient(url, environ, fix) as api:
         api.request("GET", "/health")
 
 

@@ -63,7 +63,7 @@ def up(
         if stack.store.port is None:
             require_store(stack.store.url)
         if stack.prefect.port is None:
-            require_api(stack.prefect.url, environ)
+            require_api(stack.prefect.url, environ, "start it, or change or unset PREFECT_API_URL")
         try:
             _launch(stack, environ, running)
             with PrefectClient(stack.prefect.url, environ) as api:
