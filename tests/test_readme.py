@@ -96,7 +96,7 @@ def explained(printed: str) -> None:
 EXPECTED: dict[str, Callable[[str], None]] = {
     "perennial check": shows("flights", "binary"),
     "perennial up": shows("Prefect UI", "service"),
-    "perennial train": shows(),
+    "perennial train": shows("flights version 1", "always the mean", "promoted", "next"),
     "perennial status": shows("store", "prefect", "worker", "service-flights", "running"),
     "/predict": predicted,
     "/feedback": shows("1"),
@@ -107,8 +107,8 @@ EXPECTED: dict[str, Callable[[str], None]] = {
     "/metrics": shows("perennial_predictions_total", "perennial_model_version"),
     "/docs": shows("<html"),
     "perennial replay": shows("requests"),
-    "perennial retrain": shows(),
-    "perennial rollback": shows("champion is version 1"),
+    "perennial retrain": shows("flights version 2", "gate"),
+    "perennial rollback": shows("flights version 1 (was "),
     "perennial down": shows(),
 }
 """By the part of a command that tells it from the others: what it should show."""
