@@ -5,7 +5,7 @@ What a column holds is decided later and for all files of a source at once (`tas
 
 import math
 from collections import Counter
-from functools import partial
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -20,44 +20,87 @@ HEAD = 2**18
 """Bytes looked at when a file is not written as the source says."""
 
 
-def read_csv(name: str, file: str, content: str | BytesIO, source: SourceSpec, rows: int | None) -> pl.DataFrame:
-    """A CSV file, or its first `rows`, as text; `content` is its path, URL or bytes, `file` what messages call it.
+@dataclass(frozen=True)
+class CsvFile:
+    """A CSV file of a source; `content` is its path, URL or bytes, `file` what messages call it.
 
-    Raises SourceError naming what is wrong with it and, where its bytes show another dialect, the lines to paste.
+    Its methods raise SourceError naming what is wrong and, where the bytes show another dialect, the lines to paste.
     """
-    separator = source.separator or ("\t" if file.lower().endswith(".tsv") else ",")
-    explained = partial(_explained, name, file, content, source, separator)
-    text = content
-    if not same_encoding(source.encoding, "utf-8"):
-        whole = _bytes(content)
-        if bad_byte(whole, source.encoding):
-            raise explained("it is not text")
-        text = BytesIO(whole.decode(source.encoding).removeprefix("\ufeff").encode())
-    options = {
-        "separator": separator,
-        "quote_char": source.quote or None,
-        "comment_prefix": source.comment,
-        "skip_lines": source.skip_rows,
-        "eol_char": _line_end(text),
-        "infer_schema": False,
-    }
-    try:
-        head = _scan(text, has_header=False, n_rows=1, **options)
-        frame = _scan(text, has_header=source.header is None, n_rows=rows, null_values=list(source.nulls), **options)
-    except pl.exceptions.PolarsError as error:
-        raise explained(str(error).partition("\n")[0]) from error
-    header = ["" if cell is None else str(cell) for cell in source.header or head.row(0)]
-    if any("\ufffd" in cell or "\0" in cell for cell in header):
-        raise explained("its header is not text")
-    if len(header) == 1 and propose(_bytes(content)[:HEAD], source, separator).get("separator"):
-        raise explained(f"it has one column, {header[0]!r:.80}")
-    if repeated := [cell for cell, count in Counter(header).items() if count > 1]:
-        shown, names = ", ".join(map(repr, repeated)), {"header": [f"column_{number + 1}" for number in range(len(header))]}
-        hint = f", or, if that is no header{paste(name, names)}" if any(map(_is_number, header)) else ""
-        raise SourceError(f"source {name!r}: the header of {file} has {shown} more than once; give each a name of its own{hint}")
-    if len(header) != frame.width:
-        raise SourceError(f"source {name!r}: `header` has {len(header)} names, but {file} has {frame.width} columns")
-    return _without_second_header(name, file, frame.rename(dict(zip(frame.columns, header, strict=True))))
+
+    name: str
+    file: str
+    content: str | BytesIO
+    source: SourceSpec
+
+    @property
+    def separator(self) -> str:
+        """What stands between two cells."""
+        return self.source.separator or ("\t" if self.file.lower().endswith(".tsv") else ",")
+
+    def read(self, rows: int | None) -> pl.DataFrame:
+        """The file, or its first `rows`, as text."""
+        text, source = self._text(), self.source
+        options = {
+            "separator": self.separator,
+            "quote_char": source.quote or None,
+            "comment_prefix": source.comment,
+            "skip_lines": source.skip_rows,
+            "eol_char": _line_end(text),
+            "infer_schema": False,
+        }
+        try:
+            first = _scan(text, has_header=False, n_rows=1, **options)
+            frame = _scan(text, has_header=source.header is None, n_rows=rows, null_values=list(source.nulls), **options)
+        except pl.exceptions.PolarsError as error:
+            raise self._refusal(str(error).partition("\n")[0]) from error
+        header = source.header or self._header(first)
+        if len(header) != frame.width:
+            raise self._error(f"`header` has {len(header)} names, but {self.file} has {frame.width} columns")
+        named = frame.rename(dict(zip(frame.columns, header, strict=True)))
+        for row in (named[header[0]] == header[0]).arg_true():
+            if named.row(row) == header:
+                raise self._error(f"row {row + 1} of {self.file} is its header again; take that line out")
+        return named
+
+    def _text(self) -> str | BytesIO:
+        """The content in UTF-8."""
+        if same_encoding(self.source.encoding, "utf-8"):
+            return self.content
+        whole = _bytes(self.content)
+        if bad_byte(whole, self.source.encoding):
+            raise self._refusal("it is not text")
+        return BytesIO(whole.decode(self.source.encoding).removeprefix("\ufeff").encode())
+
+    def _header(self, first: pl.DataFrame) -> tuple[str, ...]:
+        """The names in the first line."""
+        header = tuple("" if cell is None else str(cell) for cell in first.row(0))
+        if any("\ufffd" in cell or "\0" in cell for cell in header):
+            raise self._refusal("its header is not text")
+        if len(header) == 1 and propose(_bytes(self.content)[:HEAD], self.source, self.separator).get("separator"):
+            raise self._refusal(f"it has one column, {header[0]!r:.80}")
+        if repeated := [cell for cell, count in Counter(header).items() if count > 1]:
+            names = {"header": [f"column_{number + 1}" for number in range(len(header))]}
+            hint = f", or, if that is no header{paste(self.name, names)}" if any(map(_is_number, header)) else ""
+            shown = ", ".join(map(repr, repeated))
+            raise self._error(f"the header of {self.file} has {shown} more than once; give each a name of its own{hint}")
+        return header
+
+    def _refusal(self, what: str) -> SourceError:
+        """The error of a file that is not written as the source says, with how it seems to be written."""
+        whole, source = _bytes(self.content), self.source
+        keys = propose(whole[:HEAD], source, self.separator)
+        if "could not parse" in what and source.quote:
+            what, keys = f"a cell begins with {source.quote} and does not end", {"quote": ""}
+        elif "more fields" in what:
+            text = whole[:HEAD].decode(source.encoding, errors="replace")
+            what = first_long_line(text, self.separator, source.quote) or what
+        if (place := bad_byte(whole, source.encoding)) is not None:
+            seems = encoding_of(whole, source.encoding)
+            what, keys = f"it is not {source.encoding}, for {place}; it seems to be {seems}", {"encoding": seems, **keys}
+        return self._error(f"cannot read {self.file}: {what}{paste(self.name, keys)}")
+
+    def _error(self, what: str) -> SourceError:
+        return SourceError(f"source {self.name!r}: {what}")
 
 
 def _line_end(content: str | BytesIO) -> str:
@@ -78,30 +121,6 @@ def _scan(content: str | BytesIO, **options: object) -> pl.DataFrame:
     if isinstance(content, str) and "://" in content:
         return pl.scan_csv(content, **options).collect()  # type: ignore[arg-type]
     return pl.read_csv(content, **options)  # type: ignore[arg-type]
-
-
-def _without_second_header(name: str, file: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame; raises SourceError where files were put one behind the other with their headers."""
-    first = frame.columns[0]
-    alike = (frame[first] == first).arg_true()
-    if again := [row for row in alike if frame.row(row) == tuple(frame.columns)]:
-        raise SourceError(f"source {name!r}: row {again[0] + 1} of {file} is its header again; take that line out")
-    return frame
-
-
-def _explained(name: str, file: str, content: str | BytesIO, source: SourceSpec, separator: str, what: str) -> SourceError:
-    """The error of a file that is not written as the source says, and how it seems to be written."""
-    whole = _bytes(content)
-    keys = propose(whole[:HEAD], source, separator)
-    if "could not parse" in what and source.quote:
-        what, keys = f"a cell begins with {source.quote} and does not end", {"quote": ""}
-    elif "more fields" in what:
-        text = whole[:HEAD].decode(source.encoding, errors="replace")
-        what = first_long_line(text, separator, source.quote) or what
-    if (place := bad_byte(whole, source.encoding)) is not None:
-        seems = encoding_of(whole, source.encoding)
-        what, keys = f"it is not {source.encoding}, for {place}; it seems to be {seems}", {"encoding": seems, **keys}
-    return SourceError(f"source {name!r}: cannot read {file}: {what}{paste(name, keys)}")
 
 
 def _is_number(cell: str) -> bool:

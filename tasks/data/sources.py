@@ -18,7 +18,7 @@ from perennial.errors import FunctionError, PerennialError, SourceError
 from perennial.spec_sources import SourceSpec
 from perennial.user_functions import load_function
 from tasks.data.column_types import RawTable
-from tasks.data.csv_files import read_csv
+from tasks.data.csv_files import CsvFile
 
 WEB_TIMEOUT = timedelta(seconds=60)
 """How long a web server may stay silent."""
@@ -108,7 +108,7 @@ def _parse(name: str, file: str, content: str | BytesIO, source: SourceSpec, row
     if file.lower().endswith(_PARQUET):
         return file, pl.read_parquet(content, n_rows=rows)
     if file.lower().endswith(_CSV):
-        return file, read_csv(name, Path(file).name, content, source, rows)
+        return file, CsvFile(name, Path(file).name, content, source).read(rows)
     known = ", ".join((*_CSV, *_PARQUET, *_COMPRESSED))
     raise SourceError(f"source {name!r}: {Path(file).name} is of no known format; known endings: {known}")
 
