@@ -89,9 +89,9 @@ def window_markdown(result: WindowResult) -> str:
     parts = [
         f"# {result.model}: {findings.window}",
         f"**{result.decision.kind}**: {result.decision.reason}",
-        f"{findings.rows:,} rows ({findings.asked_again:,} of them with an id that was asked about more than once), "
-        f"{findings.labelled:,} labelled ({findings.contradicted:,} of them after another label said otherwise), "
-        f"judged for version {result.version}.",
+        f"{findings.rows:,} rows, {findings.labelled:,} labelled, judged for version {result.version}.",
+        *([f"{findings.asked_again:,} rows have an id that was asked about more than once."] if findings.asked_again else []),
+        *([f"Of {findings.contradicted:,} rows an earlier label said otherwise."] if findings.contradicted else []),
         markdown_table(("signal", "value", "bound"), signals),
         *(["## Metrics", markdown_table(("metric", "value"), metrics)] if metrics else []),
         "## Farthest features",
