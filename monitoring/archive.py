@@ -11,7 +11,7 @@ first. Of several labels of one prediction the latest counts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import chain, repeat
 from pathlib import Path
@@ -28,7 +28,7 @@ from perennial.errors import DataError
 from perennial.labels import LabelCodec, StoredLabel
 from perennial.log_columns import DIGEST, EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
-from perennial.schema import POLARS, Schema, cast_series
+from perennial.schema import POLARS, Schema, cast_or_null, cast_series
 from perennial.spec import Task
 from perennial.value_types import EXPECTED, Dtype
 
@@ -60,8 +60,12 @@ class Counts(FrozenModel):
 class Archive:
     """One model's prediction log. One writer (the monitor), any number of readers."""
 
-    def __init__(self, home: Path, task: Task, schema: Schema) -> None:
+    def __init__(
+        self, home: Path, task: Task, schema: Schema, schema_of: Callable[[int], Schema | None] = lambda _version: None
+    ) -> None:
+        """`schema` is that of the rows that are read; `schema_of` tells that of a version whose rows are written."""
         self.home = home
+        self._schema_of = schema_of
         self._task = task
         self._codec = LabelCodec(task)
         self._schema = schema
@@ -78,12 +82,26 @@ class Archive:
         return self._labels.append(rows)
 
     def prediction_rows(self, batches: Sequence[PredictionBatch]) -> pl.DataFrame:
-        """The batches as typed rows; raises DataError naming the column that does not fit."""
-        groups: dict[tuple[str, ...], list[PredictionBatch]] = defaultdict(list)
+        """The batches as typed rows; raises DataError naming the column that does not fit.
+
+        Rows of a version with another contract keep its own columns too; what it has in another type is converted, or null.
+        """
+        groups: dict[tuple[int, tuple[str, ...]], list[PredictionBatch]] = defaultdict(list)
         for batch in batches:
-            groups[tuple(batch.columns)].append(batch)
-        frames = [_prediction_frame(alike, self._predictions.schema, self._schema) for alike in groups.values()]
-        return pl.concat(frames) if frames else pl.DataFrame(schema=self._predictions.schema)
+            groups[batch.version, tuple(batch.columns)].append(batch)
+        frames = [self._prediction_frame(alike) for alike in groups.values()]
+        return pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=self._predictions.schema)
+
+    def _prediction_frame(self, batches: list[PredictionBatch]) -> pl.DataFrame:
+        served = self._schema_of(batches[0].version) or self._schema
+        more = tuple(column for column in served.columns if column.name not in self._schema.names)
+        whole = self._schema.model_copy(update={"columns": (*self._schema.columns, *more)})
+        return _prediction_frame(batches, _prediction_schema(self._task, whole), whole.dtypes, served.dtypes)
+
+    def rows_by_version(self, since: datetime, until: datetime) -> dict[int, int]:
+        """How many predictions of a window each version answered."""
+        counts = self.scan(since, until).group_by(VERSION).len().sort(VERSION)
+        return dict(collect(counts, self._predictions.folder).iter_rows())
 
     def label_rows(self, batches: Sequence[LabelBatch]) -> pl.DataFrame:
         """The batches as typed rows; raises DataError when a label does not suit the task."""
@@ -216,7 +234,9 @@ def _label_schema(task: Task) -> pl.Schema:
     return pl.Schema({ID: pl.String(), LABEL: LabelCodec(task).dtype, RECEIVED_AT: TIME, EVENT_TIME: TIME})
 
 
-def _prediction_frame(batches: list[PredictionBatch], wanted: pl.Schema, schema: Schema) -> pl.DataFrame:
+def _prediction_frame(
+    batches: list[PredictionBatch], wanted: pl.Schema, dtypes: Mapping[str, Dtype], served: Mapping[str, Dtype]
+) -> pl.DataFrame:
     """Batches of the same columns as one frame; a column that the version that served did not know is null."""
     cells: dict[str, list[Any]] = {
         ID: [id_ for batch in batches for id_ in batch.ids],
@@ -226,11 +246,17 @@ def _prediction_frame(batches: list[PredictionBatch], wanted: pl.Schema, schema:
         SCORE: [score for batch in batches for score in batch.scores],
         DIGEST: [digest for batch in batches for digest in _digests(batch)],
     }
-    for name in batches[0].columns.keys() & set(schema.names):
+    for name in batches[0].columns.keys() & dtypes.keys():
         cells[name] = [cell for batch in batches for cell in batch.columns[name]]
-    dtypes = {column.name: column.dtype for column in schema.columns}
-    rows = len(cells[ID])
-    return pl.DataFrame([_series(name, cells.get(name, [None] * rows), wanted[name], dtypes.get(name)) for name in wanted])
+    columns = []
+    for name, dtype in wanted.items():
+        known, given = dtypes.get(name), served.get(name, dtypes.get(name))
+        found = cells.get(name, [None] * len(cells[ID]))
+        if known is not None and given is not None and given != known:
+            columns.append(cast_or_null(_series(name, found, POLARS[given], given), known))
+        else:
+            columns.append(_series(name, found, dtype, known))
+    return pl.DataFrame(columns)
 
 
 def _digests(batch: PredictionBatch) -> Iterable[int]:

@@ -5,6 +5,7 @@ the same event under the same id.
 """
 
 import logging
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -35,23 +36,38 @@ log = logging.getLogger(__name__)
 
 
 def close_window(
-    window: Window, model: Model, spec: ModelSpec, archive: Archive, state: MonitorState, unreadable_share: float, now: datetime
+    window: Window,
+    model: Model,
+    spec: ModelSpec,
+    archive: Archive,
+    state: MonitorState,
+    unreadable_share: float,
+    now: datetime,
+    versions: Collection[int] | None = None,
+    *,
+    serves: bool = True,
 ) -> tuple[WindowResult, RetrainRequest | None]:
-    """Close one window against the champion `model`: its result, which is on disk then, and the request that was confirmed.
+    """Close one window against `model`: its result, which is on disk then, and the request that was confirmed.
 
+    Of the rows those are judged that `versions` answered, those of the model's input contract. A model that no longer `serves`
+    judges and reports, and requests nothing.
     Raises PrefectUnreachable when an event is due and is not confirmed: the window is still open then.
     """
-    rows = collect(archive.with_labels(window.start, window.end), archive.home)
+    answered = collect(archive.with_labels(window.start, window.end), archive.home)
+    rows = answered if versions is None else answered.filter(pl.col(VERSION).is_in(list(versions)))
     table = model.compiled.table(rows)
     measured = measure(model, table, rows[LABEL], rows[SCORE])
     findings = _findings(window, rows, measured, model, archive, unreadable_share, bounds_in_force(spec, model.card.bounds))
     decision = decide(findings, state.last_request, spec, without_outcome(archive.home, state.last_request, now))
+    if not serves and decision.kind != "none":
+        retired = f"version {model.card.version}, whose input contract no longer serves, asks for no retraining"
+        decision = Decision(kind="none", reason=f"{decision.reason}; {retired}")
     link = report_path(archive.home, window) if findings.rows else None
     request = _request(findings, measured, decision, model, link)
     if request is not None:
         decision = decision.model_copy(update={"event_id": request.event_id})
         send(request_event(request, now))
-    if findings.unknown_labels:
+    if findings.unknown_labels and serves:
         send(_unknown_labels_event(model, findings, now))
     result = WindowResult(
         model=model.card.name,
@@ -60,7 +76,7 @@ def close_window(
         distances={name: one.total for name, one in measured.drift.distances.items()},
         metrics=measured.metrics,
         served_metrics=measured.served,
-        rows_by_version=dict(rows.group_by(VERSION).len().sort(VERSION).iter_rows()),
+        rows_by_version=dict(answered.group_by(VERSION).len().sort(VERSION).iter_rows()),
         unknown_categories=measured.drift.unknown,
         decision=decision,
         report=str(link) if link and _write_report(archive.home, model, table, findings, measured.drift) else None,

@@ -4,23 +4,46 @@ It holds the champion, the prediction log typed by the champion's schema, the st
 read from registry and disk when a session begins, so a session may end anywhere without harm. One thread uses it.
 """
 
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from monitoring.archive import MAX_CLOCK_SKEW, Archive
 from monitoring.consumer import Batch
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, newest_rows, watermark, window_at
-from perennial.model import Model
+from perennial.base import read_stored
+from perennial.errors import PerennialError
+from perennial.model import CARD_FILE, Model
+from perennial.model_card import ModelCard
+from perennial.model_loading import load_model
+from perennial.registry import Registry
+from perennial.schema import Schema
 from perennial.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The model that judges a window, the log typed by its schema, and the versions whose rows it judges."""
+
+    model: Model
+    archive: Archive
+    versions: frozenset[int]
 
 
 class MonitorSession:
     """Champion, log, state and watermark of one active monitor."""
 
-    def __init__(self, spec: ModelSpec, home: Path, model: Model, now: datetime) -> None:
-        self._spec, self._home = spec, home
+    def __init__(self, spec: ModelSpec, home: Path, model: Model, now: datetime, registry: Registry, base: Path) -> None:
+        self._spec, self._home, self._registry, self._base = spec, home, registry, base
+        self._schemas: dict[int, Schema | None] = {}
         self.state = load_state(home)
         self.use(model)
         self._newest, self._oldest = self.archive.newest(now), self.archive.oldest()
@@ -28,7 +51,40 @@ class MonitorSession:
     def use(self, model: Model) -> None:
         """Judge by this champion from now on, and type the log by its schema."""
         self.model = model
-        self.archive = Archive(self._home, self._spec.task, model.card.schema_)
+        self.archive = self._archive(model)
+
+    def judge(self, window: Window) -> Judge:
+        """The champion and the versions of its input contract, or, where another contract answered most of the window's rows,
+        the version that answered most of those."""
+        counts, champion = self.archive.rows_by_version(window.start, window.end), self.model
+        own = self._alike(champion, counts)
+        others = counts.keys() - own
+        if sum(counts[version] for version in others) <= sum(counts[version] for version in own):
+            return Judge(champion, self.archive, own)
+        version = max(others, key=lambda version: (counts[version], version))
+        try:
+            model = load_model(self._registry, self._spec.name, version, self._base)
+        except PerennialError as error:
+            log.warning("version %d cannot judge the rows that it answered: %s", version, error)
+            return Judge(champion, self.archive, own)
+        return Judge(model, self._archive(model), self._alike(model, others))
+
+    def _archive(self, model: Model) -> Archive:
+        return Archive(self._home, self._spec.task, model.card.schema_, self._schema_of)
+
+    def _alike(self, model: Model, versions: Iterable[int]) -> frozenset[int]:
+        """Those of the versions that have the model's input contract; one that is not in the registry counts as alike."""
+        schemas = {version: self._schema_of(version) or model.card.schema_ for version in versions}
+        return frozenset(version for version, one in schemas.items() if one.dtypes == model.card.schema_.dtypes)
+
+    def _schema_of(self, version: int) -> Schema | None:
+        if version not in self._schemas:
+            try:
+                card = self._registry.read(self._spec.name, version)[CARD_FILE]
+                self._schemas[version] = read_stored(ModelCard, card, CARD_FILE).schema_
+            except (PerennialError, ValidationError, KeyError):
+                self._schemas[version] = None
+        return self._schemas[version]
 
     def advance(self, batch: Batch, now: datetime) -> None:
         """Move the watermark by the archived predictions; a time in the future does not count, nor do one or two rows."""

@@ -133,7 +133,10 @@ class Monitor:
             prepare()
             while (model := self._champion()) is None and self._clock() < until and self._lease.held:
                 time.sleep(POLL.total_seconds())  # without a champion there is no schema, and nothing was predicted
-            return model is None or self._follow(MonitorSession(self._spec, self._home, model, self._clock()), until)
+            return model is None or self._follow(self._session(model), until)
+
+    def _session(self, model: Model) -> MonitorSession:
+        return MonitorSession(self._spec, self._home, model, self._clock(), self._registry, self._base)
 
     def _follow(self, session: MonitorSession, until: datetime) -> bool:
         """Turns until the deadline and the streams' end; false when the lease was lost on the way."""
@@ -183,7 +186,11 @@ class Monitor:
 
     def _close(self, session: MonitorSession, window: Window) -> None:
         unreadable = self._since_close.unreadable_share
-        result, sent = close_window(window, session.model, self._spec, session.archive, session.state, unreadable, self._clock())
+        judge, now = session.judge(window), self._clock()
+        stands, versions = judge.model is session.model, judge.versions
+        result, sent = close_window(
+            window, judge.model, self._spec, judge.archive, session.state, unreadable, now, versions, serves=stands
+        )
         session.record(result, sent)
         decision = result.decision
         self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY

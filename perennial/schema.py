@@ -108,9 +108,7 @@ def cast_series(series: pl.Series, dtype: Dtype) -> pl.Series:
         return series  # a finite sum has only finite terms
     given = series.fill_nan(None) if series.dtype.is_float() else series
     given = given.cast(pl.String) if isinstance(given.dtype, (pl.Categorical, pl.Enum)) else given
-    cast = _cast(given, dtype)
-    if cast is None:
-        cast = pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series))
+    cast = cast_or_null(given, dtype)
     lost = cast.is_null() & given.is_not_null()
     if dtype == "float":
         lost |= cast.is_infinite().fill_null(value=False)
@@ -203,6 +201,12 @@ def _contract(values: pl.Series, uses: set[Use]) -> Dtype:
 def _exceeds_int64(values: pl.Series) -> bool:
     """Whether some whole number has no place in 64 bits with a sign: as categories such numbers are texts, also in requests."""
     return values.dtype.is_integer() and values.cast(pl.Int64, strict=False).null_count() > values.null_count()
+
+
+def cast_or_null(series: pl.Series, dtype: Dtype) -> pl.Series:
+    """One column in a contract type, null where a value has none."""
+    cast = _cast(series, dtype)
+    return pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series)) if cast is None else cast
 
 
 def _cast(series: pl.Series, dtype: Dtype) -> pl.Series | None:

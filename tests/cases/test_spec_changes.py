@@ -12,8 +12,13 @@ import pytest
 
 from deployments.check import describe_spec
 from monitoring.archive import Archive
+from monitoring.closing import close_window
+from monitoring.session import MonitorSession
+from monitoring.window import window_at
 from perennial.errors import SpecError, TrainingError
 from perennial.input_contract import InputContract, changes_of, contract_changes, read_base
+from perennial.model_loading import load_model
+from perennial.record import PredictionBatch
 from perennial.schema import Schema
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, parse_spec
@@ -208,3 +213,58 @@ def test_rows_of_before_stay_in_their_files_as_they_were(trained: Job) -> None:
     assert archive.scan().collect().height == read_rows(job.path).height + 1
     assert {path: path.read_bytes() for path in files} == files
     assert all("c" in pl.read_parquet_schema(path) for path in files)
+
+
+def session_after(job: Job, version: int) -> MonitorSession:
+    """What the monitor works with once this version is champion."""
+    job.registry.promote(job.spec.name, "champion", version, expect=1, reason="promoted", now=LATER)
+    return MonitorSession(job.spec, job.home, require_champion(job), LATER, job.registry, job.base)
+
+
+def test_a_window_that_another_contract_answered_is_judged_by_it(trained: Job) -> None:
+    job = with_z(trained)
+    train(job)
+    session = session_after(job, 2)
+    window = window_at(datetime(2026, 9, 12, tzinfo=UTC), job.spec.window.length)
+    judge = session.judge(window)
+    assert (judge.model.card.version, judge.versions) == (1, {1})
+    result, request = close_window(
+        window, judge.model, job.spec, judge.archive, session.state, 0.0, LATER, judge.versions, serves=False
+    )
+    assert (result.version, request, set(result.distances)) == (1, None, {"x", "c"})
+    assert not result.findings.null_increases
+    assert result.rows_by_version == {1: result.findings.rows}
+    assert (
+        "z"
+        in close_window(window, session.model, job.spec, session.archive, session.state, 0.0, LATER)[0].findings.null_increases
+    )
+
+
+def test_rows_of_another_contract_are_left_out_of_a_window_of_the_champion(trained: Job) -> None:
+    job = with_z(trained)
+    train(job)
+    session = session_after(job, 2)
+    window = window_at(datetime(2026, 9, 12, tzinfo=UTC), job.spec.window.length)
+    rows = session.archive.scan(window.start, window.end).collect()
+    new = [
+        rows.with_columns(pl.lit(2, pl.Int64).alias("_version"), z=pl.lit(1.0), _id=pl.col("_id") + f"-{copy}") for copy in "ab"
+    ]
+    session.archive.store_predictions(pl.concat(new))
+    judge = session.judge(window)
+    assert (judge.model.card.version, judge.versions) == (2, {2})
+    found, _ = close_window(window, judge.model, job.spec, judge.archive, session.state, 0.0, LATER, judge.versions)
+    assert (found.findings.rows, found.rows_by_version) == (2 * rows.height, {1: rows.height, 2: 2 * rows.height})
+    assert not found.findings.null_increases
+
+
+def test_what_an_older_version_answered_keeps_its_columns_though_the_log_is_read_by_another(trained: Job) -> None:
+    job = changed(trained, c="", x='x = "categorical"')
+    train(job)
+    session = session_after(job, 2)
+    late = PredictionBatch(job.spec.name, 1, LATER, ("late",), (LATER,), {"x": (1.5,), "c": ("west",)}, (0.5,))
+    assert session.archive.store_predictions(session.archive.prediction_rows([late])) == 1
+    assert session.archive.scan(LATER).collect().columns[-1] == "x"
+    before = MonitorSession(
+        job.spec, job.home, load_model(job.registry, job.spec.name, 1, job.base), LATER, job.registry, job.base
+    )
+    assert before.archive.scan(LATER).collect().select("x", "c").rows() == [(1.5, "west")]
