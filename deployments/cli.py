@@ -83,13 +83,12 @@ def up(spec: Spec) -> int:
         stack = stacks.up(spec, _settings(), os.environ, datetime.now(UTC), progress)
     service = next(service for service in stack.services if service.spec == spec.absolute())
     asked = os.environ.get("PERENNIAL_PORT", str(service.port))
+    moved = f"another program of the stack has {asked}: {service.port} instead"
     _show(
         {
             "Prefect UI": stack.prefect.url.removesuffix("/api"),
             "service": f"{service.url}/docs",
-            "port": ""
-            if asked == str(service.port)
-            else f"{asked} is that of another program of the stack: {service.port} instead",
+            "port": moved if asked != str(service.port) else "",
             "proxy": describe_proxies(os.environ),
             "logs": str(stack.state_dir / "logs"),
             "next": f"perennial train {spec}   (end it all: perennial down)",
