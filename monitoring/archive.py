@@ -46,7 +46,8 @@ CONTRADICTED = "_contradicted"
 
 UNMATCHED, CONTRADICTORY = "no prediction has this id", "a later label says otherwise"
 _KEY = (ID, EVENT_TIME, DIGEST)
-_KNOWN_AT, _PLACE, _LAST, _AT = "_known_at", "_place", "_last", "_at"
+_KNOWN_AT, _PLACE, _LAST, _AT, _TIMES = "_known_at", "_place", "_last", "_at", "_times"
+_MATCHED = (*_KEY, LABEL, RECEIVED_AT, _PLACE)
 
 
 class Counts(FrozenModel):
@@ -169,9 +170,13 @@ class Archive:
         sent, asked = self._sent(), self.scan().select(*_KEY, SERVED_AT)
         if ids is not None:
             sent, asked = sent.join(ids, on=ID, how="semi"), asked.join(ids, on=ID, how="semi")
+        times = asked.group_by(ID).len(_TIMES)
+        once = sent.join(asked.join(times.filter(pl.col(_TIMES) == 1), on=ID, how="semi"), on=ID)
+        again = times.filter(pl.col(_TIMES) > 1)
+        sent, asked = sent.join(again, on=ID, how="semi"), asked.join(again, on=ID, how="semi")
         by_event_time = _nearest(sent.filter(pl.col(_KNOWN_AT).is_not_null()), _KNOWN_AT, asked, EVENT_TIME)
         by_receipt = _nearest(sent.filter(pl.col(_KNOWN_AT).is_null()), RECEIVED_AT, asked, SERVED_AT)
-        return pl.concat([by_event_time, by_receipt])
+        return pl.concat([once.select(_MATCHED), by_event_time, by_receipt])
 
     def counts(self) -> Counts:
         """Count what the log holds; reads the ids only."""
@@ -213,8 +218,7 @@ def _nearest(sent: pl.LazyFrame, at: str, asked: pl.LazyFrame, time: str) -> pl.
     before = labels.join_asof(rows, on=_AT, by=ID, check_sortedness=False)
     late = before.filter(pl.col(EVENT_TIME).is_null()).select(labels.collect_schema().names())
     after = late.join_asof(rows, on=_AT, by=ID, strategy="forward", check_sortedness=False)
-    columns = (*_KEY, LABEL, RECEIVED_AT, _PLACE)
-    return pl.concat([part.filter(pl.col(EVENT_TIME).is_not_null()).select(columns) for part in (before, after)])
+    return pl.concat([part.filter(pl.col(EVENT_TIME).is_not_null()).select(_MATCHED) for part in (before, after)])
 
 
 def as_table(rows: pl.DataFrame, schema: Schema, *, labels: bool = False) -> pl.DataFrame:
