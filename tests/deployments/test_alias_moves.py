@@ -1,13 +1,13 @@
-"""Taking a promotion back."""
+"""Taking a promotion back, and closing the contract of earlier champions."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from deployments.alias_moves import roll_back
+from deployments.alias_moves import close_contract, roll_back
 from perennial.errors import VersionNotFound
-from perennial.registry import CHAMPION, Registry
+from perennial.registry import CHAMPION, CONTRACT, Registry
 from perennial.settings import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,3 +58,18 @@ def test_the_first_champion_has_none_before_it(spec_copy: Path, settings: Settin
 def test_without_a_champion_there_is_nothing_to_roll_back(spec_copy: Path, settings: Settings) -> None:
     with pytest.raises(VersionNotFound, match="other has no champion yet"):
         roll_back(spec_copy, None, settings, NOW)
+
+
+def test_a_contract_is_closed_at_the_champion_and_a_rollback_goes_where_it_went_before(
+    spec_copy: Path, settings: Settings
+) -> None:
+    registry = promote(settings, 1, 2)
+    assert [close_contract(spec_copy, settings, NOW) for _ in range(2)] == [2, 2]
+    assert registry.aliases("other").positions == {CHAMPION: 2, CONTRACT: 2}
+    assert registry.history("other")[-1].reason == "contract closed by hand"
+    assert roll_back(spec_copy, None, settings, NOW).version == 1
+
+
+def test_without_a_champion_there_is_no_contract_to_close(spec_copy: Path, settings: Settings) -> None:
+    with pytest.raises(VersionNotFound, match="has no champion yet: run `perennial train"):
+        close_contract(spec_copy, settings, NOW)
