@@ -11,7 +11,7 @@ from tasks.data.retraining_data import build_dataset, find_new_classes, select_r
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.gate import gate
-from tasks.promotion.publish import apply_verdict, require_champion, train_challenger
+from tasks.promotion.publish import apply_verdict, publish_challenger, require_champion, train_challenger
 from tasks.promotion.retrain_request import (
     acknowledge_request,
     already_handled,
@@ -45,8 +45,9 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     selected = select_rows(job, split.train, new_classes)
     data = build_training_data(job, selected.rows, dataset.manifest, selected.weights, champion.card.label_texts)
     tuned = keep_or_tune(job, data, champion)
-    challenger = train_challenger(job, dataset, data, tuned, split.test, cause_of(request), champion)
-    verdict = gate(job, challenger.model, champion, split.test, new_classes)
+    draft = train_challenger(job, dataset, data, tuned, split.test, cause_of(request), champion)
+    verdict = gate(job, draft.model, champion, split.test, new_classes)
+    challenger = publish_challenger(job, draft)
     apply_verdict(job, challenger.model, champion, verdict)
     record_outcome(job, request, verdict.outcome)
     report_outcome(job, challenger, checks, verdict)

@@ -9,7 +9,7 @@ from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.gate import gate
-from tasks.promotion.publish import apply_verdict, read_champion, train_challenger
+from tasks.promotion.publish import apply_verdict, publish_challenger, read_champion, train_challenger
 from tasks.reporting.artifacts import show_checks, show_trials
 from tasks.reporting.outcome import report_outcome
 from tasks.training.split import split_newest
@@ -30,9 +30,10 @@ def train(spec: str, until: str | None = None) -> int:
     show_trials(job, tuned)
     champion = read_champion(job)
     cause = Cause(kind="manual" if champion else "initial")
-    challenger = train_challenger(job, dataset, data, tuned, split.test, cause, champion)
+    draft = train_challenger(job, dataset, data, tuned, split.test, cause, champion)
+    verdict = gate(job, draft.model, champion, split.test)
+    challenger = publish_challenger(job, draft)
     set_base(job.home, dataset.manifest.fingerprint, job.spec, data.compiled.features.kinds)
-    verdict = gate(job, challenger.model, champion, split.test)
     apply_verdict(job, challenger.model, champion, verdict)
     report_outcome(job, challenger, checks, verdict)
     return challenger.version

@@ -1,2 +1,3 @@
-"""From a model to a version: `train_challenger` publishes it, `gate` decides about it, `apply_verdict` moves the champion alias;
+"""From a model to a version: `train_challenger` makes a draft, `gate` decides about it, `publish_challenger` and
+`apply_verdict` write what was decided;
 `retrain_request` is how a retraining is requested and answered."""

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Challenger:
-    """A published version, and what is known of its training for those who judge and report it."""
+    """A trained model, a draft until it is published, and what is known of its training for those who judge and report it."""
 
     model: Model
     dataset: Dataset
@@ -42,7 +42,7 @@ class Challenger:
 
     @property
     def version(self) -> int:
-        """Its number in the registry."""
+        """Its number in the registry; 0 for a draft."""
         return self.model.card.version
 
 
@@ -66,18 +66,22 @@ def require_champion(job: Job) -> Model:
 def train_challenger(
     job: Job, dataset: Dataset, data: TrainingData, tuned: Tuned, test: pl.DataFrame, cause: Cause, champion: Model | None
 ) -> Challenger:
-    """Fit, evaluate, calibrate and publish, each a task of the flow run that calls this; the champion is named as the parent."""
+    """Fit, evaluate and calibrate a draft, each a task of the flow run that calls this; the champion is named as the parent."""
     fitted = fit(job, data, tuned.params)
     evaluation = evaluate(job, fitted, test)
     draft = assemble(job, data, fitted, evaluation, cause, champion)
     calibration = calibrate(job, draft, data, fitted, champion)
-    model = publish(job, draft, calibration.bounds)
-    return Challenger(model, dataset, data, tuned, fitted, evaluation, calibration)
+    return Challenger(draft, dataset, data, tuned, fitted, evaluation, calibration)
+
+
+def publish_challenger(job: Job, challenger: Challenger) -> Challenger:
+    """The challenger as the next version; called once it has been judged, so that what fails before publishes nothing."""
+    return replace(challenger, model=publish(job, challenger.model, challenger.calibration.bounds))
 
 
 @local_task("publish")
 def publish(job: Job, draft: Model, bounds: Bounds) -> Model:
-    """Write the draft as the next version, name it challenger, and return it as read back: what serves is what is judged."""
+    """Write the draft as the next version, name it challenger, and return it as read back, with the draft's scores."""
     complete, name = replace(draft, card=draft.card.model_copy(update={"bounds": bounds})), job.spec.name
     version = job.registry.publish(name, lambda number: to_files(complete.with_version(number)))
     standing = job.registry.aliases(name).challenger

@@ -131,6 +131,20 @@ def test_a_changed_input_contract_is_declined_with_what_changed_and_the_command(
     assert job.registry.versions("small") == (1, 2, 3)
 
 
+def test_a_retraining_that_fails_publishes_nothing(home: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise TrainingError("the gate cannot judge")
+
+    job, champion = serving(home)
+    log_rows(job, champion, later_frame("binary", 100))
+    monkeypatch.setattr("flows.retrain.gate", fail)
+    with pytest.raises(TrainingError, match="the gate cannot judge"):
+        retrain(str(job.path), event())
+    assert job.registry.versions("small") == (1,)
+    assert job.registry.aliases("small").challenger == 1
+    assert outcome(home, runs(prefect_api, "retrain")[0]["id"]) == "failed"
+
+
 def test_by_hand_and_with_a_search(home: Path) -> None:
     job, champion = serving(home)
     mend(job, "trials = 2,", "trials = 2, retrain_trials = 2,")
