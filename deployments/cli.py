@@ -124,7 +124,7 @@ def status() -> int:
         if left := stacks.stack_processes(settings):
             console.print(f"its supervisor was killed and left {len(left)} processes running: `up` or `perennial down` ends them")
         return 1
-    found = stack_status(stack, os.environ)
+    found = stack_status(stack, os.environ, datetime.now(UTC))
     console.print(found.table())
     for failure in found.failures:
         console.print(failure, style="red", markup=False)

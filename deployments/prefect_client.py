@@ -142,11 +142,11 @@ class PrefectClient:
         """All runs of `flow/deployment`, by expected start."""
         return self._runs({"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}})
 
-    def newest_run(self, flow: str, deployment: str) -> FlowRun | None:
-        """The run of `flow/deployment` that began last."""
-        begun = {"start_time": {"is_null_": False}}
-        named = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}, "flow_runs": begun}
-        rows = self.request("POST", "/flow_runs/filter", {**named, "sort": "START_TIME_DESC", "limit": 1})
+    def newest_run(self, flow: str, deployment: str, now: datetime) -> FlowRun | None:
+        """The run of `flow/deployment` that began last, or was to begin last and waits for a worker."""
+        due = {"expected_start_time": {"before_": now.isoformat()}}
+        named = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}, "flow_runs": due}
+        rows = self.request("POST", "/flow_runs/filter", {**named, "sort": "EXPECTED_START_TIME_DESC", "limit": 1})
         return FlowRun.model_validate(rows[0]) if rows else None
 
     def start_run(self, deployment_id: str, parameters: Mapping[str, object] | None = None) -> str:

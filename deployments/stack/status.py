@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 from rich.console import Console
@@ -82,7 +82,7 @@ class StackStatus:
         return table
 
 
-def stack_status(stack: Stack, environ: Mapping[str, str]) -> StackStatus:
+def stack_status(stack: Stack, environ: Mapping[str, str], now: datetime) -> StackStatus:
     """The state of a running stack, each component asked itself; raises StackError when its supervisor does not answer."""
     with PrefectClient(stack.prefect.url, environ) as api:
         up, failures = api.healthy(), []
@@ -93,7 +93,7 @@ def stack_status(stack: Stack, environ: Mapping[str, str]) -> StackStatus:
         programs = supervisord.states(stack.socket)
         components = [_component(name, address, programs.get(name), wrong[name]) for name, address in _addresses(stack).items()]
         for service in stack.services if up else ():
-            run = api.newest_run("monitor", service.model)
+            run = api.newest_run("monitor", service.model, now)
             failed = run is not None and run.state in ("FAILED", "CRASHED")
             components.append(ComponentStatus(f"monitor-{service.model}", "", "failed" if failed else RUNNING))
             failures += [f"monitor-{service.model}: {run.name}: {run.message}"] if run and failed else []

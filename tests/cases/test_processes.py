@@ -76,6 +76,7 @@ def test_two_models_on_one_stack_keep_their_ports_over_killed_supervisors_and_no
     assert living(left) == []
     person.run("up", str(person.first))
     assert addresses(person.stack()) == before
+    person.run("status")  # is well, though the monitors of before the kill have crashed
     left = person.kill_supervisor()
     for process in left:
         with suppress(psutil.NoSuchProcess):

@@ -89,11 +89,11 @@ def _stored(api: PrefectClient, sent: ModelEvent) -> bool:
 
 def wait_healthy(stack: Stack) -> None:
     # A monitor that died with its server is started again once a minute.
-    wait_until(lambda: stack_status(stack, {}).healthy, 180, "every component to run")
+    wait_until(lambda: stack_status(stack, {}, datetime.now(UTC)).healthy, 180, "every component to run")
 
 
 def test_every_component_is_healthy(stack: Stack) -> None:
-    found = stack_status(stack, {})
+    found = stack_status(stack, {}, datetime.now(UTC))
     states = {one.name: one.state for one in found.components}
     running = dict.fromkeys(("store", "prefect", "worker", "monitor-flights"), "running")
     assert states == {**running, "service-flights": "no model yet"}
@@ -133,7 +133,7 @@ def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: Pref
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["parameters"]["spec"] == str(FLIGHTS)
     wait_until(lambda: retrained_by(api, asked)[0]["start_time"], 120, "the run to begin")
-    assert stack_status(stack, {}).failures == ()
+    assert stack_status(stack, {}, datetime.now(UTC)).failures == ()
 
 
 def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: PrefectClient) -> None:
