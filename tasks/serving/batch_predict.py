@@ -6,7 +6,6 @@ import polars as pl
 
 from perennial.errors import DataError
 from perennial.model import Model
-from perennial.spec_sources import SourceSpec
 from tasks.data.column_types import type_columns
 from tasks.data.column_uses import column_uses
 from tasks.data.ingest import in_utc
@@ -19,10 +18,12 @@ from tasks.task_defaults import remote_task
 def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
     """Read `source` (relative to where the flow runs), score its rows, and write id, event time, score and label to `output`.
 
-    The table holds the model's raw inputs, as a client would send them; scores of a multiclass model are a list per row.
+    The table holds the model's raw inputs, as a client would send them, and a CSV file is written as the spec's first source
+    is; scores of a multiclass model are a list per row.
     Where the id or the event time is itself called `score`, `label` or `version`, what is added is called `_score` and so on.
     """
-    table, spec = SourceSpec(path=source), champion.card.spec
+    spec, first = champion.card.spec, next(iter(job.spec.sources.values()))
+    table = first.model_copy(update={"path": source, "query": None, "connection": None, "loader": None})
     raw = read_source(source, table, Path.cwd(), job.environ)
     typed = type_columns(source, table, raw, column_uses(spec), spec.checks.max_odd_values)
     rows = in_utc(typed.frame, spec.event_time)

@@ -1,5 +1,6 @@
 """A whole table scored into one Parquet file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 
 from perennial.errors import DataError, SourceError
 from perennial.spec import Task
+from perennial.spec_sources import SourceSpec
 from tasks.serving.batch_predict import score_table
 from tests.support.models import TASKS, small_frame, small_model
 from tests.tasks.making import make_job
@@ -23,6 +25,18 @@ def test_every_row_is_scored_as_the_service_would(tmp_path: Path, task: Task) ->
     assert scored["score"].to_list() == champion.predict_frame(frame).tolist()
     assert scored["label"].to_list() == [champion.label_of(score) for score in scored["score"].to_list()]
     assert scored["version"].unique().to_list() == [4]
+
+
+def test_a_csv_is_read_in_the_dialect_of_the_spec_and_by_the_kinds_of_the_model(tmp_path: Path) -> None:
+    job, champion, frame = make_job(tmp_path), small_model(), small_frame(rows=200, seed=2)
+    first = SourceSpec(path="rows.csv", separator=";", decimal=",", nulls=("?",))
+    job = replace(job, spec=job.spec.model_copy(update={"sources": {"rows": first}}))
+    commas = pl.col("amount").cast(pl.String).str.replace(".", ",", literal=True)
+    odd = pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("n/a")).otherwise(commas)
+    frame.with_columns(odd.alias("amount"), shop=pl.lit("007")).write_csv(tmp_path / "new.csv", separator=";")
+    scored = pl.read_parquet(score_table.fn(job, champion, str(tmp_path / "new.csv"), str(tmp_path / "out.parquet")))
+    known = frame.with_columns(amount=pl.when(pl.int_range(pl.len()) != 7).then("amount"), shop=pl.lit("007"))
+    assert scored["score"].to_list() == champion.predict_frame(known).tolist()
 
 
 def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
