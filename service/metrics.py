@@ -38,6 +38,23 @@ MISSING, IGNORED = "perennial_missing_columns", "perennial_ignored_columns"
 """Counters of the rows that clients write in the form of another version."""
 
 
+LOG_GAUGES = {
+    "waiting": ("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
+    "waiting_bytes": ("perennial_log_waiting_bytes", "Bytes of those batches"),
+    "spool_waiting": ("perennial_log_spool_waiting", "Predictions in the spool that the store does not have"),
+    "reached": ("perennial_log_store_reached", "1 when the last write to the store worked"),
+    "spoolable": ("perennial_log_spoolable", "1 when the last write to the spool worked"),
+}
+LOG_COUNTERS = {
+    "written": ("perennial_log_written", "Predictions in the stream"),
+    "spooled": ("perennial_log_spooled", "Predictions that went to the spool"),
+    "replayed": ("perennial_log_replayed", "Predictions brought from a spool to the store"),
+    "dropped": ("perennial_log_dropped", "Predictions answered and not logged: store and disk took nothing"),
+    "lost": ("perennial_log_lost", "Predictions that a killed process had answered and not yet logged, at most"),
+}
+"""Metrics of the prediction log by the field of its state."""
+
+
 def prepare_metrics(directory: Path) -> None:
     """Empty the directory of an earlier run and make this process and its children use it."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -163,20 +180,8 @@ class WorkerMetrics:
         self._refused = counter("perennial_versions_refused", "Versions that could not be served")
         self._version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
         self._swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
-        self._log_gauges = {
-            "waiting": gauge("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
-            "waiting_bytes": gauge("perennial_log_waiting_bytes", "Bytes of those batches"),
-            "spool_waiting": gauge("perennial_log_spool_waiting", "Predictions in the spool that the store does not have"),
-            "reached": gauge("perennial_log_store_reached", "1 when the last write to the store worked"),
-            "spoolable": gauge("perennial_log_spoolable", "1 when the last write to the spool worked"),
-        }
-        self._log_counters = {
-            "written": counter("perennial_log_written", "Predictions in the stream"),
-            "spooled": counter("perennial_log_spooled", "Predictions that went to the spool"),
-            "replayed": counter("perennial_log_replayed", "Predictions brought from a spool to the store"),
-            "dropped": counter("perennial_log_dropped", "Predictions answered and not logged: store and disk took nothing"),
-            "lost": counter("perennial_log_lost", "Predictions that a killed process had answered and not yet logged, at most"),
-        }
+        self._log_gauges = {name: gauge(*texts) for name, texts in LOG_GAUGES.items()}
+        self._log_counters = {name: counter(*texts) for name, texts in LOG_COUNTERS.items()}
         self._logged = dict.fromkeys(self._log_counters, 0)
 
     def predicted(self, rows: int, *by_column: Mapping[str, int]) -> None:
