@@ -9,6 +9,7 @@ from monitoring.consumer import Batch, Entry
 from monitoring.session import MonitorSession
 from monitoring.state import MonitorState, save_state
 from perennial.record import PredictionBatch
+from perennial.registry import Registry
 from perennial.spec import ModelSpec, WindowSpec
 from service.prediction_log.streams import predictions_stream
 from tests.monitoring.streams import add_predictions, predicted
@@ -31,7 +32,7 @@ def rows(*times: datetime, name: str = "row") -> PredictionBatch:
 
 
 def session(home: Path) -> MonitorSession:
-    return MonitorSession(hourly(), home, MODEL, NOW)
+    return MonitorSession(hourly(), home, MODEL, NOW, Registry(str(home / "registry")), Path())
 
 
 def archived(watched: MonitorSession, batch: PredictionBatch) -> MonitorSession:
