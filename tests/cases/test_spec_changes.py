@@ -5,12 +5,14 @@ import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 
 from deployments.check import describe_spec
+from deployments.stack.stack import spec_changes
 from monitoring.archive import Archive
 from monitoring.closing import close_window
 from monitoring.session import MonitorSession
@@ -268,3 +270,16 @@ def test_what_an_older_version_answered_keeps_its_columns_though_the_log_is_read
         job.spec, job.home, load_model(job.registry, job.spec.name, 1, job.base), LATER, job.registry, job.base
     )
     assert before.archive.scan(LATER).collect().select("x", "c").rows() == [(1.5, "west")]
+
+
+def test_status_says_which_specs_wait_for_a_training_and_which_cannot_be_read(trained: Job) -> None:
+    gone = trained.path.with_name("gone.toml")
+    stack: Any = SimpleNamespace(services=[SimpleNamespace(spec=trained.path), SimpleNamespace(spec=gone)])
+    settings = Settings(home=trained.settings.home)
+    (unreadable,) = spec_changes(stack, settings)
+    assert unreadable.startswith(f"gone.toml: no spec at {gone}")
+    with_z(trained)
+    waiting, _ = spec_changes(stack, settings)
+    assert waiting.startswith(
+        "spec.toml: the spec's inputs have changed since the last `perennial train` (feature 'z' added): run"
+    )
