@@ -147,7 +147,7 @@ def define_row(name: str, columns: Sequence[tuple[Any, ...]]) -> type[msgspec.St
 
 def alias_of(column: str, place: int) -> str:
     """The name under which a column is decoded: its own, unless msgspec takes none with a quote or a control character."""
-    odd = any(letter in '"\\' or letter < " " for letter in column)
+    odd = column.startswith("column ") or any(letter in '"\\' or letter < " " for letter in column)
     return f"column {place}" if odd else column
 
 

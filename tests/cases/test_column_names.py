@@ -202,3 +202,8 @@ def test_a_name_that_is_a_pattern_to_polars_is_refused_where_it_is_used_only(tmp
     pl.read_parquet(tmp_path / "rows.parquet").with_columns(pl.Series(name, range(ROWS))).write_parquet(tmp_path / "rows.parquet")
     model, _, _, _ = train(job)
     assert model.card.features.names == ("a", "b")
+
+
+def test_a_name_that_cannot_be_decoded_as_it_is_and_the_name_that_stands_for_it_may_be_in_one_table(tmp_path: Path) -> None:
+    names = ('a "quote"', "column 0", "column 1", "column 2")
+    assert_lives(tmp_path, spec_of(names, id="id", event_time="at", target="y"))
