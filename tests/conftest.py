@@ -34,7 +34,15 @@ A stack takes the first free ports from well-known ones upwards, and the port of
 is started again: beside each other, two stacks could take each other's ports. As one group they run one after another.
 """
 
-_WITH_STACKS = ("deployments/stack", "deployments/demo", "faults", "test_examples.py", "test_learning_loop.py", "test_readme.py")
+_WITH_STACKS = (
+    "cases/test_processes.py",
+    "deployments/stack",
+    "deployments/demo",
+    "faults",
+    "test_examples.py",
+    "test_learning_loop.py",
+    "test_readme.py",
+)
 _WITHOUT_STACKS = "faults/service"
 
 _LONGEST_FIRST = (STACKS, "service", _WITHOUT_STACKS, "monitoring", "flows")
