@@ -223,10 +223,11 @@ def replay(
 ) -> int:
     """Live through past rows of the spec's own table, at full speed over HTTP: questions, then their labels as they fell due."""
     from deployments.stack.stack import require_service
-    from deployments.summary import replay_rows
 
     url = require_service(spec, _settings())
     state = _run_flow("replay", verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
+    from deployments.summary import replay_rows  # imports Prefect, which reads the environment that was joined
+
     _show(replay_rows(state.result(), url))
     return 0
 

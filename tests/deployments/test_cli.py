@@ -1,5 +1,6 @@
 """The command line: it teaches, it is quick, and it never shows a traceback for what a person can fix."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments import cli
 from deployments.cli import INTERRUPTED, app, run
 from perennial import __version__
 from tests.support.processes import ROOT, python
@@ -48,6 +50,14 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run(python("-c", code), capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = done.stdout.rpartition("loaded:")[2].split()
     assert not set(HEAVY) & set(loaded)
+
+
+def test_a_command_imports_what_imports_prefect_only_after_it_has_joined_the_stack() -> None:
+    for function in (one for one in ast.parse(Path(cli.__file__).read_text()).body if isinstance(one, ast.FunctionDef)):
+        nodes = list(ast.walk(function))
+        shown = [one.lineno for one in nodes if isinstance(one, ast.ImportFrom) and one.module == "deployments.summary"]
+        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("join_stack", "_run_flow")]
+        assert not shown or not joined or min(shown) > max(joined), function.name
 
 
 def test_the_stack_is_joined_before_prefect_reads_the_environment() -> None:
