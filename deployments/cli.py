@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from perennial import __version__
-from perennial.errors import PerennialError, PrefectUnreachable
+from perennial.errors import PerennialError, PrefectUnreachable, StackError
 from perennial.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -120,9 +120,7 @@ def status() -> int:
     console, settings = _console(), _settings()
     stack = stacks.running_stack(settings)
     if stack is None:
-        console.print("the stack is down; start it with `perennial up SPEC`")
-        if left := stacks.stack_processes(settings):
-            console.print(f"its supervisor was killed and left {len(left)} processes running: `up` or `perennial down` ends them")
+        console.print(stacks.outlived_supervisor(settings) or "the stack is down; start it with `perennial up SPEC`")
         return 1
     found = stack_status(stack, os.environ, datetime.now(UTC))
     console.print(found.table())
@@ -178,7 +176,7 @@ def rollback(
         join_stack(settings, os.environ)
         if "PREFECT_API_URL" in os.environ:
             move.announce()
-    except PrefectUnreachable as error:
+    except (PrefectUnreachable, StackError) as error:
         untold = f"the Prefect feed does not know: {error}"
     from deployments.summary import rollback_rows  # imports Prefect, which reads the environment that was joined
 

@@ -108,12 +108,24 @@ def stack_processes(settings: Settings) -> list[int]:
     return [process.pid for process in supervisord.program_processes(state_dir(settings.home), _socket(settings.home))]
 
 
+def outlived_supervisor(settings: Settings) -> str | None:
+    """What to do about a stack whose supervisor was killed; None where it runs, or left nothing running."""
+    left = stack_processes(settings) if running_stack(settings) is None else []
+    count = f"the stack's supervisor was killed and left {len(left)} processes running"
+    return f"{count}: `perennial up SPEC` or `perennial down` ends them" if left else None
+
+
 def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a command finds the running stack; without one, only Prefect's home is ours."""
+    """The environment in which a command finds the running stack; without one, only Prefect's home is ours.
+
+    Raises StackError when a killed supervisor left the stack's programs running.
+    """
     stack = running_stack(settings)
     if stack is not None:
         plan.refuse_other_addresses(stack, settings)
         return programs.environment(stack, environ)
+    if settings.prefect_api_url is None and (left := outlived_supervisor(settings)):
+        raise StackError(left)  # a second Prefect server on the same home would write the same database
     own = {} if settings.prefect_api_url else {"PREFECT_HOME": str(programs.prefect_home(settings.home))}
     return {**own, **environ}
 
