@@ -211,11 +211,16 @@ def own(tmp_path: Path) -> Iterator[Settings]:
     stacks.down(settings)
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from deployments.cli import main; main()", "up", str(FLIGHTS)]
     environ, log = {**os.environ, "PERENNIAL_HOME": str(own.home)}, tmp_path / "up.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
+        # A shell without job control has its background jobs ignore SIGINT, and children inherit that.
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output, preexec_fn=_heed_interrupts)
         wait_until(
             lambda: "store" in log.read_text() and supervisord.find_supervisor(state_dir(own.home)), 30, "the supervisor to start"
         )
