@@ -17,10 +17,10 @@ from typing import Annotated, Any, Self
 import httpx
 from pydantic import AliasPath, AwareDatetime, BeforeValidator, ConfigDict, Field
 
-from deployments.proxies import LOOPBACK
 from monitoring.events import resource_id
 from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
+from perennial.settings import LOOPBACK
 
 PAGE, EVENT_PAGE = 200, 50
 """Runs or workers, and events, in one answer; the API's own limits."""

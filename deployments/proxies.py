@@ -10,8 +10,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 from perennial.errors import SettingsError
 from perennial.logs import without_credentials
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from perennial.settings import LOOPBACK
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 

@@ -7,8 +7,7 @@ from rich.table import Table
 
 from deployments.alias_moves import RolledBack
 from deployments.stack.stack import running_service
-from perennial.model import CARD_FILE
-from perennial.model_card import ModelCard
+from perennial.model_loading import load_card
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
@@ -60,7 +59,7 @@ def training_columns(version: int, spec: Path, settings: Settings) -> Table:
 
 def rollback_rows(move: RolledBack, spec: Path, settings: Settings) -> dict[str, str]:
     """A champion replaced by hand, row by row."""
-    card = ModelCard.model_validate_json(Registry(settings.registry_url).read(move.model, move.version)[CARD_FILE])
+    card = load_card(Registry(settings.registry_url), move.model, move.version)
     return {
         "champion": f"{move.model} version {move.version} (was {move.previous})",
         "learnt from": f"{card.data.rows:,} rows until {card.until:%Y-%m-%d %H:%M}",

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from monitoring.archive import MAX_CLOCK_SKEW, Archive
 from monitoring.consumer import Batch
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, newest_rows, watermark, window_at
-from perennial.base import read_stored
 from perennial.errors import PerennialError
-from perennial.model import CARD_FILE, Model
-from perennial.model_card import ModelCard
-from perennial.model_loading import load_model
+from perennial.model import Model
+from perennial.model_loading import load_card, load_model
 from perennial.registry import Registry
 from perennial.schema import Schema
 from perennial.spec import ModelSpec
@@ -80,9 +76,8 @@ class MonitorSession:
     def _schema_of(self, version: int) -> Schema | None:
         if version not in self._schemas:
             try:
-                card = self._registry.read(self._spec.name, version)[CARD_FILE]
-                self._schemas[version] = read_stored(ModelCard, card, CARD_FILE).schema_
-            except (PerennialError, ValidationError, KeyError):
+                self._schemas[version] = load_card(self._registry, self._spec.name, version).schema_
+            except PerennialError:
                 self._schemas[version] = None
         return self._schemas[version]
 

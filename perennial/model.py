@@ -109,7 +109,7 @@ def from_files(files: Mapping[str, bytes], base: Path) -> Model:
 
     Raises CorruptVersion naming the file that is missing or cannot be read.
     """
-    card = _from_json(ModelCard, CARD_FILE, _file(files, CARD_FILE))
+    card = card_from_files(files)
     profile = _from_json(Profile, PROFILE_FILE, _file(files, PROFILE_FILE))
     learner, columns = load_learner(card.learner), len(card.features.names)
     estimator = learner.from_bytes(_file(files, learner.file))
@@ -120,6 +120,11 @@ def from_files(files: Mapping[str, bytes], base: Path) -> Model:
     except pl.exceptions.PolarsError as error:
         raise CorruptVersion(f"{REFERENCE_FILE} is not a Parquet file: {error}") from error
     return build_model(card, estimator, profile, reference, base)
+
+
+def card_from_files(files: Mapping[str, bytes]) -> ModelCard:
+    """The card among a version's files; raises CorruptVersion."""
+    return _from_json(ModelCard, CARD_FILE, _file(files, CARD_FILE))
 
 
 def _file(files: Mapping[str, bytes], name: str) -> bytes:

@@ -15,6 +15,7 @@ from perennial.registry import Registry
 
 if TYPE_CHECKING:
     from perennial.model import Model
+    from perennial.model_card import ModelCard
 
 WARM_UP_ROWS = 64  # rows of the reference sample predicted before a version may serve: the first prediction is the slow one
 
@@ -37,6 +38,13 @@ def load_model(registry: Registry, name: str, version: int, base: Path) -> "Mode
         )
     _warm_up(model)
     return model
+
+
+def load_card(registry: Registry, name: str, version: int) -> "ModelCard":
+    """A version's card alone, without reading its other files. Raises RegistryError, or what is wrong with it."""
+    from perennial.model import CARD_FILE, card_from_files
+
+    return card_from_files(registry.read(name, version, CARD_FILE))
 
 
 def load_champion(registry: Registry, name: str, base: Path, known: "Model | None" = None) -> "Model | None":

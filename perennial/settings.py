@@ -18,6 +18,9 @@ from perennial.errors import SettingsError
 
 PREFIX = "PERENNIAL_"
 NO_TIME = timedelta()
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine, which no client of ours asks through a proxy."""
+
 FOREIGN = {
     "redis_url": "REDIS_URL",
     "prefect_api_url": "PREFECT_API_URL",

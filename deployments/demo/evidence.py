@@ -20,8 +20,8 @@ from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.errors import StackError
 from perennial.log_columns import EVENT_TIME, VERSION
-from perennial.model import CARD_FILE
 from perennial.model_card import ModelCard
+from perennial.model_loading import load_card
 from perennial.registry import CHAMPION, Move
 from perennial.spec import ModelSpec
 from tasks.serving.replay import Sent
@@ -60,7 +60,7 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
     """Read every component; raises PrefectUnreachable, RegistryError and ArchiveError."""
     loop, registry = waiter.loop, waiter.loop.registry
     windows, moves, versions = load_results(loop.home), registry.history(loop.model), registry.versions(loop.model)
-    cards = [ModelCard.model_validate_json(registry.read(loop.model, version)[CARD_FILE]) for version in versions]
+    cards = [load_card(registry, loop.model, version) for version in versions]
     events = _events(waiter, windows, cards)
     frozen = open_frozen_baseline(registry, spec, base, loop.home)
     first_served = frozen.archive.scan().group_by(VERSION).agg(pl.col(EVENT_TIME).min()).collect()

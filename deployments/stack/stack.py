@@ -109,8 +109,8 @@ def stack_processes(settings: Settings) -> list[int]:
 
 
 def outlived_supervisor(settings: Settings) -> str | None:
-    """What to do about a stack whose supervisor was killed; None where it runs, or left nothing running."""
-    left = stack_processes(settings) if running_stack(settings) is None else []
+    """What to do about programs of a stack whose supervisor does not run; None where nothing of it does."""
+    left = stack_processes(settings)
     count = f"the stack's supervisor was killed and left {len(left)} processes running"
     return f"{count}: `perennial up SPEC` or `perennial down` ends them" if left else None
 

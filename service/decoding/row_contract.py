@@ -5,7 +5,7 @@ model's columns, in the order of `columns`: numbers, texts, then the other types
 and every step picks by position, so that no name is looked up per row.
 
 No promotion breaks a client: beside its own columns a version takes those of the schemas that other versions publish to clients
-(`service.inference.accepted_schemas`). A column that one of them does not have may be left out and is null then; a value of
+(`service.inference.champion_history`). A column that one of them does not have may be left out and is null then; a value of
 the type that only others have is translated (a number is its text and the reverse) or null; a column that only others have is
 checked and ignored. All are counted.
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from perennial.errors import ChecksFailed, DataError
+from perennial.schema import cast_or_null
 from perennial.spec_sources import SourceSpec
 from tasks.data.column_uses import Use
 from tasks.data.csv_dialect import number_signs, paste
@@ -151,8 +152,7 @@ class _Column:
         lowered = self.values.head(1_000).str.to_lowercase().drop_nulls()
         if not lowered.is_in(["true", "false"]).any():
             return None
-        known = {"true": True, "false": False}
-        return self.values.str.to_lowercase().replace_strict(known, default=None, return_dtype=pl.Boolean)
+        return cast_or_null(self.values, "bool")
 
     def _times(self) -> pl.Series | None:
         if self.use == "label" or not look_like_times(self.values):

@@ -73,13 +73,12 @@ def _odd_texts(spec: ModelSpec, odd: pl.DataFrame | None, unread: pl.Series | No
 
 
 def _summary(values: pl.Series, kind: str, odd: list[str]) -> ColumnSummary:
+    known = values.drop_nulls()
     try:
-        distinct = values.n_unique() - (values.null_count() > 0)
+        different = known.unique(maintain_order=True)
+        distinct, shown = different.len(), different.head(EXAMPLES)
     except pl.exceptions.PolarsError:  # a type whose values cannot be compared
-        distinct = None
-    shown = (
-        values.drop_nulls().unique(maintain_order=True).head(EXAMPLES) if distinct is not None else values.drop_nulls().head(1)
-    )
+        distinct, shown = None, known.head(1)
     odd_examples = tuple(_short(text) for text in dict.fromkeys(odd))[:EXAMPLES]
     return ColumnSummary(
         name=values.name,

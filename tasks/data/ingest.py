@@ -1,6 +1,6 @@
 """Ingest: the spec's sources read, joined, derived and sorted in time, kept as a dataset version."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from perennial.errors import DataError
+from perennial.schema import cast_or_null, free_name
 from perennial.spec import ModelSpec
 from tasks.data.column_types import DERIVED, RawTable, type_columns
 from tasks.data.column_uses import Use, column_uses
@@ -54,7 +55,7 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
     }
     frames = _with_comparable_keys(spec, raw, {name: table.frame for name, table in typed.items()})
     joined, joins = frames[first], []
-    unread = _free_name((*spec.derive, *(column for frame in frames.values() for column in frame.columns)))
+    unread = free_name("unread", (*spec.derive, *(column for frame in frames.values() for column in frame.columns)))
     joined = joined.with_columns(_texts_of(spec.event_time, typed[first].odd, joined.height).alias(unread))
     for join in spec.joins:
         joined, match = join_source(joined, frames[join.source], join, first, spec.checks.min_join_match)
@@ -98,19 +99,15 @@ def in_utc(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """Turn dates and times of `column` into Datetime(us, UTC); a naive time is read as UTC."""
     if column not in frame.columns:
         raise DataError(f"event-time column {column!r} is not in the table; it has {', '.join(frame.columns)}")
-    dtype, time = frame.schema[column], pl.col(column)
-    if dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None):
-        time = time.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    elif isinstance(dtype, pl.Datetime):
-        time = time.cast(pl.Datetime("us", dtype.time_zone)).dt.convert_time_zone("UTC")
-    elif dtype in (pl.String, pl.Null):
+    dtype = frame.schema[column]
+    if isinstance(dtype, (pl.Date, pl.Datetime)):
+        return frame.with_columns(cast_or_null(frame[column], "datetime"))
+    if dtype in (pl.String, pl.Null):
         examples = frame[column].drop_nulls().head(3).to_list()
         raise DataError(
             f"no value of event-time column {column!r} is a time (such as {examples}); use ISO 8601, time_format or [derive]"
         )
-    else:
-        raise DataError(f"event-time column {column!r} is {dtype}, not a time; build one under [derive] in the spec")
-    return frame.with_columns(time)
+    raise DataError(f"event-time column {column!r} is {dtype}, not a time; build one under [derive] in the spec")
 
 
 def _uses_in(name: str, raw: Mapping[str, RawTable], spec: ModelSpec) -> dict[str, Use]:
@@ -139,11 +136,6 @@ def _with_comparable_keys(
             texts = {name: raw[name].frame[key] for name in sides if raw[name].untyped}
             frames = {name: frame.with_columns(texts[name]) if name in texts else frame for name, frame in frames.items()}
     return frames
-
-
-def _free_name(taken: Iterable[str]) -> str:
-    """A name for a column of our own that none of the table's has."""
-    return "unread" + "_" * (1 + max(map(len, taken), default=0))
 
 
 def _texts_of(column: str, odd: pl.DataFrame, rows: int) -> pl.Series:

@@ -18,7 +18,7 @@ from perennial.model import Model
 from perennial.schema import cast_frame, infer_schema
 from perennial.spec import ModelSpec
 from tasks.data.datasets import Dataset, base_dataset, store_dataset
-from tasks.data.validate import Checks, validate
+from tasks.data.validate import Checks, check_dataset, validate
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
@@ -51,7 +51,7 @@ def build_dataset(job: Job, champion: Model) -> Dataset:
     Both have the columns of the spec's contract: those that the log did not have yet are null in its rows.
     """
     base = base_dataset(job.home)
-    usable, _ = validate.fn(job, base)
+    usable, _ = check_dataset(job, base)
     trained = InputContract.of(champion.card.spec, champion.card.features.kinds)
     schema = infer_schema(job.spec, usable) if trained.changes(job.spec) else champion.card.schema_
     logged = Archive(job.home, job.spec.task, schema).labelled().collect()

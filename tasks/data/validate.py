@@ -76,16 +76,25 @@ class Rule:
 @local_task("validate")
 def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     """Good rows of a dataset with their labels as they are stored, and what was found; bad rows go to quarantine."""
-    file = job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
-    rows, checks = check_table(dataset.frame, job.spec, file, job.now, dataset.unread)
+    rows, checks = check_dataset(job, dataset)
     columns = summarise_columns(dataset.frame, job.spec, dataset.odd, dataset.unread)
     found: dict[str, object] = {"joins": dataset.joins, "columns": columns}
     if dataset.odd is not None and not dataset.odd.is_empty():
+        file = _quarantine_file(job, dataset)
         odd_file = file.with_name(f"{file.stem}-odd-values.parquet")
         odd_file.parent.mkdir(parents=True, exist_ok=True)
         dataset.odd.write_parquet(odd_file)
         found |= {"odd": odd_problems(dataset.odd), "odd_values": str(odd_file)}
     return rows, checks.model_copy(update=found)
+
+
+def check_dataset(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
+    """`validate` without an account of every column, for a table that was validated before."""
+    return check_table(dataset.frame, job.spec, _quarantine_file(job, dataset), job.now, dataset.unread)
+
+
+def _quarantine_file(job: Job, dataset: Dataset) -> Path:
+    return job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
 
 
 def odd_problems(odd: pl.DataFrame) -> tuple[Problem, ...]:

@@ -45,7 +45,9 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
     if request.version != standing:
         return f"the event is about version {request.version}, and version {standing} serves by now"
     for version in (one for one in job.registry.versions(job.spec.name) if one > standing):
-        card = json.loads(job.registry.read(job.spec.name, version)[CARD_FILE])  # no more of it: an old card may not load
+        card = json.loads(
+            job.registry.read(job.spec.name, version, CARD_FILE)[CARD_FILE]
+        )  # no more of it: an old card may not load
         if card["cause"]["event_id"] == request.event_id:
             return f"version {version} was trained for this event already"
     return None

@@ -19,7 +19,7 @@ from perennial.errors import RequestError
 from perennial.labels import codec_of, fit_texts
 from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.schema import cast_frame, infer_schema, refuse_missing
-from perennial.settings import authorization
+from perennial.settings import LOOPBACK, authorization
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job
@@ -112,8 +112,7 @@ class Client:
     def __init__(self, url: str, timeout: timedelta = TIMEOUT, headers: Mapping[str, str] | None = None) -> None:
         self.total = Sent()
         self._given: dict[str, str] = {}
-        # Loopback is never asked through the proxy of the environment.
-        local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+        local = httpx.URL(url).host in LOOPBACK
         sent = {**(headers or {}), "content-type": "application/json"}
         self._http = httpx.Client(base_url=url, timeout=timeout.total_seconds(), headers=sent, trust_env=not local)
 
