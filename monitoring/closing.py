@@ -5,7 +5,7 @@ the same event under the same id.
 """
 
 import logging
-from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -35,39 +35,39 @@ TOP_FEATURES = 3
 log = logging.getLogger(__name__)
 
 
-def close_window(
-    window: Window,
-    model: Model,
-    spec: ModelSpec,
-    archive: Archive,
-    state: MonitorState,
-    unreadable_share: float,
-    now: datetime,
-    versions: Collection[int] | None = None,
-    *,
-    serves: bool = True,
-) -> tuple[WindowResult, RetrainRequest | None]:
-    """Close one window against `model`: its result, which is on disk then, and the request that was confirmed.
+@dataclass(frozen=True)
+class Judge:
+    """The model that judges a window, the log typed by its schema, and the versions whose rows it judges, or None for all.
 
-    Of the rows those are judged that `versions` answered, those of the model's input contract. A model that no longer `serves`
-    judges and reports, and requests nothing.
+    One that no longer `serves` judges and reports, and requests nothing.
+    """
+
+    model: Model
+    archive: Archive
+    versions: frozenset[int] | None = None
+    serves: bool = True
+
+
+def close_window(
+    window: Window, judge: Judge, spec: ModelSpec, state: MonitorState, unreadable_share: float, now: datetime
+) -> tuple[WindowResult, RetrainRequest | None]:
+    """Close one window: its result, which is on disk then, and the request that was confirmed.
+
     Raises PrefectUnreachable when an event is due and is not confirmed: the window is still open then.
     """
+    model, archive = judge.model, judge.archive
     answered = collect(archive.with_labels(window.start, window.end), archive.home)
-    rows = answered if versions is None else answered.filter(pl.col(VERSION).is_in(list(versions)))
+    rows = answered if judge.versions is None else answered.filter(pl.col(VERSION).is_in(list(judge.versions)))
     table = model.compiled.table(rows)
     measured = measure(model, table, rows[LABEL], rows[SCORE])
     findings = _findings(window, rows, measured, model, archive, unreadable_share, bounds_in_force(spec, model.card.bounds))
-    decision = decide(findings, state.last_request, spec, without_outcome(archive.home, state.last_request, now))
-    if not serves and decision.kind != "none":
-        retired = f"version {model.card.version}, whose input contract no longer serves, asks for no retraining"
-        decision = Decision(kind="none", reason=f"{decision.reason}; {retired}")
+    decision = _decide(findings, judge, spec, state, now)
     link = report_path(archive.home, window) if findings.rows else None
     request = _request(findings, measured, decision, model, link)
     if request is not None:
         decision = decision.model_copy(update={"event_id": request.event_id})
         send(request_event(request, now))
-    if findings.unknown_labels and serves:
+    if findings.unknown_labels and judge.serves:
         send(_unknown_labels_event(model, findings, now))
     result = WindowResult(
         model=model.card.name,
@@ -84,6 +84,15 @@ def close_window(
     )
     save_result(archive.home, result)
     return result, request
+
+
+def _decide(findings: Findings, judge: Judge, spec: ModelSpec, state: MonitorState, now: datetime) -> Decision:
+    """The policy's decision; a model that no longer serves says what it would be and asks for nothing."""
+    decision = decide(findings, state.last_request, spec, without_outcome(judge.archive.home, state.last_request, now))
+    if judge.serves or decision.kind == "none":
+        return decision
+    retired = f"version {judge.model.card.version}, whose input contract no longer serves, asks for no retraining"
+    return Decision(kind="none", reason=f"{decision.reason}; {retired}")
 
 
 def _findings(

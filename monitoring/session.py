@@ -6,11 +6,11 @@ read from registry and disk when a session begins, so a session may end anywhere
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from monitoring.archive import MAX_CLOCK_SKEW, Archive
+from monitoring.closing import Judge
 from monitoring.consumer import Batch
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
@@ -23,15 +23,6 @@ from perennial.schema import Schema
 from perennial.spec import ModelSpec
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The model that judges a window, the log typed by its schema, and the versions whose rows it judges."""
-
-    model: Model
-    archive: Archive
-    versions: frozenset[int]
 
 
 class MonitorSession:
@@ -63,7 +54,7 @@ class MonitorSession:
         except PerennialError as error:
             log.warning("version %d cannot judge the rows that it answered: %s", version, error)
             return Judge(champion, self.archive, own)
-        return Judge(model, self._archive(model), self._alike(model, others))
+        return Judge(model, self._archive(model), self._alike(model, others), serves=False)
 
     def _archive(self, model: Model) -> Archive:
         return Archive(self._home, self._spec.task, model.card.schema_, self._schema_of)

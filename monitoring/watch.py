@@ -187,10 +187,7 @@ class Monitor:
     def _close(self, session: MonitorSession, window: Window) -> None:
         unreadable = self._since_close.unreadable_share
         judge, now = session.judge(window), self._clock()
-        stands, versions = judge.model is session.model, judge.versions
-        result, sent = close_window(
-            window, judge.model, self._spec, judge.archive, session.state, unreadable, now, versions, serves=stands
-        )
+        result, sent = close_window(window, judge, self._spec, session.state, unreadable, now)
         session.record(result, sent)
         decision = result.decision
         self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY

@@ -13,7 +13,7 @@ import pytest
 import monitoring.closing
 from flows.retrain import retrain
 from monitoring.archive import Archive
-from monitoring.closing import close_window
+from monitoring.closing import Judge, close_window
 from monitoring.events import ModelEvent
 from monitoring.state import MonitorState, WindowResult
 from monitoring.window import Window
@@ -51,7 +51,7 @@ def home(tmp_path: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> P
 def close(job: Job, model: Model, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> tuple[WindowResult, list[ModelEvent]]:
     sent: list[ModelEvent] = []
     monkeypatch.setattr(monitoring.closing, "send", sent.append)
-    result, _ = close_window(WINDOW, model, job.spec, archive, MonitorState(), 0.0, WINDOW.end)
+    result, _ = close_window(WINDOW, Judge(model, archive), job.spec, MonitorState(), 0.0, WINDOW.end)
     return result, sent
 
 

@@ -14,7 +14,7 @@ import pytest
 from deployments.check import describe_spec
 from deployments.stack.stack import spec_changes
 from monitoring.archive import Archive
-from monitoring.closing import close_window
+from monitoring.closing import Judge, close_window
 from monitoring.session import MonitorSession
 from monitoring.window import window_at
 from perennial.errors import SpecError, TrainingError
@@ -230,16 +230,12 @@ def test_a_window_that_another_contract_answered_is_judged_by_it(trained: Job) -
     window = window_at(datetime(2026, 9, 12, tzinfo=UTC), job.spec.window.length)
     judge = session.judge(window)
     assert (judge.model.card.version, judge.versions) == (1, {1})
-    result, request = close_window(
-        window, judge.model, job.spec, judge.archive, session.state, 0.0, LATER, judge.versions, serves=False
-    )
+    result, request = close_window(window, judge, job.spec, session.state, 0.0, LATER)
     assert (result.version, request, set(result.distances)) == (1, None, {"x", "c"})
     assert not result.findings.null_increases
     assert result.rows_by_version == {1: result.findings.rows}
-    assert (
-        "z"
-        in close_window(window, session.model, job.spec, session.archive, session.state, 0.0, LATER)[0].findings.null_increases
-    )
+    champion = Judge(session.model, session.archive)
+    assert "z" in close_window(window, champion, job.spec, session.state, 0.0, LATER)[0].findings.null_increases
 
 
 def test_rows_of_another_contract_are_left_out_of_a_window_of_the_champion(trained: Job) -> None:
@@ -254,7 +250,7 @@ def test_rows_of_another_contract_are_left_out_of_a_window_of_the_champion(train
     session.archive.store_predictions(pl.concat(new))
     judge = session.judge(window)
     assert (judge.model.card.version, judge.versions) == (2, {2})
-    found, _ = close_window(window, judge.model, job.spec, judge.archive, session.state, 0.0, LATER, judge.versions)
+    found, _ = close_window(window, judge, job.spec, session.state, 0.0, LATER)
     assert (found.findings.rows, found.rows_by_version) == (2 * rows.height, {1: rows.height, 2: 2 * rows.height})
     assert not found.findings.null_increases
 

@@ -37,7 +37,7 @@ from deployments.check import _account
 from docs.generate import table
 from monitoring.archive import Archive
 from monitoring.calibration import Calibration, block_values, calibrate, missing_bounds_warning
-from monitoring.closing import close_window
+from monitoring.closing import Judge, close_window
 from monitoring.state import MonitorState
 from monitoring.window import window_at
 from perennial.spec import SignalsSpec
@@ -65,7 +65,7 @@ add_labels(archive, [told(model, frame)])
 import monitoring.closing
 sent = []
 monitoring.closing.send = sent.append
-result, _ = close_window(window_at(later, week), model, named, archive, MonitorState(), 0.0, later + week)
+result, _ = close_window(window_at(later, week), Judge(model, archive), named, MonitorState(), 0.0, later + week)
 (event,) = sent
 assert event.name == "perennial.performance.degraded"
 assert event.payload["evidence"]["gap"] > event.payload["evidence"]["gap_bound"] == 0.0
