@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from deployments.interrupts import repeat_dropped_interrupts
 from perennial import __version__
 from perennial.errors import PerennialError, PrefectUnreachable, StackError
 from perennial.settings import Settings, load_settings
@@ -297,6 +298,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The `perennial` command."""
+    repeat_dropped_interrupts()
     sys.exit(run(sys.argv[1:]))
 
 

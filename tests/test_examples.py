@@ -6,7 +6,6 @@ Five months of 2011 are learnt, then summer comes. The flights are the demo's: s
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,21 +13,18 @@ import pytest
 from deployments.demo.frozen_baseline import open_frozen_baseline
 from monitoring.events import DRIFT_DETECTED
 from tasks.data.ingest import assemble
+from tests.support.bike_sharing import HOURS, VARIABLE, needs_hours
 from tests.support.processes import ROOT
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage, perennial, stage
 from tests.support.waiting import wait_until
 
 SPEC = ROOT / "examples" / "bike_sharing.toml"
-VARIABLE = "BIKE_SHARING_CSV"
-HOURS = Path(os.environ.get(VARIABLE) or ROOT.parent / "shared" / "data" / "bike_sharing_hour.csv")
 
 DAY = timedelta(days=1)
 OPENING = datetime(2011, 5, 30, tzinfo=UTC)
 """The first model learns what came before: winter and spring. It is a day on which a window begins."""
 
-pytestmark = pytest.mark.skipif(
-    not HOURS.exists(), reason=f"{HOURS} is not there: point {VARIABLE} at hour.csv of the UCI Bike Sharing archive"
-)
+pytestmark = needs_hours
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +43,7 @@ def life(loop: Stage) -> Replay:
 
 
 def test_the_example_is_understood() -> None:
-    assert "regression" in perennial("check", str(SPEC))
+    assert "regression" in perennial("check", str(SPEC), **{VARIABLE: str(HOURS)})
 
 
 def test_it_is_trained_and_served(loop: Stage) -> None:

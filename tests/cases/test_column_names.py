@@ -60,15 +60,16 @@ EXAMPLES = 6
 
 @cache
 def names_in_the_code() -> tuple[str, ...]:
-    """Every string and keyword of the code that a column could be called, but for those that the log keeps for itself."""
+    """Every word among the code's strings, and every keyword; sentences name nothing, and the log keeps its prefix for itself."""
     found: set[str] = set()
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
             nodes = list(ast.walk(ast.parse(file.read_text())))
             found |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
             found |= {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
-    usable = (name for name in found if 0 < len(name) <= LONGEST and name.isprintable() and not name.startswith(PREFIX))
-    return tuple(sorted(name for name in usable if name != "*" and not (name.startswith("^") and name.endswith("$"))))
+    words = (name for name in found if len(name) <= LONGEST and name.split() == [name] and name.isprintable())
+    patterns = ("*", "^")
+    return tuple(sorted(name for name in words if not name.startswith((*patterns, PREFIX))))
 
 
 def spec_of(features: Sequence[str], **roles: Any) -> ModelSpec:

@@ -12,6 +12,7 @@ from rich.console import Console
 from deployments.check import SAMPLE, check_spec
 from perennial.errors import ChecksFailed, DataError, PerennialError
 from tests.cases.inputs import copy_case, edit_spec, read_rows, write_rows
+from tests.support.bike_sharing import HOURS, VARIABLE, needs_hours
 from tests.support.processes import ROOT
 
 PAGE = (ROOT / "docs" / "check.md").read_text()
@@ -32,8 +33,9 @@ def test_the_page_shows_what_is_printed_for_the_flights():
     assert shown(ROOT / "examples" / "flights.toml") == block[1]
 
 
-@pytest.mark.skipif("BIKE_SHARING_CSV" not in os.environ, reason="needs a local copy of the UCI archive's hour.csv")
-def test_the_page_shows_what_is_printed_for_the_bicycles():
+@needs_hours
+def test_the_page_shows_what_is_printed_for_the_bicycles(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, str(HOURS))
     assert shown(ROOT / "examples" / "bike_sharing.toml", dict(os.environ)) in PAGE
 
 
