@@ -25,14 +25,9 @@ from perennial.spec import FeatureSpec, Kind, ModelSpec, feature_columns
 from perennial.user_functions import load_function
 from perennial.value_types import Dtype
 
-MAX_CATEGORIES = 4_096
-"""Categories a dictionary holds; rarer ones count as unknown. Keeps `model.json` below a few hundred kB per column."""
-
-CROSS_SEPARATOR = "|"
-"""Joins the parts of a cross; a part's own `|` and `\\` are escaped by `\\`, so two crosses cannot be confused."""
-
-MICROSECONDS, MICROSECOND = 1_000_000, 1e-6
-"""How many are in a second, and one in seconds."""
+MAX_CATEGORIES = 4_096  # of a dictionary; rarer ones count as unknown: `model.json` stays below a few hundred kB per column
+CROSS_SEPARATOR = "|"  # between the parts of a cross; a part's own `|` and `\` are escaped by `\`: no two crosses are alike
+MICROSECONDS, MICROSECOND = 1_000_000, 1e-6  # how many are in a second, and one in seconds
 
 Dtypes = Mapping[str, Dtype]
 

@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from perennial.arrays import Floats
 
 StoredLabel = bool | str | float  # a label in the one type of its task
-
 MAX_CLASS = 256  # characters of a class's name: what is longer is a document, not a class
 
-EXPECTED: dict[Task, str] = {
+EXPECTED: dict[Task, str] = {  # how messages name what a label of a task may be
     "binary": "true, false, 1 or 0 (or yes or no)",
     "multiclass": f"the name of a class: a text of 1 to {MAX_CLASS} characters, a whole number, true or false",
     "regression": "a finite number",
 }
-"""How messages name what a label of a task may be."""
 
 
 @dataclass(frozen=True, slots=True)

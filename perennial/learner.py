@@ -97,11 +97,9 @@ class Trainer(Protocol):
 class Learner(Protocol):
     """One learning algorithm."""
 
-    file: str
-    """Name of the estimator's file in a version."""
+    file: str  # name of the estimator's file in a version
 
-    default_rounds: int
-    """Rounds where no held-out rows can decide; 1 for a learner without rounds."""
+    default_rounds: int  # rounds where no held-out rows can decide; 1 for a learner without rounds
 
     def trainer(self, table: TrainingTable, objective: Objective) -> Trainer:
         """A trainer of this table."""

@@ -7,10 +7,7 @@ A name here starts with PREFIX, and the spec refuses a column that does, so a mo
 PREFIX = "_"  # with this a column of the log starts, and no column of a spec may
 ID = "_id"  # the prediction's id, as the client calls it
 DIGEST = "_digest"  # a digest of the row's values: with id and event time it is the row's own key
-
-EVENT_TIME = "_event_time"
-"""When the prediction was asked, in event time; beside a label, when the truth became known, if the client said so."""
-
+EVENT_TIME = "_event_time"  # when the prediction was asked; beside a label, when the truth became known, if the client said so
 SERVED_AT = "_served_at"  # when the service answered, in wall time
 VERSION = "_version"  # the model version that answered
 SCORE = "_score"  # probability of the positive class, value, or one probability per class

@@ -11,8 +11,7 @@ import time
 from perennial.settings import Settings
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]*@")
-_CHATTY = ("httpx", "httpcore", "urllib3", "fsspec", "asyncio", "matplotlib")
-"""Libraries that log each request or file at INFO: from them only warnings are wanted."""
+_CHATTY = ("httpx", "httpcore", "urllib3", "fsspec", "asyncio", "matplotlib")  # at INFO they log each request or file
 
 
 def configure_logging(settings: Settings, component: str) -> None:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from perennial.model_card import ModelCard
 
 WARM_UP_ROWS = 64  # rows of the reference sample predicted before a version may serve: the first prediction is the slow one
-
-SCORE_TOLERANCE = 1e-6
-"""How far a score may be from the stored one: far above the order of float sums, far below any threshold's meaning."""
+SCORE_TOLERANCE = 1e-6  # from the stored score: far above the order of float sums, far below any threshold's meaning
 
 
 def load_model(registry: Registry, name: str, version: int, base: Path) -> "Model":

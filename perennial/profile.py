@@ -17,9 +17,7 @@ from perennial.features import top_categories
 from perennial.spec import Kind
 
 QUANTILES = 56  # bins inside the reference's range; with the tails at most 64 bins. Fewer distinct values get a bin each
-
-TAILS = (1.0, 2.0, 4.0)
-"""Edges beyond the range, in reference standard deviations: how far a shift outside of it can still be measured."""
+TAILS = (1.0, 2.0, 4.0)  # edges beyond the range, in standard deviations: how far a shift outside of it can be measured
 
 
 class NumericProfile(FrozenModel):

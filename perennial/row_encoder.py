@@ -23,9 +23,7 @@ from perennial.value_types import Dtype, check_value, parse_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAN = math.nan
-
-AGREED_YEARS = range(1900, 2037)
-"""Years in which both know a zone's clock alike; after 2037 the zones that polars brings have no summer time."""
+AGREED_YEARS = range(1900, 2037)  # in which both know a zone's clock alike; polars' zones have no summer time after 2037
 
 Row = Mapping[str, Any]
 RowEncoder = Mapping[str, Callable[[Row], float]]

@@ -19,14 +19,13 @@ from perennial.value_types import EXPECTED, Dtype, parse_time
 
 Use = Literal["number", "text", "time", "raw"]
 
-POLARS: dict[Dtype, pl.DataType] = {
+POLARS: dict[Dtype, pl.DataType] = {  # what each contract type is in a table
     "float": pl.Float64(),
     "int": pl.Int64(),
     "bool": pl.Boolean(),
     "string": pl.String(),
     "datetime": pl.Datetime("us", "UTC"),
 }
-"""What each contract type is in a table."""
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 

@@ -18,19 +18,16 @@ from perennial.errors import SettingsError
 
 PREFIX = "PERENNIAL_"
 NO_TIME = timedelta()
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine, which no client of ours asks through a proxy."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # names of this machine, which no client of ours asks through a proxy
 
-FOREIGN = {
+FOREIGN = {  # fields that are read from a tool's own variable
     "redis_url": "REDIS_URL",
     "prefect_api_url": "PREFECT_API_URL",
     "wandb_api_key": "WANDB_API_KEY",
     "sentry_dsn": "SENTRY_DSN",
 }
-"""Fields that are read from a tool's own variable."""
 
-SHORTEST_KEY, LONGEST_KEY = 16, 256
-"""Characters of an API key: what can be guessed is no key, and the head of a request has room for no more."""
+SHORTEST_KEY, LONGEST_KEY = 16, 256  # characters: what can be guessed is no key, and a request's head has room for no more
 
 Access = Literal["key", "open", "closed"]  # which clients may read a page: those that may predict, all, none
 

@@ -16,9 +16,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from perennial.arrays import Floats
 
-Bounds = dict[str, float]
-"""By signal: from where on its value asks for a retraining. A signal that is absent has no bound and never alarms."""
-
+Bounds = dict[str, float]  # by signal: from where on its value asks for a retraining. One that is absent never alarms
 SignalValues = dict[str, float]  # by signal: what was measured. A signal that is absent could not be measured
 
 

@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 Dtype = Literal["float", "int", "bool", "string", "datetime"]
 
-EXPECTED: dict[Dtype, str] = {
+EXPECTED: dict[Dtype, str] = {  # how messages name what a column takes; null is always taken
     "float": "a finite number",
     "int": "a whole number",
     "bool": "true or false",
     "string": "a text",
     "datetime": "a time in ISO 8601, such as 2013-03-01T08:15:00Z",
 }
-"""How messages name what a column takes; null is always taken."""
 
 
 def check_value(value: object, dtype: Dtype) -> Any:

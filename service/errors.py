@@ -12,11 +12,10 @@ from perennial.base import FrozenModel
 from perennial.error_reporting import report
 from perennial.errors import PerennialError, RegistryError, RequestError, StoreUnreachable
 
-HEADERS = {
+HEADERS = {  # what an answer with a status says beside its body
     int(HTTPStatus.UNAUTHORIZED): {"WWW-Authenticate": 'Bearer realm="perennial"'},
     int(HTTPStatus.SERVICE_UNAVAILABLE): {"Retry-After": "1"},
 }
-"""What an answer with a status says beside its body."""
 
 logger = logging.getLogger(__name__)
 

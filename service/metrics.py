@@ -24,19 +24,12 @@ if TYPE_CHECKING:
 
     from service.prediction_log.log import LogState
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable by which prometheus_client finds the directory, in this process and those it starts."""
-
-FLUSH_INTERVAL = timedelta(seconds=0.05)
-"""Until a count is in the files, while there is anything to count; a scrape waits as long before it looks."""
-
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # variable by which prometheus_client finds the directory, in children too
+FLUSH_INTERVAL = timedelta(seconds=0.05)  # until a count is in the files; a scrape waits as long before it looks
+# Upper bounds of the latency histogram in seconds: a row takes milliseconds, 10,000 rows a second.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the latency histogram in seconds: a row takes milliseconds, 10,000 rows a second."""
-
-
+# Counters of the rows that clients write in the form of another version.
 MISSING, IGNORED = "perennial_missing_columns", "perennial_ignored_columns"
-"""Counters of the rows that clients write in the form of another version."""
-
 
 LOG_GAUGES = {
     "waiting": ("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
@@ -45,14 +38,13 @@ LOG_GAUGES = {
     "reached": ("perennial_log_store_reached", "1 when the last write to the store worked"),
     "spoolable": ("perennial_log_spoolable", "1 when the last write to the spool worked"),
 }
-LOG_COUNTERS = {
+LOG_COUNTERS = {  # metrics of the prediction log by the field of its state
     "written": ("perennial_log_written", "Predictions in the stream"),
     "spooled": ("perennial_log_spooled", "Predictions that went to the spool"),
     "replayed": ("perennial_log_replayed", "Predictions brought from a spool to the store"),
     "dropped": ("perennial_log_dropped", "Predictions answered and not logged: store and disk took nothing"),
     "lost": ("perennial_log_lost", "Predictions that a killed process had answered and not yet logged, at most"),
 }
-"""Metrics of the prediction log by the field of its state."""
 
 
 def prepare_metrics(directory: Path) -> None:

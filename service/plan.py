@@ -7,11 +7,8 @@ from pathlib import Path
 from perennial.settings import Settings
 from perennial.spec import ModelSpec
 
-DRAIN_TIMEOUT = timedelta(seconds=4)
-"""For requests in flight when the service ends."""
-
-FLUSH_TIMEOUT = timedelta(seconds=3)
-"""In which a worker that ends brings its last predictions to the store, or else to the disk."""
+DRAIN_TIMEOUT = timedelta(seconds=4)  # for requests in flight when the service ends
+FLUSH_TIMEOUT = timedelta(seconds=3)  # in which a worker that ends brings its last predictions to the store, or else to the disk
 
 
 @dataclass(frozen=True, slots=True)

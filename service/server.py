@@ -24,14 +24,9 @@ from service.processes.supervisor import Heartbeat, SupervisedProcess, WorkerHan
 if TYPE_CHECKING:
     from service.worker import Worker
 
-HANG_GRACE = timedelta(seconds=5)
-"""Beyond the request timeout before a worker whose event loop stands still is killed."""
-
-STOP_GRACE = timedelta(seconds=1)
-"""Beyond the time that a worker's own end may take before it is killed."""
-
-BACKLOG = 2_048
-"""Connections that wait in the socket, such as those made before the first worker is up."""
+HANG_GRACE = timedelta(seconds=5)  # beyond the request timeout before a worker whose event loop stands still is killed
+STOP_GRACE = timedelta(seconds=1)  # beyond the time that a worker's own end may take before it is killed
+BACKLOG = 2_048  # connections that wait in the socket, such as those made before the first worker is up
 
 logger = logging.getLogger(__name__)
 

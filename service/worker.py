@@ -38,11 +38,8 @@ from service.processes.supervisor import BEAT_INTERVAL, Heartbeat, WorkerHandle
 from service.web.app import AppState, build_app
 from service.web.http_server import DrainingServer, HeaderLimitProtocol
 
-HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
-"""On every response: no client guesses its type, no cache keeps it."""
-
-KEEP_ALIVE = timedelta(seconds=75)
-"""For which an idle connection is kept: longer than clients and load balancers keep theirs, so that they close first."""
+HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]  # no client guesses a type, no cache keeps it
+KEEP_ALIVE = timedelta(seconds=75)  # of an idle connection: longer than load balancers keep theirs, so that they close first
 
 logger = logging.getLogger(__name__)
 

@@ -26,19 +26,17 @@ if TYPE_CHECKING:
 
 FILE = "model.txt"
 
-NORMAL, FLOAT64, ALL_TREES = 0, 1, -1
-"""C_API_PREDICT_NORMAL and C_API_DTYPE_FLOAT64 of LightGBM's c_api.h, and its number of trees for all of them."""
+NORMAL, FLOAT64, ALL_TREES = 0, 1, -1  # C_API_PREDICT_NORMAL and C_API_DTYPE_FLOAT64 of LightGBM's c_api.h; all of its trees
 
 SMALL_MATRIX = 128  # rows that one thread scores in less time than several take to meet, above all on a busy machine
 
-METRICS = {
+METRICS = {  # our metrics in LightGBM's words
     "log_loss": "binary_logloss",
     "auc": "auc",
     "brier": "l2",  # of probabilities: LightGBM converts the raw score before it squares
     "rmse": "rmse",
     "mae": "l1",
 }
-"""Our metrics in LightGBM's words."""
 
 BINNING = {"max_bin", "max_bins", "min_data_in_bin", "bin_construct_sample_cnt", "subsample_for_bin", "max_bin_by_feature"}
 """Parameters that change how a table is binned, so that its bins cannot be shared between their values."""

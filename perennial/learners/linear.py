@@ -25,9 +25,7 @@ from perennial.spec import Task
 
 FILE = "linear.json"
 
-FARTHEST = 10.0
-"""Standard deviations from the mean at which numbers are cut: a line knows nothing there, and no score may be infinite."""
-
+FARTHEST = 10.0  # standard deviations at which numbers are cut: a line knows nothing there, and no score may be infinite
 ALPHA = 1.0  # penalty where none was chosen: scikit-learn's own default
 ABSENT = -30.0  # log-odds of a class that the fitted rows lack
 MAX_ITERATIONS = 1_000

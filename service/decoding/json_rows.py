@@ -19,14 +19,9 @@ import msgspec
 from perennial.errors import PerennialError, RequestError
 from service.errors import too_large
 
-MAX_TEXT = 65_536
-"""Characters of one text: a category is a word; what is longer is a document, and would go into the log as one."""
-
-MAX_NAME = 80
-"""Characters of a client's column name that a message repeats."""
-
-MAX_ROW = 262_144
-"""Bytes of a row in which a refused value is looked for."""
+MAX_TEXT = 65_536  # characters of one text: a category is a word; what is longer is a document, and would go into the log as one
+MAX_NAME = 80  # characters of a client's column name that a message repeats
+MAX_ROW = 262_144  # bytes of a row in which a refused value is looked for
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -160,8 +155,7 @@ def show(value: object) -> str:
     return f"{value!r:.80}"
 
 
-_UNSEEN = object()
-"""Stands for a value that a message cannot repeat."""
+_UNSEEN = object()  # stands for a value that a message cannot repeat
 
 
 class _Anything(msgspec.Struct, gc=False):

@@ -29,8 +29,7 @@ from perennial.value_types import EXPECTED, Dtype, check_value, parse_time
 from service.decoding.json_rows import MAX_TEXT, RowsDecoder, define_row
 from service.decoding.row_encoding import EncodedRows, RowEncoding
 
-MAX_ID = 256
-"""Characters of an id; it is a key in the archive, not a document."""
+MAX_ID = 256  # characters of an id; it is a key in the archive, not a document
 
 ID_TYPE: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | int
 TEXT_TYPE: Any = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
@@ -45,8 +44,7 @@ _TYPES: Mapping[Dtype, Any] = {
     "string": TEXT_TYPE | None,
     "datetime": TEXT_TYPE | None,
 }
-_NO_COUNTS: Counter[str] = Counter()
-"""Of a request by a contract that is no union; not changed."""
+_NO_COUNTS: Counter[str] = Counter()  # of a request by a contract that is no union; not changed
 
 
 class DecodedRows(msgspec.Struct, frozen=True, gc=False):
@@ -242,8 +240,7 @@ def _number_text(value: float) -> str:
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-POOL = 256
-"""Ids made at once: the operating system is asked for randomness once for all of them."""
+POOL = 256  # ids made at once: the operating system is asked for randomness once for all of them
 
 _pool: list[str] = []
 

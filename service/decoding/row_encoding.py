@@ -21,8 +21,7 @@ from perennial.model import Model
 from perennial.schema import POLARS
 from perennial.value_types import Dtype
 
-FEW = 8
-"""Up to this many rows are encoded, and scored, one by one: past it, whole columns cost less."""
+FEW = 8  # up to this many rows are encoded, and scored, one by one: past it, whole columns cost less
 
 NAN = math.nan
 

@@ -12,11 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from service.errors import JsonResponse
 from service.inference.predictor import InferenceRequest
 
-SMALL = 16_384
-"""Bytes of a body that is answered in the event loop: some fifty rows, in less than a millisecond."""
-
-MOST = 32
-"""Requests answered in one go: enough to share what they share, few enough that the first does not wait for the last."""
+SMALL = 16_384  # bytes of a body that is answered in the event loop: some fifty rows, in less than a millisecond
+MOST = 32  # requests answered in one go: enough to share what they share, few enough that the first does not wait for the last
 
 HandleBatch = Callable[[Sequence[InferenceRequest]], Sequence[JsonResponse]]
 

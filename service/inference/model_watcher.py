@@ -28,12 +28,9 @@ from service.decoding.row_contract import RowContract
 from service.decoding.row_encoding import FEW
 from service.inference.champion_history import ChampionHistory
 
-FIRST_RETRY = timedelta(seconds=1)
-LAST_RETRY = timedelta(seconds=60)
-"""Wait before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt."""
-
-STOP_TIMEOUT = timedelta(seconds=5)
-"""How long the thread is waited for when the worker ends."""
+# Wait before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt.
+FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=60)
+STOP_TIMEOUT = timedelta(seconds=5)  # how long the thread is waited for when the worker ends
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +71,7 @@ class _RefusedVersion:
     version: int
     reason: str
     pause: timedelta
-    again: float
-    """Monotonic time of the next try."""
+    again: float  # monotonic time of the next try
 
 
 class ModelWatcher:

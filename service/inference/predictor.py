@@ -18,8 +18,7 @@ from service.inference.model_watcher import CompiledModel, ModelWatcher
 from service.metrics import WorkerMetrics
 from service.prediction_log.log import PredictionLog
 
-EXPLAIN_ROWS = 1_000
-"""Most rows of one explain request: a row costs a hundred times its prediction, and others wait for the worker."""
+EXPLAIN_ROWS = 1_000  # most rows of an explain request: a row costs a hundred predictions, and others wait for the worker
 
 Operation = Literal["predict", "explain"]
 

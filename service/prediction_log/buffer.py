@@ -12,8 +12,7 @@ from collections.abc import Callable
 from perennial.record import PredictionBatch
 from service.prediction_log.entries import PendingBatch, first_bytes
 
-SPARE = 0.1
-"""Share of the capacity that `has_room` keeps free, for an append of another thread that comes in between."""
+SPARE = 0.1  # share of the capacity that `has_room` keeps free, for an append of another thread that comes in between
 
 
 class Buffer:

@@ -31,8 +31,7 @@ _SCHEMA = (
     'CREATE TABLE IF NOT EXISTS entries ("end" INTEGER PRIMARY KEY, start INTEGER NOT NULL, payload BLOB NOT NULL)',
     f"PRAGMA user_version={FORMAT}",
 )
-_FILES = ("", "-wal", "-journal")
-"""Ends of the names of a database's files."""
+_FILES = ("", "-wal", "-journal")  # ends of the names of a database's files
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

@@ -14,14 +14,9 @@ from typing import TypeVar
 from perennial.errors import NewerFormat, RecordError
 from perennial.record import PredictionBatch, decode_prediction_batch, encode_batch
 
-MAX_ROWS = 512
-"""In a merged entry: more save next to nothing, and the monitor holds the rows of 500 entries in memory at once."""
-
-MAX_BYTES = 1024 * 1024
-"""In a merged entry, as the callers estimate them, and in a round trip to the store: it takes the store milliseconds."""
-
-SERVED_SPAN = timedelta(milliseconds=100)
-"""Within which the batches of a merged entry were answered: its rows share the first one's `served_at`."""
+MAX_ROWS = 512  # in a merged entry: more save next to nothing, and the monitor holds the rows of 500 entries in memory at once
+MAX_BYTES = 1024 * 1024  # in a merged entry, as callers estimate them, and in a round trip: it takes the store milliseconds
+SERVED_SPAN = timedelta(milliseconds=100)  # of the batches of a merged entry: its rows share the first one's `served_at`
 
 Item = TypeVar("Item", "PendingBatch", "Entry")
 

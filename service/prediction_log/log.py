@@ -26,12 +26,8 @@ from service.prediction_log.disk_queue import DiskQueue
 from service.prediction_log.progress_file import create_progress
 from service.prediction_log.threads import DiskThread, LogParts, PublisherThread
 
-CAPACITY = 64 * 1024 * 1024
-"""Bytes that wait in memory: seconds of the largest requests, while the disk is slow or full."""
-
-PATIENCE = timedelta(seconds=2)
-"""For which an append waits at most for room in memory; the disk thread makes some as fast as the disk is."""
-
+CAPACITY = 64 * 1024 * 1024  # bytes that wait in memory: seconds of the largest requests, while the disk is slow or full
+PATIENCE = timedelta(seconds=2)  # for which an append waits for room in memory; the disk thread makes some
 _PATIENCE = PATIENCE.total_seconds()
 
 logger = logging.getLogger(__name__)

@@ -17,14 +17,12 @@ from pathlib import Path
 from perennial.base import FORMAT, refuse_newer_format
 
 SUFFIX = ".progress"
-SIZE = 4096
-"""Bytes of the file: one page, written whole at the start, so that a disk that fills up later cannot take it away."""
+SIZE = 4096  # bytes of the file: one page, written whole at the start, so that a disk that fills up later cannot take it away
 
 _MAGIC = b"progress"
 _PAGE = struct.Struct("<8sQQQ")
 _NUMBER = struct.Struct("<Q")
-_ANSWERED, _STORED = 16, 24
-"""Where the two positions are; aligned words, so a reader after a kill never sees half of one."""
+_ANSWERED, _STORED = 16, 24  # where the two positions are; aligned words, so a reader after a kill never sees half of one
 _EMPTY = _PAGE.pack(_MAGIC, FORMAT, 0, 0).ljust(SIZE, b"\0")
 
 logger = logging.getLogger(__name__)

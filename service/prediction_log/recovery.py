@@ -19,8 +19,7 @@ from service.prediction_log.entries import MAX_BYTES
 from service.prediction_log.progress_file import SUFFIX, ProgressFile, take_over
 from service.prediction_log.publisher import StreamPublisher
 
-SEARCH_INTERVAL = timedelta(seconds=5)
-"""Between two looks for what dead processes left."""
+SEARCH_INTERVAL = timedelta(seconds=5)  # between two looks for what dead processes left
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,8 @@ from redis.retry import Retry
 from perennial.errors import StoreUnreachable
 from perennial.logs import without_credentials
 
-ANSWER_TIMEOUT = timedelta(seconds=3)
-"""For a store that is frozen rather than gone; a megabyte of entries takes it milliseconds."""
-
-CONNECT_TIMEOUT = timedelta(seconds=2)
-"""To open a connection."""
+ANSWER_TIMEOUT = timedelta(seconds=3)  # for a store that is frozen rather than gone; a megabyte of entries takes it milliseconds
+CONNECT_TIMEOUT = timedelta(seconds=2)  # to open a connection
 
 
 def connect(url: str, *, blocking: bool = False, timeout: timedelta = ANSWER_TIMEOUT) -> redis.Redis:

@@ -11,15 +11,11 @@ import redis
 from perennial.base import FORMAT, refuse_newer_format
 from perennial.errors import RecordError
 
-GROUP = "monitor"
-"""The consumer group that archives both streams."""
+GROUP = "monitor"  # the consumer group that archives both streams
+MARK_LIFE = timedelta(days=30)  # of a mark after its source last wrote; for machines that never came back: an end deletes it
+_FORMAT, _BODY = b"v", b"b"
 
-MARK_LIFE = timedelta(days=30)
-"""For which a mark is kept after its source last wrote; a clean end deletes it, so this is for machines that never came back."""
-
-_FORMAT = b"v"
-_BODY = b"b"
-
+# Entries and mark in one step: what a try that timed out has written is seen by the next one, which writes it no second time.
 _APPEND_AFTER = """
 local at = redis.call('GET', KEYS[2])
 if at and at ~= ARGV[1] then return at end
@@ -27,7 +23,6 @@ for number = 5, #ARGV do redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'b', ARG
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 return ARGV[2]
 """
-"""Entries and mark in one step: what a try that timed out has written is seen by the next one, which writes it no second time."""
 
 
 def predictions_stream(model: str) -> str:

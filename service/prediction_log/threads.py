@@ -23,29 +23,14 @@ from service.prediction_log.publisher import StreamPublisher
 from service.prediction_log.recovery import Recovery
 from service.prediction_log.redis_client import connect
 
-LINGER = timedelta(milliseconds=10)
-"""For which a row may wait for others: a round trip for each request would cost more than the prediction."""
-
-STORE_TIMEOUT = timedelta(seconds=1)
-"""For an answer of the store; this thread waits for it, requests do not."""
-
-IDLE_WAIT = timedelta(seconds=5)
-"""For a first row, before the thread looks for orphaned logs again."""
-
-FIRST_PAUSE, LAST_PAUSE = timedelta(seconds=0.05), timedelta(seconds=1)
-"""Between two tries while the store is away: doubles from the first to the last."""
-
-GRACE = timedelta(milliseconds=100)
-"""After which a row that the store has not taken goes to disk: far above a healthy store's round trip."""
-
-COMMIT_INTERVAL = timedelta(milliseconds=10)
-"""Between two commits while the store is away."""
-
-RETRY_INTERVAL = timedelta(milliseconds=250)
-"""Until a disk that took nothing is tried again."""
-
-FAILURE_PAUSE = timedelta(seconds=1)
-"""After an error that is ours."""
+LINGER = timedelta(milliseconds=10)  # of a row, for others to come: a round trip would cost more than its prediction
+STORE_TIMEOUT = timedelta(seconds=1)  # for an answer of the store; this thread waits for it, requests do not
+IDLE_WAIT = timedelta(seconds=5)  # for a first row, before the thread looks for orphaned logs again
+FIRST_PAUSE, LAST_PAUSE = timedelta(seconds=0.05), timedelta(seconds=1)  # between tries while the store is away, doubling
+GRACE = timedelta(milliseconds=100)  # until a row that the store has not taken goes to disk: far above a healthy round trip
+COMMIT_INTERVAL = timedelta(milliseconds=10)  # between two commits while the store is away
+RETRY_INTERVAL = timedelta(milliseconds=250)  # until a disk that took nothing is tried again
+FAILURE_PAUSE = timedelta(seconds=1)  # after an error that is ours
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-CHECK_INTERVAL = timedelta(seconds=1)
-"""Between two looks for workers that hang; the death of one is seen at once."""
-
-RESTART_PAUSE = timedelta(seconds=1)
-"""Between two starts of a worker: one that dies at once must not take the machine."""
-
-BEAT_INTERVAL = timedelta(seconds=1)
-"""Between two beats of a worker's event loop."""
+CHECK_INTERVAL = timedelta(seconds=1)  # between two looks for workers that hang; the death of one is seen at once
+RESTART_PAUSE = timedelta(seconds=1)  # between two starts of a worker: one that dies at once must not take the machine
+BEAT_INTERVAL = timedelta(seconds=1)  # between two beats of a worker's event loop
 
 logger = logging.getLogger(__name__)
 

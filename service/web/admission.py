@@ -21,23 +21,14 @@ from service.web.auth import ApiKeyRing
 
 JSON = "application/json"
 
-PROBES = frozenset({"/health", "/ready"})
-"""Never refused here: a probe has no key, and must be answered when there is too much work."""
-
+PROBES = frozenset({"/health", "/ready"})  # never refused: a probe has no key, and is answered when there is too much work
 METRICS = frozenset({"/metrics"})
 DOCS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-
+# Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory.
 MEASURED = frozenset({"/predict", "/explain", "/feedback", "/model", *PROBES, *METRICS})
-"""Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory."""
-
-SWEEP_INTERVAL = timedelta(seconds=0.25)
-"""Between two looks at what takes too long, while anything is in flight."""
-
-MAX_BYTES = 256 * 1024 * 1024
-"""Bytes of all bodies of a worker: sixteen of the largest that the default settings allow."""
-
-CLIENT_CLOSED_REQUEST = 499
-"""nginx's status for a client that went away before it was answered; it is only counted."""
+SWEEP_INTERVAL = timedelta(seconds=0.25)  # between two looks at what takes too long, while anything is in flight
+MAX_BYTES = 256 * 1024 * 1024  # bytes of all bodies of a worker: sixteen of the largest that the default settings allow
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that went away before it was answered; it is only counted
 
 
 class InFlight:

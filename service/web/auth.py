@@ -12,8 +12,7 @@ from datetime import timedelta
 from perennial.errors import SettingsError
 from perennial.settings import Settings, environment_keys, file_keys
 
-CHECK_INTERVAL = timedelta(seconds=1)
-"""Seconds between two looks at the file of keys: one `stat`, made by a request that comes by."""
+CHECK_INTERVAL = timedelta(seconds=1)  # between two looks at the file of keys: one `stat`, made by a request that comes by
 
 logger = logging.getLogger(__name__)
 

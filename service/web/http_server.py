@@ -17,15 +17,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import ServiceError, error_body
 
-MAX_HEAD = 32_768
-"""Bytes of request line and headers: four times what proxies allow by default."""
-
-MAX_HEADERS = 100
-"""Headers of one request."""
-
-HEAD_TIMEOUT = timedelta(seconds=20)
-"""From connecting to the end of the first head, and from the first piece of a later one to its end."""
-
+MAX_HEAD = 32_768  # bytes of request line and headers: four times what proxies allow by default
+MAX_HEADERS = 100  # headers of one request
+HEAD_TIMEOUT = timedelta(seconds=20)  # from connecting to the first head's end, and from a later one's first piece to its end
 STATUS = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
@@ -80,8 +74,7 @@ class HeaderLimitProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a bound on what comes before the body: in bytes, in headers, and in time while it arrives."""
 
     _chunk = 0
-    _earlier = 0
-    """Bytes of this head in chunks before this one, the one that it began in left out."""
+    _earlier = 0  # bytes of this head in chunks before this one, the one that it began in left out
     _in_head = False
     _clock: asyncio.TimerHandle | None = None
 

@@ -12,8 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import JsonResponse, ServiceError, error_response, too_large
 from service.web.admission import JSON, RequestTicket, send_json
 
-Handler = Callable[[bytes], Awaitable[JsonResponse]]
-"""From a body to the response."""
+Handler = Callable[[bytes], Awaitable[JsonResponse]]  # from a body to the response
 
 
 class PostEndpoints:
