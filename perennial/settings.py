@@ -89,7 +89,6 @@ class Settings(FrozenModel):
 
 
 def variable(field: str) -> str:
-    """The environment variable of a settings field."""
     return FOREIGN.get(field, PREFIX + field.upper())
 
 
@@ -111,24 +110,18 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def configured_keys(settings: Settings) -> tuple[str, ...]:
-    """Every key, those of the environment first; raises SettingsError when one is unusable or the file cannot be read."""
-    return tuple(dict.fromkeys((*environment_keys(settings), *file_keys(settings.api_keys_file))))
+    """Every key, those of the environment first, then those of the file, one a line, where `#` begins a comment.
 
-
-def environment_keys(settings: Settings) -> tuple[str, ...]:
-    """The keys of `PERENNIAL_API_KEYS`; raises SettingsError."""
-    text = settings.api_keys.get_secret_value() if settings.api_keys else ""
-    return _checked(text.split(","), variable("api_keys"))
-
-
-def file_keys(path: Path | None) -> tuple[str, ...]:
-    """The keys of a file, one a line, `#` begins a comment; none without a file. Raises SettingsError."""
+    Raises SettingsError when one is unusable or the file cannot be read.
+    """
+    text, path = settings.api_keys.get_secret_value() if settings.api_keys else "", settings.api_keys_file
+    given = _checked(text.split(","), variable("api_keys"))
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path else ()
     except (OSError, UnicodeDecodeError) as error:
         wrong = f"{variable('api_keys_file')}={path} cannot be read ({type(error).__name__}): name a text file"
         raise SettingsError(wrong) from error
-    return _checked((line.partition("#")[0] for line in lines), str(path))
+    return tuple(dict.fromkeys((*given, *_checked((line.partition("#")[0] for line in lines), str(path)))))
 
 
 def authorization(settings: Settings) -> dict[str, str]:
@@ -141,8 +134,6 @@ def _checked(keys: Iterable[str], where: str) -> tuple[str, ...]:
     found = tuple(key.strip() for key in keys if key.strip())
     for number, key in enumerate(found, start=1):
         if not SHORTEST_KEY <= len(key) <= LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
-            raise SettingsError(
-                f"key {number} of {where} is unusable: expected {SHORTEST_KEY} to {LONGEST_KEY} ASCII characters without blanks, "
-                "such as `openssl rand -hex 24` gives"
-            )
+            expected = f"{SHORTEST_KEY} to {LONGEST_KEY} ASCII characters without blanks, such as `openssl rand -hex 24` gives"
+            raise SettingsError(f"key {number} of {where} is unusable: expected {expected}")
     return found

@@ -10,7 +10,7 @@ import time
 from datetime import timedelta
 
 from perennial.errors import SettingsError
-from perennial.settings import Settings, environment_keys, file_keys
+from perennial.settings import Settings, configured_keys
 
 CHECK_INTERVAL = timedelta(seconds=1)  # between two looks at the file of keys: one `stat`, made by a request that comes by
 
@@ -23,15 +23,13 @@ class ApiKeyRing:
     """One per worker. Once a file is named a key is asked for, even when the file holds none: an emptied file locks."""
 
     def __init__(self, settings: Settings) -> None:
-        self._file = settings.api_keys_file
-        self._given = environment_keys(settings)
+        self._settings, self._file = settings, settings.api_keys_file
         self._stamp = self._read_stamp()
-        self._digests = _digests((*self._given, *file_keys(self._file)))
+        self._digests = _digests(settings)
         self._next_look = time.monotonic() + CHECK_INTERVAL.total_seconds()
-        self.required = self._file is not None or bool(self._given)
+        self.required = self._file is not None or bool(self._digests)
 
     def admits(self, key: bytes) -> bool:
-        """Whether this is one of the keys."""
         if self._file is not None and time.monotonic() >= self._next_look:
             self._look()
         shown, found = hashlib.sha256(key).digest(), False
@@ -47,7 +45,7 @@ class ApiKeyRing:
             return
         self._stamp = stamp
         try:
-            self._digests = _digests((*self._given, *file_keys(self._file)))
+            self._digests = _digests(self._settings)
         except SettingsError as error:
             logger.error("the API keys stay as they were: %s", error)
             return
@@ -61,5 +59,5 @@ class ApiKeyRing:
         return found and (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def _digests(keys: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(hashlib.sha256(key.encode()).digest() for key in dict.fromkeys(keys))
+def _digests(settings: Settings) -> tuple[bytes, ...]:
+    return tuple(hashlib.sha256(key.encode()).digest() for key in configured_keys(settings))
