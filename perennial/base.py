@@ -30,10 +30,7 @@ class StoredModel(FrozenModel):
 
 
 def read_stored(kind: type[Stored], content: bytes, where: str) -> Stored:
-    """The value in a file's content; `where` is what messages call the file.
-
-    Raises NewerFormat when a newer release wrote it, and what pydantic raises (ValidationError) for anything else.
-    """
+    """The value in a file's content; `where` is what messages call it. Raises NewerFormat, or else pydantic's ValidationError."""
     with suppress(orjson.JSONDecodeError):  # the validation below says what is wrong
         raw = orjson.loads(content)
         refuse_newer_format(raw.get("format") if isinstance(raw, dict) else None, where)
@@ -43,6 +40,5 @@ def read_stored(kind: type[Stored], content: bytes, where: str) -> Stored:
 def refuse_newer_format(found: object, where: str) -> None:
     """Raise NewerFormat when a format, as it was found, is higher than the one this release knows."""
     if isinstance(found, int) and found > FORMAT:
-        raise NewerFormat(
-            f"{where} was written by a newer release of Perennial (format {found}, this one reads {FORMAT}): upgrade this one"
-        )
+        newer = f"a newer release of Perennial (format {found}, this one reads {FORMAT})"
+        raise NewerFormat(f"{where} was written by {newer}: upgrade this one")

@@ -1,8 +1,7 @@
 """Error reporting: sends errors, and nothing else, to the Sentry of the settings.
 
-What leaves the machine is where an error happened and in which model, version and run; never a value of a row. So
-messages are withheld unless their class is known to speak of the machinery only, and the integrations of the SDK that
-gather requests, log lines or local variables stay off.
+What leaves the machine is where an error happened and in which model, version and run; never a value of a row. So messages are
+withheld unless their class speaks of the machinery only, and what gathers requests, log lines or local variables stays off.
 """
 
 import sys
@@ -16,16 +15,7 @@ from sentry_sdk.integrations.threading import ThreadingIntegration
 from sentry_sdk.scrubber import EventScrubber
 from sentry_sdk.utils import BadDsn
 
-from perennial import __version__
-from perennial.errors import (
-    PredictionsLost,
-    PrefectUnreachable,
-    RegistryError,
-    SettingsError,
-    SpecError,
-    StackError,
-    StoreUnreachable,
-)
+from perennial import __version__, errors
 from perennial.logs import without_credentials
 from perennial.settings import Settings
 
@@ -44,7 +34,8 @@ _KEPT = {
 }
 _KEPT_CONTEXTS = {"runtime", "trace"}
 _SPOKEN = (
-    *(SpecError, RegistryError, StoreUnreachable, PrefectUnreachable, PredictionsLost, StackError),
+    *(errors.SpecError, errors.RegistryError, errors.StoreUnreachable, errors.PrefectUnreachable),
+    *(errors.PredictionsLost, errors.StackError),
     *(OSError, AttributeError, NameError, ImportError, TypeError, NotImplementedError, MemoryError, RecursionError),
 )
 """Classes whose messages speak of files, addresses, names and types. Others (a ValueError, a KeyError, an error of polars
@@ -73,7 +64,7 @@ def init_error_reporting(settings: Settings, component: str, **tags: Tag) -> Non
             **_SWITCHED_OFF,
         )
     except BadDsn as error:
-        raise SettingsError(f"SENTRY_DSN is not a DSN ({error}); copy it from the project's settings in Sentry") from None
+        raise errors.SettingsError(f"SENTRY_DSN is not a DSN ({error}); copy it from the project's settings in Sentry") from None
     tag(component=component, **tags)
 
 

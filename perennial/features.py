@@ -1,10 +1,8 @@
 """Features: the only definition of what each operation of a spec means for a table, as polars expressions.
 
-`perennial.row_encoder` is the same definition for a single row; property tests hold the two equal.
-
-Numbers are Float64 and finite: what is not a finite number is null. Categories are texts. A time used as a
-number is seconds since 1970. The readable values (`table`) become the model's matrix by the frozen dictionary
-of categories: code = place in the dictionary, NaN for null and for a category the dictionary does not have.
+`perennial.row_encoder` is the same for a single row; property tests hold the two equal. Numbers are Float64, null where not
+finite; categories are texts; a time used as a number is seconds since 1970. The readable values (`table`) become the model's
+matrix by the frozen dictionary of categories: code = place in it, NaN for null and for a category that it does not have.
 """
 
 from collections.abc import Callable, Mapping
@@ -164,10 +162,6 @@ def _numeric(column: str, features: FeatureSet) -> pl.Expr:
     return _seconds(pl.col(column).cast(pl.Int64)) if dtype == "datetime" else pl.col(column).cast(pl.Float64)
 
 
-def _numerics(columns: tuple[str, ...] | None, features: FeatureSet) -> list[pl.Expr]:
-    return [_numeric(column, features) for column in columns or ()]
-
-
 def _seconds(microseconds: pl.Expr) -> pl.Expr:
     """Whole microseconds as seconds: whole seconds exactly, and without a division that polars may round its own way."""
     return (microseconds // MICROSECONDS).cast(pl.Float64) + (microseconds % MICROSECONDS).cast(pl.Float64) * MICROSECOND
@@ -201,9 +195,8 @@ def _date_part(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
     try:
         time = pl.col(column).dt.convert_time_zone(ZoneInfo(spec.time_zone).key) if spec.time_zone else pl.col(column)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise SpecError(
-            f"feature {name!r}: there is no time zone {spec.time_zone!r}; write one such as America/New_York"
-        ) from None
+        wrong = f"there is no time zone {spec.time_zone!r}; write one such as America/New_York"
+        raise SpecError(f"feature {name!r}: {wrong}") from None
     if spec.date_part == "minute_of_day":
         return time.dt.hour().cast(pl.Float64) * 60 + time.dt.minute()
     part: pl.Expr = getattr(time.dt, str(spec.date_part))()  # polars' own name; Monday is 1, weeks are those of ISO 8601
@@ -214,7 +207,7 @@ def _difference(_name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
     if all(features.dtype(column) == "datetime" for column in spec.difference or ()):
         first, second = (pl.col(column).cast(pl.Int64) for column in spec.difference or ())
         return _seconds(first - second)
-    return reduce(pl.Expr.sub, _numerics(spec.difference, features))
+    return reduce(pl.Expr.sub, (_numeric(column, features) for column in spec.difference or ()))
 
 
 def _bins(name: str, spec: FeatureSpec, features: FeatureSet) -> pl.Expr:
@@ -231,7 +224,7 @@ _VALUES: dict[str, Callable[[str, FeatureSpec, FeatureSet], pl.Expr]] = {
     "column": _column,
     "date_part": _date_part,
     "difference": _difference,
-    "ratio": lambda _name, spec, features: reduce(pl.Expr.truediv, _numerics(spec.ratio, features)),  # by zero: infinite or NaN
+    "ratio": lambda _name, spec, features: reduce(pl.Expr.truediv, (_numeric(one, features) for one in spec.ratio or ())),
     "bins": _bins,
     "log": lambda _name, spec, features: _numeric(str(spec.log), features).log1p(),
     "cross": lambda _name, spec, features: pl.concat_str(

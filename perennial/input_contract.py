@@ -41,17 +41,14 @@ class InputContract(FrozenModel):
     def changes(self, spec: ModelSpec) -> tuple[str, ...]:
         """What a spec says otherwise, for people; empty where it keeps the contract."""
         now = InputContract.of(spec, {name: one.kind for name, one in self.features.items() if one.kind})
-        return (*self._named(now), *self._columns(now))
+        return tuple(self._differences(now))
 
-    def _named(self, now: "InputContract") -> Iterator[str]:
+    def _differences(self, now: "InputContract") -> Iterator[str]:
         for name in ("task", "target", "positive", "event_time", "id"):
             before, after = getattr(self, name), getattr(now, name)
             if before != after:
-                yield (
-                    f"{name} is {after!r} and was {before!r}" if before and after else f"{name} {'added' if after else 'removed'}"
-                )
-
-    def _columns(self, now: "InputContract") -> Iterator[str]:
+                both = before and after
+                yield f"{name} is {after!r} and was {before!r}" if both else f"{name} {'added' if after else 'removed'}"
         for name in {**self.features, **now.features}:
             before, after = self.features.get(name), now.features.get(name)
             if before is None or after is None:

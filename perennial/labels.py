@@ -1,10 +1,9 @@
 """Labels: what a label of a task may look like, how it is stored, and the code that metrics and learners take for it.
 
-`LabelCodec` is the one rule, in two forms that a property test holds equal: `parse` takes one value as a client sends it,
-`parse_column` and `encode_column` take a table's column. A label is stored as true or false (binary), as the name of
-its class (multiclass) or as a finite number (regression). Its code is 0 or 1, the place of its class among `classes`, or the
-number; a class that the model does not know has the place after the last one, which metrics score with probability 0. NaN
-stands for a label that is absent.
+`LabelCodec` is the one rule, in two forms that a property test holds equal: `parse` for one value as a client sends it,
+`parse_column` and `encode_column` for a table's column. A label is stored as true or false, as the name of its class, or as a
+finite number. Its code is 0 or 1, the place of its class among `classes`, or the number; a class that the model does not know
+has the place after the last one, which metrics score with probability 0; NaN stands for a label that is absent.
 
 | task       | a value                                                              | a column may also be                       |
 | ---------- | -------------------------------------------------------------------- | ------------------------------------------ |
@@ -100,9 +99,8 @@ class LabelCodec:
 
         stored = codes = self.parse_column(labels)
         if self.task == "multiclass":
-            places = [float(place) for place in range(len(self.classes))]
-            unknown = float(len(self.classes))
-            codes = stored.replace_strict(list(self.classes), places, default=unknown, return_dtype=pl.Float64)
+            known = list(self.classes)
+            codes = stored.replace_strict(known, list(range(len(known))), default=len(known), return_dtype=pl.Float64)
         return codes.cast(pl.Float64).set(stored.is_null(), None).fill_null(math.nan).to_numpy(writable=True)
 
     def unknown(self, labels: "pl.Series") -> dict[str, int]:
@@ -157,29 +155,26 @@ def fit_texts(spec: ModelSpec, labels: "pl.Series") -> tuple[str, ...]:
 
     if spec.task != "binary" or (labels.dtype == pl.Boolean and spec.positive in (None, "true")):
         return ()
-    target, counts = f"target {labels.name!r}", _class_counts(labels)
-    names, odd = list(counts), spec.checks.max_bad_rows * labels.len()
-    shown = " and ".join(map(repr, names)) if len(names) == 2 else ", ".join(map(repr, names[:5]))
+    counts, odd = _class_counts(labels), spec.checks.max_bad_rows * labels.len()
+    names, others = list(counts), [name for name in counts if name != spec.positive]
+    shown = (" and " if len(names) == 2 else ", ").join(map(repr, names[:5]))
     if spec.positive is None:
-        if len(names) == 2 and sum(counts[name] for name in names if _truth(name) is None) > odd:
-            keys = " or ".join(f"positive = {_toml(name)}" for name in names)
-            raise TrainingError(
-                f"{target} has the values {shown}, and nothing says which of them is true: add {keys} to the spec"
-            )
-        return ()
-    if labels.dtype == pl.Boolean:
-        raise TrainingError(f"{target} is Boolean and says itself what is true: leave `positive` out of the spec")
-    if spec.positive not in names and names:
-        raise TrainingError(f"{target} never has the value {spec.positive!r} that `positive` names; it has {shown}")
-    if spec.classes:
+        if len(names) != 2 or sum(counts[name] for name in names if _truth(name) is None) <= odd:
+            return ()
+        keys = " or ".join(f"positive = {_toml(name)}" for name in names)
+        wrong = f"has the values {shown}, and nothing says which of them is true: add {keys} to the spec"
+    elif labels.dtype == pl.Boolean:
+        wrong = "is Boolean and says itself what is true: leave `positive` out of the spec"
+    elif spec.positive not in names and names:
+        wrong = f"never has the value {spec.positive!r} that `positive` names; it has {shown}"
+    elif spec.classes:
         return codec_of(spec).texts
-    others = [name for name in names if name != spec.positive]
-    if sum(counts[name] for name in others[1:]) > odd:
+    elif sum(counts[name] for name in others[1:]) <= odd:
+        return (others[0] if others else "", spec.positive)
+    else:
         declared = f"classes = [{_toml(others[0])}, {_toml(spec.positive)}]"
-        raise TrainingError(
-            f"{target} has {len(names)} values ({shown}) where a binary model has two: correct them, or add {declared}"
-        )
-    return (others[0] if others else "", spec.positive)
+        wrong = f"has {len(names)} values ({shown}) where a binary model has two: correct them, or add {declared}"
+    raise TrainingError(f"target {labels.name!r} {wrong}")
 
 
 def similar_class(name: str, known: Iterable[str]) -> str | None:
@@ -210,9 +205,8 @@ def _class_counts(labels: "pl.Series") -> dict[str, int]:
 
     if not (labels.dtype.is_numeric() or labels.dtype in (pl.Boolean, pl.String, pl.Enum, pl.Categorical)):
         return {}
-    found = labels.drop_nulls().value_counts(sort=True)
     counts: dict[str, int] = {}
-    for value, count in found.iter_rows():
+    for value, count in labels.drop_nulls().value_counts(sort=True).iter_rows():
         if (name := _class_name(value)) is not None:
             counts[name] = counts.get(name, 0) + count
     return counts
@@ -238,9 +232,9 @@ def _class_name(value: object) -> str | None:
     if isinstance(value, (float, Decimal)):
         value = int(value) if math.isfinite(value) and value == int(value) else None
     text = str(value) if isinstance(value, int) else value
-    if not isinstance(text, str) or not 0 < len(text) <= MAX_CLASS:
-        return None
-    return None if any("\ud800" <= character <= "\udfff" for character in text) else text  # half a surrogate pair is no text
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_CLASS or any("\ud800" <= letter <= "\udfff" for letter in text):
+        return None  # half of a surrogate pair is no text
+    return text
 
 
 def _number(value: object) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.errors import DataError
-from perennial.spec import Task
+from perennial.spec import METRICS, Task
 
 EPSILON = 1e-15  # probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity
 
@@ -36,7 +36,8 @@ def score(task: Task, labels: Floats, predictions: Floats, weights: Floats | Non
     labels, predictions, weights = _labelled(task, labels, predictions, weights)
     if labels.size == 0 or weights.sum() <= 0:
         return Metrics(rows=int(labels.size), values={})
-    values = {name: float(np.average(row_losses(task, labels, predictions, name), weights=weights)) for name in _MEANS[task]}
+    means = [name for name in METRICS[task] if name != "auc"]
+    values = {name: float(np.average(row_losses(task, labels, predictions, name), weights=weights)) for name in means}
     if task == "regression":
         values["rmse"] = float(np.sqrt(values["rmse"]))
     if task == "multiclass":
@@ -67,10 +68,7 @@ def row_losses(task: Task, labels: Floats, predictions: Floats, metric: str) -> 
 
 
 def auc(labels: Floats, predictions: Floats, weights: Floats | None = None) -> float | None:
-    """Area under the ROC curve, ties counted half; None with a single class.
-
-    The share of (positive, negative) pairs in the right order: Hanley & McNeil 1982, weighted.
-    """
+    """Area under the ROC curve, weighted, ties counted half (Hanley & McNeil 1982); None with a single class."""
     weights = np.ones_like(labels) if weights is None else weights
     _, places = np.unique(predictions, return_inverse=True)
     positive = np.bincount(places, weights=weights * (labels == 1))
@@ -80,13 +78,6 @@ def auc(labels: Floats, predictions: Floats, weights: Floats | None = None) -> f
         return None
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum() / pairs)
-
-
-_MEANS: dict[Task, tuple[str, ...]] = {
-    "binary": ("log_loss", "brier"),
-    "multiclass": ("log_loss",),
-    "regression": ("rmse", "mae"),
-}
 
 
 def _labelled(task: Task, labels: Floats, predictions: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:

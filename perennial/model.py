@@ -43,14 +43,11 @@ class Model:
     encoder: RowEncoder
 
     def predict_frame(self, frame: pl.DataFrame) -> Floats:
-        """Scores of raw input rows with their event time: (n,), or (n, classes) for multiclass.
-
-        Raises DataError when a column is missing or holds a foreign value.
-        """
+        """`predict_matrix` of raw rows with their event time; raises DataError for a missing column or a foreign value."""
         return self.predict_matrix(self.compiled.matrix(frame))
 
     def predict_matrix(self, matrix: Floats) -> Floats:
-        """Scores of encoded rows, (n, k) as `CompiledFeatures.matrix` makes them."""
+        """Scores of encoded rows (n, k), as `CompiledFeatures.matrix` makes them: (n,), or (n, classes) for multiclass."""
         if len(matrix) == 0:
             return np.empty((0, len(self.card.classes)) if self.card.classes else (0,))
         return self.estimator.predict(matrix)
@@ -105,10 +102,7 @@ def to_files(model: Model) -> dict[str, bytes]:
 
 
 def from_files(files: Mapping[str, bytes], base: Path) -> Model:
-    """A model from its files; `base` is the spec's directory, for user functions.
-
-    Raises CorruptVersion naming the file that is missing or cannot be read.
-    """
+    """A model from its files; `base` as in `build_model`. Raises CorruptVersion naming the file that is missing or unreadable."""
     card = card_from_files(files)
     profile = _from_json(Profile, PROFILE_FILE, _file(files, PROFILE_FILE))
     learner, columns = load_learner(card.learner), len(card.features.names)

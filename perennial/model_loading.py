@@ -1,9 +1,8 @@
 """Loading a version: read from the registry, checked, warmed up. Service, monitor and training all load a version here.
 
 A version that comes out of `load_model` is the one asked for, its files match their digests (the registry's check), and it
-reproduces the scores stored with its reference sample on this machine. Costs a few hundred milliseconds, of which most is
-the parsing of the estimator. The learner's library and polars are imported at the first call, so a process that forks may
-import this module.
+reproduces the scores stored with its reference sample on this machine. Costs a few hundred milliseconds, most of it parsing
+the estimator. Polars and the learner's library are imported at the first call, so a process that forks may import this module.
 """
 
 from pathlib import Path
@@ -31,9 +30,8 @@ def load_model(registry: Registry, name: str, version: int, base: Path) -> "Mode
 
     model = from_files(registry.read(name, version), base)
     if (model.card.name, model.card.version) != (name, version):
-        raise CorruptVersion(
-            f"version {version} of {name!r} says it is version {model.card.version} of {model.card.name!r}: publish it again"
-        )
+        said = f"version {model.card.version} of {model.card.name!r}"
+        raise CorruptVersion(f"version {version} of {name!r} says it is {said}: publish it again")
     _warm_up(model)
     return model
 

@@ -4,8 +4,8 @@ Bins and categories come from the training table once (`fit_profile`); afterward
 (`count_profile`), so the same rows give the same profile wherever they are counted.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -37,8 +37,13 @@ class NumericProfile(FrozenModel):
 
     @property
     def rows(self) -> int:
-        """Rows counted, nulls included."""
         return sum(self.counts) + self.nulls
+
+    def count(self, values: pl.Series) -> Self:
+        """These values in these bins."""
+        known = _known(values)
+        counts = np.bincount(np.searchsorted(self.edges, known, side="right"), minlength=len(self.counts))
+        return self.model_copy(update={"counts": tuple(counts.tolist()), "nulls": len(values) - known.size})
 
 
 class CategoricalProfile(FrozenModel):
@@ -52,8 +57,14 @@ class CategoricalProfile(FrozenModel):
 
     @property
     def rows(self) -> int:
-        """Rows counted, nulls included."""
         return sum(self.counts) + self.other + self.nulls
+
+    def count(self, values: pl.Series) -> Self:
+        """These values by these categories."""
+        nulls = values.null_count()
+        codes = values.cast(pl.Enum(self.categories), strict=False).to_physical().drop_nulls()
+        counts = tuple(np.bincount(codes.to_numpy(), minlength=len(self.categories)).tolist())
+        return self.model_copy(update={"counts": counts, "other": len(values) - nulls - len(codes), "nulls": nulls})
 
 
 FeatureProfile = Annotated[NumericProfile | CategoricalProfile, Field(discriminator="kind")]
@@ -75,10 +86,8 @@ def fit_profile(table: pl.DataFrame, kinds: Mapping[str, Kind], importance: Mapp
 
     `importance` is any non-negative weight by feature; it is scaled to sum to 1, evenly where all are 0.
     """
-    features = {
-        name: _fit_categorical(table[name]) if kind == "categorical" else _fit_numeric(table[name])
-        for name, kind in kinds.items()
-    }
+    fit: dict[Kind, Callable[[pl.Series], FeatureProfile]] = {"categorical": _fit_categorical, "numeric": _fit_numeric}
+    features = {name: fit[kind](table[name]) for name, kind in kinds.items()}
     total = sum(importance.get(name, 0.0) for name in kinds)
     shares = {name: importance.get(name, 0.0) / total if total > 0 else 1 / len(kinds) for name in kinds}
     return count_profile(table, Profile(rows=0, features=features, importance=shares))
@@ -86,10 +95,7 @@ def fit_profile(table: pl.DataFrame, kinds: Mapping[str, Kind], importance: Mapp
 
 def count_profile(table: pl.DataFrame, like: Profile) -> Profile:
     """Readable values counted in the bins of `like`; values `like` never saw count in its tails and `other`."""
-    features = {
-        name: _count_numeric(table[name], feature) if feature.kind == "numeric" else _count_categorical(table[name], feature)
-        for name, feature in like.features.items()
-    }
+    features = {name: feature.count(table[name]) for name, feature in like.features.items()}
     return like.model_copy(update={"rows": table.height, "features": features})
 
 
@@ -133,19 +139,6 @@ def _centers(known: Floats, edges: Floats) -> Floats:
 def _fit_categorical(values: pl.Series) -> CategoricalProfile:
     categories = top_categories(values)
     return CategoricalProfile(categories=categories, counts=(0,) * len(categories), other=0, nulls=0)
-
-
-def _count_numeric(values: pl.Series, like: NumericProfile) -> NumericProfile:
-    known = _known(values)
-    counts = np.bincount(np.searchsorted(like.edges, known, side="right"), minlength=len(like.counts))
-    return like.model_copy(update={"counts": tuple(counts.tolist()), "nulls": len(values) - known.size})
-
-
-def _count_categorical(values: pl.Series, like: CategoricalProfile) -> CategoricalProfile:
-    nulls = values.null_count()
-    codes = values.cast(pl.Enum(like.categories), strict=False).to_physical().drop_nulls()
-    counts = tuple(np.bincount(codes.to_numpy(), minlength=len(like.categories)).tolist())
-    return like.model_copy(update={"counts": counts, "other": len(values) - nulls - len(codes), "nulls": nulls})
 
 
 def _known(values: pl.Series) -> Floats:

@@ -118,9 +118,8 @@ class Registry:
         current = self.aliases(name)
         standing = current.positions.get(alias)
         if standing != expect:
-            raise AliasConflict(
-                f"{alias} of {name!r} is at version {standing}, not {expect}: it was moved; read it, decide again"
-            )
+            moved = f"is at version {standing}, not {expect}: it was moved"
+            raise AliasConflict(f"{alias} of {name!r} {moved}; read it, decide again")
         positions = {**current.positions, alias: version}
         change = {"alias": alias, "version": version, "previous": expect, "at": now, "reason": reason}
         move = Move(generation=current.generation + 1, positions=positions, **change)

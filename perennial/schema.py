@@ -204,12 +204,6 @@ def _exceeds_int64(values: pl.Series) -> bool:
 
 def cast_or_null(series: pl.Series, dtype: Dtype) -> pl.Series:
     """One column in a contract type, null where a value has none."""
-    cast = _cast(series, dtype)
-    return pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series)) if cast is None else cast
-
-
-def _cast(series: pl.Series, dtype: Dtype) -> pl.Series | None:
-    """The column in its contract type, null where a value has none; None where no value of the column's type has one."""
     found = series.dtype
     match dtype:
         case "float" | "int" if found.is_numeric() or found in (pl.Boolean, pl.String):
@@ -230,7 +224,7 @@ def _cast(series: pl.Series, dtype: Dtype) -> pl.Series | None:
             return series.dt.cast_time_unit("us").dt.convert_time_zone("UTC")
         case "datetime" if isinstance(found, (pl.Date, pl.Datetime)):
             return series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return None
+    return pl.Series(series.name, [None], dtype=POLARS[dtype]).new_from_index(0, len(series))
 
 
 def _time_or_none(text: str | None) -> datetime | None:

@@ -43,9 +43,8 @@ class SourceSpec(FrozenModel):
         try:
             return codecs.lookup(encoding).name
         except LookupError:
-            raise ValueError(
-                "there is no such encoding; write utf-8, cp1252, latin-1, utf-16 or another that Python knows"
-            ) from None
+            known = "utf-8, cp1252, latin-1, utf-16 or another that Python knows"
+            raise ValueError(f"there is no such encoding; write {known}") from None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -17,8 +17,7 @@ from perennial.errors import FunctionError
 def load_function(reference: str, base: Path) -> Callable[..., Any]:
     """The function that `file.py:name` refers to, `file.py` being relative to `base` (the spec's directory).
 
-    The file is run anew at each call, so an edited function is the one that is used.
-    Raises FunctionError naming the file, the function and the fix.
+    The file is run anew at each call, so an edited function counts. Raises FunctionError naming file, function and fix.
     """
     file, separator, name = reference.partition(":")
     if not separator or not file.endswith(".py") or not name.isidentifier():

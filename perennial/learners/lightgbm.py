@@ -56,7 +56,6 @@ class TreeEstimator:
         return int(self.booster.num_feature())
 
     def predict(self, matrix: Floats) -> Floats:
-        """Scores; few rows by one thread."""
         threads = 1 if len(matrix) <= SMALL_MATRIX else 0
         return np.asarray(self.booster.predict(matrix, num_iteration=-1, num_threads=threads))
 
@@ -131,25 +130,20 @@ class TreeTrainer:
     def _bin(self, params: Params) -> Any:
         key = repr({name: params[name] for name in sorted(BINNING & params.keys())})
         if key not in self._bins:
-            categorical = [column for column, size in enumerate(self._table.categories) if size is not None]
-            self._bins = {
-                key: _lightgbm()
-                .Dataset(
-                    self._table.matrix,
-                    self._table.labels,
-                    weight=self._table.weights,
-                    feature_name=[f"f{column}" for column in range(len(self._table.categories))],
-                    categorical_feature=categorical,
-                    params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
-                )
-                .construct()
-            }
+            table = self._table
+            bins = _lightgbm().Dataset(
+                table.matrix,
+                table.labels,
+                weight=table.weights,
+                feature_name=[f"f{column}" for column in range(len(table.categories))],
+                categorical_feature=[column for column, size in enumerate(table.categories) if size is not None],
+                params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
+            )
+            self._bins = {key: bins.construct()}
         return self._bins[key]
 
 
 class LightGBM:
-    """Gradient-boosted trees."""
-
     file = FILE
     default_rounds = 100
     trainer = TreeTrainer

@@ -140,8 +140,6 @@ class LinearTrainer:
 
 
 class Linear:
-    """Logistic and ridge regression."""
-
     file = FILE
     default_rounds = 1
     trainer = LinearTrainer
