@@ -1,18 +1,16 @@
 """JSON bodies of the form `{"instances": [row, ...]}`: decoded and checked by msgspec in one pass, explained when wrong.
 
-The type of a row is a msgspec struct, so that a body is turned into checked values without a dict in between, and
-nothing that the type does not ask for is ever built: a body that is nested, or has a million objects of another form,
-ends at its first wrong byte. Of a key that stands twice in one object the last value counts, as in every JSON reader.
-
-Only a body that was refused is looked at a second time, to name row, column, value and what was expected. msgspec's
-message says where (`tests/service/decoding/test_json_rows.py` holds its wording); the value is read from the body.
+The type of a row is a msgspec struct, so that a body becomes checked values without a dict in between, and one that is nested,
+or has a million objects of another form, ends at its first wrong byte. Of a key that stands twice the last value counts, as in
+every JSON reader. Only a body that was refused is looked at a second time, to name row, column, value and what was expected:
+msgspec's message says where (`tests/service/decoding/test_json_rows.py` holds its wording).
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -23,8 +21,6 @@ MAX_TEXT = 65_536  # characters of one text: a category is a word; what is longe
 MAX_NAME = 80  # characters of a client's column name that a message repeats
 MAX_ROW = 262_144  # bytes of a row in which a refused value is looked for
 
-R = TypeVar("R", bound=msgspec.Struct)
-
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _KEY = re.compile(r'"((?:[^"\\]|\\.){1,80})"\s*:')
 _PLACE = re.compile(r"(?s).* - at `\$\.(?P<key>\w+)(?:\[(?P<row>\d+)\])?(?:\.(?P<column>.*))?`")
@@ -32,13 +28,13 @@ _FIELD = re.compile(r"(?s)Object (contains unknown|missing required) field `(.*?
 _KINDS = {"array": "a list", "object": "an object", "str": "a text", "int": "a number", "float": "a number", "bool": "a Boolean"}
 
 
-class RowsDecoder(Generic[R]):
+class RowsDecoder:
     """Decodes bodies whose only key is `key` and whose rows are of one struct type; safe to share between threads.
 
     `expected` says by column what it takes, for messages; every column a row may have is in it.
     """
 
-    def __init__(self, key: str, row: type[R], expected: Mapping[str, str]) -> None:
+    def __init__(self, key: str, row: type[msgspec.Struct], expected: Mapping[str, str]) -> None:
         self._key = key
         self._expected = expected
         self._alias = {name: alias for place, name in enumerate(expected) if (alias := alias_of(name, place)) != name}
@@ -47,7 +43,7 @@ class RowsDecoder(Generic[R]):
         self._counter = msgspec.json.Decoder(_body_type(key, list[_Anything]))
         self._splitter = msgspec.json.Decoder(_body_type(key, list[msgspec.Raw]))
 
-    def decode(self, body: bytes, max_rows: int) -> Sequence[R]:
+    def decode(self, body: bytes, max_rows: int) -> Sequence[msgspec.Struct]:
         """The rows of a body; raises RequestError naming what is wrong and where, or ServiceError (413)."""
         try:
             found = self._decoder.decode(body) if not self._alias else self._decode_renamed(body)
@@ -55,7 +51,7 @@ class RowsDecoder(Generic[R]):
             raise self._explain(str(error), body, max_rows) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _not_json(error, body) from None
-        rows: Sequence[R] = getattr(found, self._key)
+        rows: Sequence[msgspec.Struct] = getattr(found, self._key)
         if not 0 < len(rows) <= max_rows:
             raise self._wrong_count(len(rows), max_rows)
         return rows
@@ -69,11 +65,10 @@ class RowsDecoder(Generic[R]):
         raw = msgspec.json.decode(body)
         rows = raw.get(self._key) if isinstance(raw, dict) else None
         if isinstance(rows, list):
-            raw = {**raw, self._key: [self._renamed(row) if isinstance(row, dict) else row for row in rows]}
+            own = self._alias.get
+            renamed = [{own(name, name): cell for name, cell in row.items()} if isinstance(row, dict) else row for row in rows]
+            raw = {**raw, self._key: renamed}
         return msgspec.convert(raw, self._body)
-
-    def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {self._alias.get(name, name): value for name, value in row.items()}
 
     def _explain(self, message: str, body: bytes, max_rows: int) -> PerennialError:
         found = _PLACE.fullmatch(message)

@@ -78,14 +78,11 @@ def explanation_body(model: "Model", ids: Sequence[str], scores: Sequence[Any], 
 
 
 def _outcome(model: "Model", score: Any, *, with_all: bool) -> dict[str, Any]:
-    match model.card.task:
-        case "regression":
-            return {"score": score}
-        case "multiclass":
-            outcome = {"score": max(score), "label": model.label_of(score)}
-            return {**outcome, "scores": dict(zip(model.card.classes, score, strict=True))} if with_all else outcome
-        case _:
-            return {"score": score, "label": model.label_of(score)}
+    if model.card.task == "regression":
+        return {"score": score}
+    classes = model.card.classes
+    outcome = {"score": max(score) if classes else score, "label": model.label_of(score)}
+    return {**outcome, "scores": dict(zip(classes, score, strict=True))} if classes and with_all else outcome
 
 
 def _body(model: "Model", key: str, rows: list[dict[str, Any]]) -> bytes:

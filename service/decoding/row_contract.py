@@ -1,13 +1,12 @@
 """The row contract of one model version: from a request's bytes to ids, event times, encoded rows and cells of the log.
 
 Compiled when a version is loaded; shared by all threads. `json_rows` decodes a row into a struct whose first fields are the
-model's columns, in the order of `columns`: numbers, texts, then the other types. From there on a row is a tuple in that order
-and every step picks by position, so that no name is looked up per row.
+model's columns: numbers, texts, then the other types. From there on a row is a tuple in that order and every step picks by
+position, so that no name is looked up per row.
 
-No promotion breaks a client: beside its own columns a version takes those of the schemas that other versions publish to clients
-(`service.inference.champion_history`). A column that one of them does not have may be left out and is null then; a value of
-the type that only others have is translated (a number is its text and the reverse) or null; a column that only others have is
-checked and ignored. All are counted.
+No promotion breaks a client: a version also takes rows by the schemas of other versions (`service.inference.champion_history`).
+A column that one of them does not have may be left out and is null then; a value of the type that only others have is translated
+(a number is its text and the reverse) or null; a column that only others have is checked and ignored. All are counted.
 """
 
 import os
@@ -30,10 +29,8 @@ from service.decoding.json_rows import MAX_TEXT, RowsDecoder, define_row
 from service.decoding.row_encoding import EncodedRows, RowEncoding
 
 MAX_ID = 256  # characters of an id; it is a key in the archive, not a document
-
 ID_TYPE: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)] | int
 TEXT_TYPE: Any = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
-
 ID_EXPECTED = f"a text of 1 to {MAX_ID} characters or a whole number"
 
 _ORDER: Mapping[Dtype, int] = {"float": 0, "string": 1}
@@ -205,7 +202,7 @@ class RowContract:
 
 def _compile(
     dtypes: Mapping[str, Dtype], kinds: Mapping[str, Iterable[Dtype]], keys: RowKeys
-) -> tuple[RowsDecoder[msgspec.Struct], tuple[str, ...]]:
+) -> tuple[RowsDecoder, tuple[str, ...]]:
     """The decoder, and the keys of a row in the order of its struct."""
     ids, times = ([name for name in some if name not in dtypes] for some in (keys.ids, keys.times))
     types = {name: reduce(or_, [_TYPES[dtype] for dtype in sorted(some)]) for name, some in kinds.items()}

@@ -1,8 +1,8 @@
 """Row encoding: checked rows of one model version as input of its estimator, with what the metrics count.
 
-Features that are a column as it is are picked by position; the others are computed. Up to FEW rows are encoded one by one
-with the scalar row encoder; more, column by column with numpy and, where features are computed, polars, so that a row
-costs no Python of its own. A property test holds the two equal (`tests/service/decoding/test_row_encoding.py`).
+Features that are a column as it is are picked by position; the others are computed. Up to FEW rows are encoded one by one with
+the scalar row encoder; more, column by column with numpy and, where features are computed, polars, so that a row costs no Python
+of its own. A property test holds the two equal (`tests/service/decoding/test_row_contract.py`).
 """
 
 import math
@@ -26,10 +26,7 @@ FEW = 8  # up to this many rows are encoded, and scored, one by one: past it, wh
 NAN = math.nan
 
 Cells = tuple[Any, ...]
-
 _code: Callable[[Any, Any], Any] = dict.get
-
-
 _NONE: Mapping[str, int] = {}
 
 
@@ -45,7 +42,6 @@ class EncodedRows(msgspec.Struct, frozen=True, gc=False):
     nulls: Mapping[str, int] = _NONE
 
     def to_matrix(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
-        """The encoded rows, (n, k)."""
         return np.array(self.vectors, dtype=np.float64) if self.matrix is None else self.matrix
 
 
@@ -93,7 +89,8 @@ class RowEncoding:
 
     def _encode_each(self, rows: Sequence[Cells], times: Sequence[datetime]) -> EncodedRows:
         vectors = [self._vector(cells, time) for cells, time in zip(rows, times, strict=True)]
-        incomplete = [place for place, vector in enumerate(vectors) if self._may_lack(vector)]
+        computed = bool(self._computed)
+        incomplete = [at for at, one in enumerate(vectors) if None in one or (computed and not math.isfinite(sum(one)))]
         if not incomplete:
             return EncodedRows(vectors)
         unknown: Counter[str] = Counter()
@@ -102,9 +99,6 @@ class RowEncoding:
             self._count_missing(vectors[place], rows[place], unknown, nulls)
             vectors[place] = tuple([NAN if value is None else value for value in vectors[place]])
         return EncodedRows(vectors, None, unknown, nulls)
-
-    def _may_lack(self, vector: Cells) -> bool:
-        return None in vector or (bool(self._computed) and not math.isfinite(sum(vector)))
 
     def _vector(self, cells: Cells, time: datetime) -> tuple[Any, ...]:
         """One row in the order of the features; None for a column that is null or a category that is unknown."""

@@ -13,10 +13,10 @@ from msgspec.structs import astuple
 
 from perennial.errors import PerennialError, RequestError
 from service.decoding.json_rows import MAX_TEXT, RowsDecoder, define_row
-from service.errors import ServiceError, error_status
+from service.errors import ServiceError
 
 EXPECTED = {"amount": "a finite number or null", "shop": "a text or null", "id": "an id"}
-DECODER: RowsDecoder[Any] = RowsDecoder(
+DECODER = RowsDecoder(
     "instances", define_row("Row", [("amount", float | None), ("shop", str | None), ("id", str | int | None, None)]), EXPECTED
 )
 GOOD = {"amount": 1.5, "shop": "north"}
@@ -46,7 +46,7 @@ def test_what_is_in_order_is_read_as_it_is(rows: list[dict[str, Any]]) -> None:
 @given(st.lists(NAMES, min_size=1, max_size=4, unique=True), st.lists(CELLS, min_size=4, max_size=4))
 def test_a_column_may_have_any_name(names: list[str], cells: list[Any]) -> None:
     expected = dict.fromkeys(names, "a finite number or null")
-    decoder: RowsDecoder[Any] = RowsDecoder("instances", define_row("Row", [(name, float | None) for name in names]), expected)
+    decoder = RowsDecoder("instances", define_row("Row", [(name, float | None) for name in names]), expected)
     row = dict(zip(names, cells, strict=False))
     (read,) = decoder.decode(body(row), 10)
     assert list(astuple(read)) == list(row.values())
@@ -122,7 +122,7 @@ def test_the_column_is_named_where_letters_take_many_bytes() -> None:
 def test_too_many_rows_are_too_large_whatever_is_in_them() -> None:
     for sent in (body(*[GOOD] * 11), body(*[{}] * 11), body(*[{"amount": "x"}] * 11)):
         error = refused(sent)
-        assert (error_status(error), str(error)) == (413, "11 rows in one request, expected at most 10: split them")
+        assert (error.status, str(error)) == (413, "11 rows in one request, expected at most 10: split them")
 
 
 def test_a_value_in_a_row_too_long_to_repeat_is_named_all_the_same() -> None:
