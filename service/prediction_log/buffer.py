@@ -19,17 +19,14 @@ class Buffer:
     """Batches in order of their positions. `on_append` is called with each new end before `append` returns."""
 
     def __init__(self, capacity: int, on_append: Callable[[int], None]) -> None:
-        self._capacity = capacity
-        self._on_append = on_append
+        self._capacity, self._on_append = capacity, on_append
         self._batches: deque[PendingBatch] = deque()
         self._bytes = 0
-        self.end = 0
-        """Position of the last row that was appended."""
+        self.end = 0  # position of the last row that was appended
         self._closed = False
         lock = threading.Lock()
         self._filled, self._freed = threading.Condition(lock), threading.Condition(lock)
-        self.full = threading.Event()
-        """Set while an append waits for room."""
+        self.full = threading.Event()  # set while an append waits for room
 
     @property
     def has_room(self) -> bool:
@@ -66,14 +63,12 @@ class Buffer:
             return first_bytes((one for one in self._batches if one.since <= bound), limit)
 
     def drop(self, position: int) -> None:
-        """Forget the batches up to `position`."""
         with self._freed:
             while self._batches and self._batches[0].end <= position:
                 self._bytes -= self._batches.popleft().size
             self._freed.notify_all()
 
     def waiting(self) -> tuple[int, int]:
-        """How many batches wait, and their bytes."""
         with self._freed:
             return len(self._batches), self._bytes
 
@@ -85,7 +80,6 @@ class Buffer:
             return bool(self._batches)
 
     def wait_empty(self, timeout: float) -> bool:
-        """Wait until there is none."""
         with self._freed:
             return self._freed.wait_for(lambda: not self._batches, timeout)
 

@@ -42,7 +42,6 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of the payload."""
         return len(self.payload)
 
     def after(self, position: int) -> "Entry":

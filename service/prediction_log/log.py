@@ -1,10 +1,9 @@
 """The prediction log: a request appends its batch to a buffer in memory; two threads bring what is in it to a safe place.
 
 The publisher brings it to the store, the disk thread to the disk queue when the store does not take it in time (threads.py), so
-that neither a store that is away nor one that is frozen is waited for. Everything has a position, and the store says up to which
-one it has the rows: whatever both threads did with a row, it is in the stream once. Each thread's state is touched by that thread
-only. Shared are the buffer and the disk queue, each under its own lock, the progress file with one writer per number, and
-immutable snapshots.
+that no store that is away or frozen is waited for. Everything has a position, and the store says up to which one it has the
+rows: whatever both threads did with a row, it is in the stream once. Each thread's state is its own; shared are buffer and disk
+queue, each under its lock, the progress file with one writer per number, and immutable snapshots.
 """
 
 import logging
@@ -90,7 +89,6 @@ class PredictionLog:
         return self._buffer.has_room
 
     def start(self) -> None:
-        """Start the threads."""
         self._publisher.start()
         self._disk.start()
 
@@ -105,7 +103,6 @@ class PredictionLog:
             self._drop(len(batch.ids))
 
     def state(self) -> LogState:
-        """What the log holds and did."""
         counts, publisher = self._queue.counts, self._publisher.state
         waiting, size = self._buffer.waiting()
         return LogState(
@@ -145,9 +142,8 @@ class PredictionLog:
 
     def _drop(self, rows: int) -> None:
         if self._full == "fail":
-            raise unavailable(
-                "log_full", "the prediction log is full: store and disk take nothing; start the store or free the disk"
-            )
+            full = "the prediction log is full: store and disk take nothing; start the store or free the disk"
+            raise unavailable("log_full", full)
         with self._dropping:
             self._dropped += rows
             written = self._publisher.state.written

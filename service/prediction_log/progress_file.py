@@ -13,6 +13,7 @@ import os
 import struct
 import uuid
 from pathlib import Path
+from typing import Any
 
 from perennial.base import FORMAT, refuse_newer_format
 
@@ -22,36 +23,28 @@ SIZE = 4096  # bytes of the file: one page, written whole at the start, so that 
 _MAGIC = b"progress"
 _PAGE = struct.Struct("<8sQQQ")
 _NUMBER = struct.Struct("<Q")
-_ANSWERED, _STORED = 16, 24  # where the two positions are; aligned words, so a reader after a kill never sees half of one
 _EMPTY = _PAGE.pack(_MAGIC, FORMAT, 0, 0).ljust(SIZE, b"\0")
 
 logger = logging.getLogger(__name__)
 
 
+def _position(offset: int) -> Any:
+    """A number of the page as an attribute; an aligned word, so a reader after a kill never sees half of one."""
+    return property(
+        lambda file: int(_NUMBER.unpack_from(file._page, offset)[0]),
+        lambda file, position: _NUMBER.pack_into(file._page, offset, position),
+    )
+
+
 class ProgressFile:
-    """Two positions: `answered` (handed to the log) and `stored` (known to have reached the store)."""
+    """Two positions, in rows: `answered` (handed to the log) and `stored` (known to have reached the store)."""
+
+    answered: int = _position(16)
+    stored: int = _position(24)
 
     def __init__(self, source: str, path: Path | None, descriptor: int | None, page: mmap.mmap) -> None:
         self.source, self.is_on_disk = source, path is not None
         self._path, self._descriptor, self._page = path, descriptor, page
-
-    @property
-    def answered(self) -> int:
-        """Rows handed to the log."""
-        return int(_NUMBER.unpack_from(self._page, _ANSWERED)[0])
-
-    @answered.setter
-    def answered(self, position: int) -> None:
-        _NUMBER.pack_into(self._page, _ANSWERED, position)
-
-    @property
-    def stored(self) -> int:
-        """Rows that have reached the store."""
-        return int(_NUMBER.unpack_from(self._page, _STORED)[0])
-
-    @stored.setter
-    def stored(self, position: int) -> None:
-        _NUMBER.pack_into(self._page, _STORED, position)
 
     def close(self) -> None:
         """Give up the lock; the file stays for another process."""
@@ -61,7 +54,6 @@ class ProgressFile:
             self._descriptor = None
 
     def remove(self) -> None:
-        """Everything is accounted for."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self.close()

@@ -26,12 +26,9 @@ class StreamPublisher:
     """One source's publisher; for one thread. Its methods raise StoreUnreachable."""
 
     def __init__(self, store: redis.Redis, url: str, model: str, source: str, position: int) -> None:
-        self._store = store
-        self._url = url
-        self._stream = predictions_stream(model)
-        self._mark = source_mark(model, source)
-        self.position = position
-        """Up to which the store has had everything, as far as is known."""
+        self._store, self._url = store, url
+        self._stream, self._mark = predictions_stream(model), source_mark(model, source)
+        self.position = position  # up to which the store has had everything, as far as is known
 
     def ping(self) -> None:
         """See whether the store takes commands: less to send than a megabyte that it may not take."""

@@ -8,7 +8,6 @@ import logging
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import redis
 
@@ -24,13 +23,6 @@ SEARCH_INTERVAL = timedelta(seconds=5)  # between two looks for what dead proces
 logger = logging.getLogger(__name__)
 
 
-class Recovered(NamedTuple):
-    """What one step did: rows brought in, and rows found lost."""
-
-    rows: int = 0
-    lost: int = 0
-
-
 class OrphanedLog:
     """What one dead process left; its progress file is locked, so no other process works on it."""
 
@@ -39,8 +31,8 @@ class OrphanedLog:
         self._progress, self._publisher = progress, publisher
         self._is_loaded = self.is_done = False
 
-    def advance(self) -> Recovered:
-        """Bring in a part of it, or close it when nothing is left. Raises StoreUnreachable, OSError."""
+    def advance(self) -> tuple[int, int]:
+        """Bring in a part of it, or close it when nothing is left; rows brought in and lost. Raises StoreUnreachable, OSError."""
         if not self._is_loaded:
             self._publisher.load_position()
             self.queue.remove_until(self._publisher.position)
@@ -48,13 +40,13 @@ class OrphanedLog:
         if entries := self.queue.oldest(MAX_BYTES):
             position, lost = self._publisher.publish(entries)
             self._progress.stored = position
-            return Recovered(self.queue.remove_until(position), lost)
+            return self.queue.remove_until(position), lost
         lost = max(0, self._progress.answered - self._publisher.position)
         self._publisher.forget_mark()
         self.queue.remove()
         self._progress.remove()
         self.is_done = True
-        return Recovered(lost=lost)
+        return 0, lost
 
     def release(self) -> None:
         """Leave it to another process."""
@@ -73,7 +65,6 @@ class Recovery:
 
     @property
     def waiting(self) -> int:
-        """Rows in the disk queues that were taken over."""
         return sum(orphan.queue.counts.waiting for orphan in self.orphans)
 
     def search(self) -> None:
@@ -86,23 +77,23 @@ class Recovery:
             if path not in self._skipped:
                 self._take(path)
 
-    def advance(self) -> Recovered:
-        """One step for the oldest orphaned log. Raises StoreUnreachable."""
+    def advance(self) -> tuple[int, int]:
+        """One step for the oldest orphaned log; rows brought in and lost. Raises StoreUnreachable."""
         if not self.orphans:
-            return Recovered()
+            return 0, 0
         orphan = self.orphans[0]
         try:
-            recovered = orphan.advance()
+            rows, lost = orphan.advance()
         except OSError as error:
             del self.orphans[0]
             orphan.release()
             self._skip(self._directory / f"{orphan.source}{SUFFIX}", error)
-            return Recovered()
-        if recovered.lost:
-            logger.warning("%d rows of the dead process %s were lost", recovered.lost, orphan.source)
+            return 0, 0
+        if lost:
+            logger.warning("%d rows of the dead process %s were lost", lost, orphan.source)
         if orphan.is_done:
             del self.orphans[0]
-        return recovered
+        return rows, lost
 
     def _take(self, path: Path) -> None:
         progress = None

@@ -26,12 +26,10 @@ return ARGV[2]
 
 
 def predictions_stream(model: str) -> str:
-    """Where every answered prediction goes."""
     return f"perennial:{model}:predictions"
 
 
 def labels_stream(model: str) -> str:
-    """Where every label goes."""
     return f"perennial:{model}:labels"
 
 

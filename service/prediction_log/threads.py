@@ -59,7 +59,6 @@ class LogThread(threading.Thread):
         self._closing, self._stopped, self._on_change = parts.closing, parts.stopped, parts.on_change
 
     def run(self) -> None:
-        """The thread."""
         while not self._stopped.is_set():
             try:
                 self._turn()
@@ -167,8 +166,7 @@ class DiskThread(LogThread):
     def __init__(self, parts: LogParts, is_reached: Callable[[], bool]) -> None:
         super().__init__("disk", parts)
         self._is_reached = is_reached
-        self.is_writable = True
-        """Whether the disk took the last write."""
+        self.is_writable = True  # whether the disk took the last write
 
     def _turn(self) -> None:
         try:

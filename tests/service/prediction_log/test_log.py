@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from perennial.record import PredictionBatch, decode_prediction_batch
-from service.errors import ServiceError, error_status
+from service.errors import ServiceError
 from service.prediction_log.buffer import Buffer
 from service.prediction_log.disk_queue import DiskQueue
 from service.prediction_log.entries import Entry, encode_entries
@@ -189,7 +189,7 @@ def test_without_store_and_disk_the_policy_decides(tmp_path: Path) -> None:
                 if policy == "fail":
                     with pytest.raises(ServiceError, match="store and disk take nothing") as caught:
                         log.append(batch(2), SIZE)
-                    assert error_status(caught.value) == 503
+                    assert caught.value.status == 503
                 else:
                     log.append(batch(2), SIZE)
                 assert log.state().dropped == (1 if policy == "count" else 0)
