@@ -61,11 +61,6 @@ def unavailable(code: str, message: str) -> ServiceError:
     return ServiceError(HTTPStatus.SERVICE_UNAVAILABLE, code, message)
 
 
-def error_status(error: Exception) -> int:
-    """The HTTP status of an error; 500 for one that was not raised on purpose."""
-    return int(_classify(error)[0])
-
-
 def error_body(error: Exception) -> bytes:
     """The JSON body of an error; one that was not raised on purpose says nothing about the inside."""
     status, code = _classify(error)
@@ -77,17 +72,12 @@ def error_body(error: Exception) -> bytes:
     return ErrorBody(error=detail).model_dump_json(exclude_none=True).encode()
 
 
-def is_internal(error: Exception) -> bool:
-    """Whether it is a fault of the service: neither the client's mistake nor a part that is known to be away."""
-    return not isinstance(error, ServiceError | RequestError | StoreUnreachable)
-
-
 def error_response(error: Exception, *group: str) -> JsonResponse:
-    """The answer to an error; one of the service's own is logged and reported, as an issue of `group`."""
-    if is_internal(error):
+    """The answer to an error; one that is neither the client's nor that of a part which is away is logged and reported."""
+    if not isinstance(error, ServiceError | RequestError | StoreUnreachable):
         logger.error("a request failed", exc_info=error)
         report(error, group=("service", *group))
-    return JsonResponse(error_status(error), error_body(error))
+    return JsonResponse(int(_classify(error)[0]), error_body(error))
 
 
 def _classify(error: Exception) -> tuple[HTTPStatus, str]:

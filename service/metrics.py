@@ -2,8 +2,7 @@
 
 What a worker's event loop counts of its requests is kept in plain numbers and brought to the files many times a second: writing
 each of five samples of a request at once would cost more than its prediction. prometheus_client chooses its multiprocess form
-when it is imported, by an environment variable; so it is imported only inside functions, after `prepare_metrics` in the main
-process.
+when it is imported, by an environment variable: it is imported only inside functions, after `prepare_metrics`.
 """
 
 import asyncio
@@ -31,14 +30,14 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 # Counters of the rows that clients write in the form of another version.
 MISSING, IGNORED = "perennial_missing_columns", "perennial_ignored_columns"
 
-LOG_GAUGES = {
+LOG_GAUGES = {  # metrics of the prediction log by the field of its state; these, and those that only grow
     "waiting": ("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
     "waiting_bytes": ("perennial_log_waiting_bytes", "Bytes of those batches"),
     "spool_waiting": ("perennial_log_spool_waiting", "Predictions in the spool that the store does not have"),
     "reached": ("perennial_log_store_reached", "1 when the last write to the store worked"),
     "spoolable": ("perennial_log_spoolable", "1 when the last write to the spool worked"),
 }
-LOG_COUNTERS = {  # metrics of the prediction log by the field of its state
+LOG_COUNTERS = {
     "written": ("perennial_log_written", "Predictions in the stream"),
     "spooled": ("perennial_log_spooled", "Predictions that went to the spool"),
     "replayed": ("perennial_log_replayed", "Predictions brought from a spool to the store"),
@@ -103,7 +102,6 @@ class HttpMetrics:
         self._now_in_flight = 0
 
     def in_flight_changed(self, requests: int) -> None:
-        """So many requests are in flight now."""
         self._now_in_flight = requests
         if self._planned is None:
             self._planned = asyncio.get_running_loop().call_later(FLUSH_INTERVAL.total_seconds(), self.flush)
@@ -121,7 +119,6 @@ class HttpMetrics:
         self._labels.inc(rows)
 
     def flush(self) -> None:
-        """Bring what was counted to the files."""
         if self._planned is not None:
             self._planned.cancel()
         self._planned = None
@@ -190,7 +187,6 @@ class WorkerMetrics:
         self._swapped.set_to_current_time()
 
     def refused(self) -> None:
-        """A version could not be served."""
         self._refused.inc()
 
     def logged(self, state: "LogState") -> None:

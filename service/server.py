@@ -32,10 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, spec_path: Path) -> int:
-    """Serve the model of a spec until SIGTERM or SIGINT; returns the exit code.
-
-    Raises SpecError, SettingsError without a store, and StackError when the port is taken.
-    """
+    """Serve a spec's model until SIGTERM or SIGINT; the exit code. Raises SpecError, SettingsError, StackError (port taken)."""
     plan = make_plan(settings, spec_path)
     configure_logging(settings, "service")
     init_error_reporting(settings, "service", model=plan.spec.name)

@@ -22,9 +22,7 @@ class ChampionHistory:
     """`schemas` are those of all champions since the last close and of the challenger; `promoted_at` is by version."""
 
     def __init__(self, registry: Registry, name: str, until: date | None) -> None:
-        self._registry = registry
-        self._name = name
-        self._until = until
+        self._registry, self._name, self._until = registry, name, until
         self._seen: tuple[int, bool] | None = None
         self._read: dict[int, Schema | None] = {}
         self.schemas: tuple[Schema, ...] = ()

@@ -49,7 +49,6 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         return [explained[place] if place in explained else next(predicted) for place in range(len(x))]
 
     def encode_response(self, output: "Prediction") -> bytes:
-        """Scores to the body of a response."""
         model, ids = output.request.model.model, output.request.rows.ids
         if output.contributions is None:
             return prediction_body(model, ids, output.scores)

@@ -9,7 +9,7 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,9 @@ from perennial.registry import CHALLENGER, CHAMPION, Registry
 from perennial.schema import Schema
 from service.decoding.row_contract import RowContract
 from service.decoding.row_encoding import FEW
+from service.errors import unavailable
 from service.inference.champion_history import ChampionHistory
+from service.metrics import WorkerMetrics
 
 # Wait before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt.
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=60)
@@ -39,9 +41,7 @@ class CompiledModel:
     """A version with what serving makes of it once, in the thread that loads it: its row contract and its row scorer."""
 
     def __init__(self, model: Model, schemas: tuple[Schema, ...] = ()) -> None:
-        self.model = model
-        self.card = model.card
-        self.version = model.card.version
+        self.model, self.card, self.version = model, model.card, model.card.version
         self.schemas = schemas
         self.contract = RowContract(model, schemas)
         self._score = model.estimator.row_scorer()
@@ -75,7 +75,7 @@ class _RefusedVersion:
 
 
 class ModelWatcher:
-    """Keeps `live` at the registry's champion; `live` is read by the request path, and only `check` assigns it.
+    """Keeps `live` at the registry's champion; the request path reads it, and only `check` assigns it.
 
     With `with_challenger`, `challenger` follows the alias of that name in the same way; it answers no request.
     """
@@ -87,16 +87,11 @@ class ModelWatcher:
         base: Path,
         contract_until: date | None = None,
         *,
-        on_swap: Callable[[int], None],
-        on_refuse: Callable[[], None],
+        metrics: WorkerMetrics,
         with_challenger: bool = False,
     ) -> None:
-        self._registry = registry
-        self._name = name
-        self._base = base
-        self._on_swap = on_swap
-        self._on_refuse = on_refuse
-        self._with_challenger = with_challenger
+        self._registry, self._name, self._base = registry, name, base
+        self._metrics, self._with_challenger = metrics, with_challenger
         self._history = ChampionHistory(registry, name, contract_until)
         self._refused: dict[str, _RefusedVersion] = {}
         self._away = ""
@@ -105,8 +100,7 @@ class ModelWatcher:
         self._thread: threading.Thread | None = None
         self.live: CompiledModel | None = None
         self.challenger: CompiledModel | None = None
-        self.champion: int | None = None
-        """The champion by the registry, which may be refused; None while the registry cannot be read."""
+        self.champion: int | None = None  # by the registry, which may be refused; None while the registry cannot be read
 
     @property
     def promoted_at(self) -> datetime | None:
@@ -120,11 +114,12 @@ class ModelWatcher:
             return f"version {refused.version} of {self._name!r} is champion, and it is refused: {refused.reason}"
         return f"the registry cannot be read: {self._away}" if self._away else None
 
-    def explain_absence(self) -> str:
-        """Why no version is live."""
-        if self.refusal:
-            return self.refusal
-        return f"no version of {self._name!r} has been promoted yet: train one, it is served at once"
+    def require_live(self) -> CompiledModel:
+        """The live version; raises ServiceError (503) saying why there is none."""
+        if (live := self.live) is None:
+            none_yet = f"no version of {self._name!r} has been promoted yet: train one, it is served at once"
+            raise unavailable("no_model", self.refusal or none_yet)
+        return live
 
     def start(self, interval: timedelta) -> None:
         """Look once, so that the first request finds a model, then every `interval`."""
@@ -164,7 +159,7 @@ class ModelWatcher:
             self._previous = before or self._previous
             tag(version=wanted)
             logger.info("version %d of %s answers now", wanted, self._name)
-            self._on_swap(wanted)
+            self._metrics.swapped(wanted)
 
     def _follow_challenger(self, wanted: int | None) -> None:
         if wanted == (self.challenger.version if self.challenger else None):
@@ -181,7 +176,8 @@ class ModelWatcher:
             if held is not None and held.version == version:
                 self._refused.pop(alias, None)
                 return held
-        if not self._may_try(alias, version):
+        refused = self._refused.get(alias)
+        if refused is not None and refused.version == version and time.monotonic() < refused.again:
             return None
         try:
             compiled = CompiledModel(load_model(self._registry, self._name, version, self._base), self._history.schemas)
@@ -199,11 +195,7 @@ class ModelWatcher:
         if not again:
             logger.error("version %d of %s is refused as %s, %s: %s", version, self._name, alias, self._remains(), error)
             report(error, group=("service", "version-refused", self._name), refused_version=version)
-            self._on_refuse()
-
-    def _may_try(self, alias: str, version: int) -> bool:
-        refused = self._refused.get(alias)
-        return refused is None or refused.version != version or time.monotonic() >= refused.again
+            self._metrics.refused()
 
     def _remains(self) -> str:
         return f"version {self.live.version} answers on" if self.live else "there is no other"

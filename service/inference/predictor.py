@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from perennial.record import PredictionBatch, Score
+from perennial.record import PredictionBatch
 from service.decoding.row_contract import DecodedRows
-from service.errors import unavailable
 from service.inference.model_watcher import CompiledModel, ModelWatcher
 from service.metrics import WorkerMetrics
 from service.prediction_log.log import PredictionLog
@@ -51,10 +50,7 @@ class Predictor:
     """Answers with the live model, logs every prediction and counts what it saw."""
 
     def __init__(self, max_rows: int, watcher: ModelWatcher, log: PredictionLog, metrics: WorkerMetrics) -> None:
-        self._max_rows = max_rows
-        self._watcher = watcher
-        self._log = log
-        self._metrics = metrics
+        self._max_rows, self._watcher, self._log, self._metrics = max_rows, watcher, log, metrics
 
     @property
     def may_wait(self) -> bool:
@@ -63,7 +59,7 @@ class Predictor:
 
     def decode(self, request: InferenceRequest, now: datetime) -> DecodedRequest:
         """Check a body against the live model; raises RequestError, or ServiceError without a model or for too many rows."""
-        model = self._live()
+        model = self._watcher.require_live()
         most = min(self._max_rows, EXPLAIN_ROWS) if request.operation == "explain" else self._max_rows
         rows = model.contract.decode(request.body, most, now)
         return DecodedRequest(request.operation, model, rows, len(request.body))
@@ -83,12 +79,6 @@ class Predictor:
         matrix, model = request.rows.encoded.to_matrix(), request.model.model
         return Prediction(request, model.predict_matrix(matrix).tolist(), model.explain_matrix(matrix))
 
-    def _live(self) -> CompiledModel:
-        live = self._watcher.live
-        if live is None:
-            raise unavailable("no_model", self._watcher.explain_absence())
-        return live
-
     def _record(self, model: CompiledModel, predictions: Sequence[Prediction], now: datetime) -> None:
         """One entry of the log and one count for the predictions of one version."""
         rows = [prediction.request.rows for prediction in predictions]
@@ -99,7 +89,7 @@ class Predictor:
             ids=tuple([name for some in rows for name in some.ids]),
             event_times=tuple([time for some in rows for time in some.event_times]),
             columns=model.contract.log_columns([cells for some in rows for cells in some.cells]),
-            scores=tuple([_frozen(score) for prediction in predictions for score in prediction.scores]),
+            scores=tuple([tuple(one) if type(one) is list else one for answer in predictions for one in answer.scores]),
         )
         self._log.append(batch, sum(prediction.request.size for prediction in predictions))
         odd = [some.odd for some in rows if some.odd]
@@ -126,7 +116,3 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     for some in counts:
         total.update(some)
     return total
-
-
-def _frozen(score: float | list[float]) -> Score:
-    return tuple(score) if isinstance(score, list) else score

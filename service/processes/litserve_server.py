@@ -1,9 +1,8 @@
 """LitServe's server as this service uses it: its app, its worker processes and its loop, without its queues and routes.
 
-The one file that touches LitServe's internals; `tests/service/processes/test_litserve_server.py` says which, so that a
-new LitServe that breaks one is told by name. LitServe's own worker takes requests from a queue that a manager process
-keeps, which costs a request ten times its prediction. Here the loop of a worker is an HTTP server, which predicts in the
-memory of its own process.
+The one file that touches LitServe's internals; `tests/service/processes/test_litserve_server.py` says which, so that a new
+LitServe that breaks one is told by name. LitServe's own worker takes requests from a queue that a manager process keeps, which
+costs a request ten times its prediction. Here a worker's loop is an HTTP server, which predicts in its own process.
 """
 
 from collections.abc import Callable
@@ -53,7 +52,6 @@ class PredictionServer(LitServer):  # type: ignore[misc]
         self._transport = None
 
     def start_worker(self, index: int, handle: WorkerHandle) -> BaseProcess:
-        """Start a worker process, which gets the handle."""
         self.litapi_request_queues[self.lit_api.api_path] = handle
         process: BaseProcess = self.launch_single_inference_worker(self.lit_api, index)
         return process

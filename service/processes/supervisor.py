@@ -29,7 +29,6 @@ class Heartbeat:
         self._last: Any = get_context("spawn").RawValue("d", 0.0)
 
     def beat(self) -> None:
-        """The worker's event loop runs."""
         self._last.value = time.monotonic()
 
     def silent_for(self) -> timedelta:
@@ -49,9 +48,7 @@ class SupervisedProcess:
     """A worker that is started again when it dies or hangs."""
 
     def __init__(self, name: str, start: Callable[[Heartbeat], BaseProcess], patience: timedelta) -> None:
-        self.name = name
-        self._start = start
-        self._patience = patience
+        self.name, self._start, self._patience = name, start, patience
         self._begin()
 
     def check(self) -> None:
@@ -81,8 +78,9 @@ class SupervisedProcess:
 
 def supervise(processes: Sequence[SupervisedProcess], stop: socket.socket, grace: timedelta) -> None:
     """Keep the processes alive until `stop` can be read, then end them; those that have not ended after `grace` are killed."""
+    interval = CHECK_INTERVAL.total_seconds()
     try:
-        while stop not in _wait_for_change(processes, stop):
+        while stop not in wait([stop, *(one.process.sentinel for one in processes if one.process.is_alive())], interval):
             for process in processes:
                 process.check()
     finally:
@@ -91,8 +89,3 @@ def supervise(processes: Sequence[SupervisedProcess], stop: socket.socket, grace
         deadline = time.monotonic() + grace.total_seconds()
         for process in processes:
             process.join(deadline)
-
-
-def _wait_for_change(processes: Sequence[SupervisedProcess], stop: socket.socket) -> list[Any]:
-    living = [one.process.sentinel for one in processes if one.process.is_alive()]
-    return wait([stop, *living], CHECK_INTERVAL.total_seconds())

@@ -36,12 +36,10 @@ class InFlight:
 
     def __init__(self, max_requests: int) -> None:
         self._max_requests = max_requests
-        self.requests = 0
-        self.bytes = 0
+        self.requests = self.bytes = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether more requests are in flight than the settings allow."""
         return self.requests > self._max_requests
 
     def admit(self) -> "RequestTicket":
@@ -72,7 +70,6 @@ class RequestTicket:
             raise self._in_flight.busy()
 
     def release(self) -> None:
-        """The request has ended."""
         self._in_flight.requests -= 1
         self._in_flight.bytes -= self._bytes
 
@@ -106,17 +103,13 @@ class AdmissionMiddleware:
     """The outermost layer of a worker's application."""
 
     def __init__(self, app: ASGIApp, policy: AccessPolicy, in_flight: InFlight, metrics: HttpMetrics, timeout: timedelta) -> None:
-        self._app = app
-        self._policy = policy
-        self._in_flight = in_flight
-        self._metrics = metrics
+        self._app, self._policy, self._in_flight, self._metrics = app, policy, in_flight, metrics
         self._timeout = timeout.total_seconds()
         self._deadlines: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -166,9 +159,7 @@ class _ObservedSend:
     __slots__ = ("_counted", "_metrics", "_path", "_send", "_started", "_status")
 
     def __init__(self, send: Send, path: str, metrics: HttpMetrics) -> None:
-        self._send = send
-        self._path = path
-        self._metrics = metrics
+        self._send, self._path, self._metrics = send, path, metrics
         self._started = time.perf_counter()
         self._status = CLIENT_CLOSED_REQUEST
         self._counted = False
@@ -181,7 +172,6 @@ class _ObservedSend:
         await self._send(message)
 
     def count(self) -> None:
-        """Count the request, once."""
         if not self._counted:
             self._counted = True
             route = self._path if self._path in MEASURED else "other"
@@ -189,7 +179,6 @@ class _ObservedSend:
 
 
 async def send_json(response: JsonResponse, send: Send) -> None:
-    """Send a response through ASGI."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(response.body))]
     if response.status != HTTPStatus.OK:
         more = HEADERS.get(response.status, {})

@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -16,16 +16,17 @@ from starlette.types import ASGIApp
 
 from perennial.base import FrozenModel
 from perennial.errors import PerennialError
-from perennial.labels import LabelCodec
+from perennial.labels import LabelCodec, codec_of
 from perennial.record import encode_batch
 from service.decoding.label_contract import LabelContract
 from service.decoding.responses import ExplainResponse, PredictResponse
-from service.errors import HEADERS, ErrorBody, ErrorDetail, JsonResponse, error_response, unavailable
+from service.errors import HEADERS, ErrorBody, JsonResponse, ServiceError, error_body, error_response, unavailable
 from service.inference.batcher import RequestBatcher
 from service.inference.model_watcher import ModelWatcher
-from service.inference.predictor import InferenceRequest
+from service.inference.predictor import InferenceRequest, Operation
 from service.metrics import FLUSH_INTERVAL, HttpMetrics, render_metrics
 from service.plan import ServicePlan
+from service.prediction_log.log import PredictionLog
 from service.prediction_log.redis_client import connect, translate_redis_errors
 from service.prediction_log.streams import append, labels_stream
 from service.web.admission import JSON, AccessPolicy, AdmissionMiddleware, InFlight
@@ -49,39 +50,25 @@ class Health(FrozenModel):
 
 
 class AppState:
-    """What the application of a started worker needs to answer.
-
-    `status` says which version answers and what keeps its predictions, `label_codec` what its labels may be; `draining` is
-    set when the worker is to end.
-    """
+    """What the application of a started worker needs to answer; `draining` is set when the worker is to end."""
 
     def __init__(
         self,
         plan: ServicePlan,
         batcher: RequestBatcher,
         watcher: ModelWatcher,
-        status: Callable[[], dict[str, int | str | None]],
-        label_codec: Callable[[], LabelCodec],
+        log: PredictionLog,
         draining: threading.Event,
     ) -> None:
-        self.settings = plan.settings
-        self.name = plan.spec.name
-        self.watcher = watcher
+        self.settings, self.name, self.watcher = plan.settings, plan.spec.name, watcher
         self.metrics = HttpMetrics()
-        self._batcher = batcher
-        self._status = status
-        self._draining = draining
-        self._store_url = plan.store_url
-        self._store = connect(plan.store_url)
-        self._labels = LabelContract(plan.spec.name, label_codec)
+        self._spec, self._batcher, self._log, self._draining = plan.spec, batcher, log, draining
+        self._store_url, self._store = plan.store_url, connect(plan.store_url)
+        self._labels = LabelContract(plan.spec.name, self._label_codec)
 
-    async def predict(self, body: bytes) -> JsonResponse:
-        """Scores of rows."""
-        return await self._batcher.submit(InferenceRequest("predict", body))
-
-    async def explain(self, body: bytes) -> JsonResponse:
-        """Contributions to the scores of rows."""
-        return await self._batcher.submit(InferenceRequest("explain", body))
+    async def infer(self, operation: Operation, body: bytes) -> JsonResponse:
+        """Scores of rows, or what their columns add to them."""
+        return await self._batcher.submit(InferenceRequest(operation, body))
 
     async def feedback(self, body: bytes) -> JsonResponse:
         """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""
@@ -100,11 +87,11 @@ class AppState:
         """Which version answers; raises ServiceError (503) when predictions cannot be had or are not safe here."""
         if self._draining.is_set():
             raise unavailable("ending", "the service is ending")
-        status = self._status()
-        if status["version"] is None:
-            raise unavailable("no_model", self.watcher.explain_absence())
-        if status["log"] == "memory":
+        live, challenger, log = self.watcher.require_live(), self.watcher.challenger, self._log.state()
+        if log.keeper == "memory":
             raise unavailable("log_full", "neither the store nor the disk takes predictions: start the store or free the disk")
+        status = {"version": live.version, "log": log.keeper, "log_waiting": log.waiting}
+        status |= {"challenger": challenger.version} if challenger else {}
         return Response(orjson.dumps(status), media_type=JSON)
 
     async def render_metrics(self) -> Response:
@@ -112,6 +99,11 @@ class AppState:
         await asyncio.sleep(2 * FLUSH_INTERVAL.total_seconds())  # what other workers have answered is in the files then
         self.metrics.flush()
         return Response(await run_in_threadpool(render_metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _label_codec(self) -> LabelCodec:
+        """What a label may be: as the spec says, and as the training of the live version found the target."""
+        live = self.watcher.live
+        return codec_of(self._spec, live.card.label_texts if live else ())
 
     def _accept_labels(self, body: bytes) -> AcceptedLabels:
         batch = self._labels.decode(body, self.settings.max_rows, datetime.now(UTC))
@@ -129,8 +121,8 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
     app.router.redirect_slashes = False  # an address is right or unknown; a redirect would be made from the client's Host
     settings = state.settings
     in_flight = InFlight(max(1, settings.max_in_flight // settings.workers))
-    handlers: dict[str, Handler] = {"/predict": state.predict, "/explain": state.explain, "/feedback": state.feedback}
-    endpoints = PostEndpoints(app, handlers, int(settings.max_body_mb * 1_000_000))
+    infer: dict[str, Handler] = {"/predict": partial(state.infer, "predict"), "/explain": partial(state.infer, "explain")}
+    endpoints = PostEndpoints(app, {**infer, "/feedback": state.feedback}, int(settings.max_body_mb * 1_000_000))
     return AdmissionMiddleware(endpoints, AccessPolicy(settings), in_flight, state.metrics, settings.timeout)
 
 
@@ -150,9 +142,9 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def unknown(_request: Request, error: HTTPException) -> Response:
-        detail = ErrorDetail(code=HTTPStatus(error.status_code).name.lower(), message=str(error.detail))
-        body = ErrorBody(error=detail).model_dump_json(exclude_none=True)
-        return Response(body, error.status_code, error.headers, JSON)
+        status = HTTPStatus(error.status_code)
+        body = error_body(ServiceError(status, status.name.lower(), str(error.detail)))
+        return Response(body, status, error.headers, JSON)
 
 
 def _add_description(app: FastAPI, state: AppState) -> None:

@@ -28,8 +28,7 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, draining: threading.Event, lame_duck: float) -> None:
         super().__init__(config)
-        self._draining = draining
-        self._lame_duck = lame_duck
+        self._draining, self._lame_duck = draining, lame_duck
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to end; a second one changes nothing, the first is on its way."""
@@ -45,8 +44,7 @@ class CoalescingTransport:
     """A transport that writes at the end of the turn; everything else is the transport's own."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
+        self._transport, self._loop = transport, loop
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -56,7 +54,6 @@ class CoalescingTransport:
         self._parts.append(data)
 
     def close(self) -> None:
-        """Close when everything is written."""
         self._flush()
         self._transport.close()
 
@@ -84,7 +81,6 @@ class HeaderLimitProtocol(HttpToolsProtocol):
         self._clock = self.loop.call_later(HEAD_TIMEOUT.total_seconds(), transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
         self._stop_clock()
         super().connection_lost(exc)
 
@@ -104,7 +100,6 @@ class HeaderLimitProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        """A head begins."""
         self._earlier, self._in_head = 0, True
         super().on_message_begin()
 
@@ -112,13 +107,11 @@ class HeaderLimitProtocol(HttpToolsProtocol):
         """A head ends; whether it is too large is looked at only where it can be."""
         self._in_head = False
         self._stop_clock()
-        may_be = self._earlier + self._chunk > MAX_HEAD
-        if len(self.headers) > MAX_HEADERS or (may_be and self._size() > MAX_HEAD):
+        is_long = self._earlier + self._chunk > MAX_HEAD
+        is_long = is_long and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD
+        if is_long or len(self.headers) > MAX_HEADERS:
             self.app = _too_large
         super().on_headers_complete()
-
-    def _size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:

@@ -1,14 +1,13 @@
 """What /model says: the live version's card, cut to what a person asks, and the rows that clients may send it."""
 
 from datetime import datetime
-from typing import Any
 
+from msgspec.structs import asdict
 from pydantic import ConfigDict, Field
 
 from perennial.base import FrozenModel
 from perennial.metrics import Metrics
 from perennial.model_card import Cause, DataRef
-from service.errors import unavailable
 from service.inference.model_watcher import ModelWatcher
 from service.metrics import IGNORED, MISSING, count_columns
 
@@ -23,8 +22,8 @@ class RowForm(FrozenModel):
     required: dict[str, str] = Field(description="columns a row must have, with their types; null is always taken")
     optional: dict[str, str] = Field(description="columns a row may leave out")
     ignored: dict[str, str] = Field(description="columns a row may have to no effect")
-    id: tuple[str, ...] = Field(description="keys under which a row may name its id")
-    event_time: tuple[str, ...] = Field(description="keys under which a row may name its event time")
+    id: tuple[str, ...] = Field(validation_alias="ids", description="keys under which a row may name its id")
+    event_time: tuple[str, ...] = Field(validation_alias="times", description="keys under which a row may name its event time")
     missing_rows: dict[str, int] = Field(description="rows that left a column out, or had it as only another version takes it")
     ignored_rows: dict[str, int] = Field(description="rows that had a column which was ignored")
 
@@ -52,19 +51,8 @@ class ModelInfo(FrozenModel):
 
 def describe_live(watcher: ModelWatcher) -> ModelInfo:
     """The live version's description; raises ServiceError (503) when there is none."""
-    live = watcher.live
-    if live is None:
-        raise unavailable("no_model", watcher.explain_absence())
-    card, keys, counts = live.card, live.contract.keys, count_columns()
-    rows: dict[str, Any] = {
-        "required": keys.required,
-        "optional": keys.optional,
-        "ignored": keys.ignored,
-        "id": keys.ids,
-        "event_time": keys.times,
-        "missing_rows": counts[MISSING],
-        "ignored_rows": counts[IGNORED],
-    }
+    live, counts = watcher.require_live(), count_columns()
+    card, rows = live.card, {**asdict(live.contract.keys), "missing_rows": counts[MISSING], "ignored_rows": counts[IGNORED]}
     known = {"promoted_at": watcher.promoted_at, "refused": watcher.refusal, "rows": rows}
     own = {"model": card.name, "target": card.schema_.target, "inputs": card.schema_.dtypes}
     return ModelInfo.model_validate({**dict(card), **own, **known})

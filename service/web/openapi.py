@@ -14,11 +14,7 @@ from perennial.base import FrozenModel
 from perennial.settings import Settings
 from service.decoding.row_contract import MAX_ID, RowKeys
 
-REFERENCE = "#/components/schemas/{model}"
-"""Where OpenAPI keeps the form of a body."""
-
-ROW = "Row"
-
+REFERENCE, ROW = "#/components/schemas/{model}", "Row"
 _TYPES: Mapping[str, dict[str, Any]] = {
     "float": {"type": ["number", "null"]},
     "int": {"type": ["integer", "null"]},
@@ -27,10 +23,7 @@ _TYPES: Mapping[str, dict[str, Any]] = {
     "datetime": {"type": ["string", "null"], "format": "date-time"},
 }
 _ID = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_ID}, {"type": "integer"}, {"type": "null"}]}
-_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-}
+_SCHEMES = {"bearer": {"type": "http", "scheme": "bearer"}, "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
 
 
 class PredictRequest(FrozenModel):

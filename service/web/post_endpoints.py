@@ -7,7 +7,7 @@ together, may have.
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import JsonResponse, ServiceError, error_response, too_large
 from service.web.admission import JSON, RequestTicket, send_json
@@ -19,12 +19,9 @@ class PostEndpoints:
     """Answers POST requests to the addresses of `handlers` and passes on all others; a HEAD goes on as a GET."""
 
     def __init__(self, app: ASGIApp, handlers: Mapping[str, Handler], max_body: int) -> None:
-        self._app = app
-        self._handlers = handlers
-        self._max_body = max_body
+        self._app, self._handlers, self._max_body = app, handlers, max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI has it."""
         if scope["type"] != "http" or scope["method"] != "POST" or (handle := self._handlers.get(scope["path"])) is None:
             # uvicorn answers a HEAD without the body, so that every GET has one.
             await self._app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
@@ -43,7 +40,9 @@ async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     while more:
         message = await receive()
-        chunks.append(_part(message))
+        if message["type"] == "http.disconnect":
+            raise ServiceError(HTTPStatus.BAD_REQUEST, "gone", "the client went away before its body had come")
+        chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         ticket.reserve(len(chunks[-1]))
         more = message.get("more_body", False) and size <= limit
@@ -70,10 +69,3 @@ def _announced_length(scope: Scope) -> int:
 
 def _media_type(value: bytes) -> str:
     return value.decode("latin-1").partition(";")[0].strip().lower()
-
-
-def _part(message: Message) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise ServiceError(HTTPStatus.BAD_REQUEST, "gone", "the client went away before its body had come")
-    part: bytes = message.get("body", b"")
-    return part

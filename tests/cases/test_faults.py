@@ -3,6 +3,7 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import polars as pl
@@ -68,8 +69,8 @@ def delete(registry: Registry, version: int) -> None:
 
 
 def watch(registry: Registry, with_challenger: bool = False) -> ModelWatcher:
-    quiet = {"on_swap": lambda _: None, "on_refuse": lambda: None}
-    watcher = ModelWatcher(registry, NAME, Path(), **quiet, with_challenger=with_challenger)
+    quiet = SimpleNamespace(swapped=lambda _version: None, refused=lambda: None)
+    watcher = ModelWatcher(registry, NAME, Path(), metrics=quiet, with_challenger=with_challenger)
     watcher.check()
     return watcher
 

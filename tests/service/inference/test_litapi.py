@@ -11,9 +11,9 @@ from perennial.error_reporting import init_error_reporting
 from perennial.errors import FunctionError, PerennialError, RequestError, StoreUnreachable, VersionNotFound
 from perennial.record import PredictionBatch
 from perennial.settings import load_settings
-from service.errors import error_body, error_status, is_internal, too_large, unavailable
+from service.errors import error_body, error_response, too_large, unavailable
 from service.inference.litapi import PredictionAPI
-from service.inference.model_watcher import CompiledModel
+from service.inference.model_watcher import CompiledModel, ModelWatcher
 from service.inference.predictor import InferenceRequest, Predictor
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
@@ -43,9 +43,16 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def live() -> SimpleNamespace:
+def live() -> ModelWatcher:
     """The watcher's part: which version is live."""
-    return SimpleNamespace(live=CompiledModel(models.small_model()), explain_absence=lambda: "there is none")
+
+    class Watcher(ModelWatcher):
+        refusal = None
+
+        def __init__(self) -> None:
+            self._name, self.live = "small", CompiledModel(models.small_model())
+
+    return Watcher()
 
 
 @pytest.fixture
@@ -134,10 +141,11 @@ def test_a_failure_of_ours_is_reported_and_tells_the_client_nothing(sentry: Sent
     ],
 )
 def test_every_error_has_a_status_and_a_code_and_is_ours_or_not(
-    error: PerennialError, status: int, code: str, internal: bool
+    error: PerennialError, status: int, code: str, internal: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert (error_status(error), is_internal(error)) == (status, internal)
-    problem = orjson.loads(error_body(error))["error"]
+    response = error_response(error)
+    assert (response.status, "a request failed" in caplog.messages) == (status, internal)
+    problem = orjson.loads(response.body)["error"]
     assert problem["code"] == code
     assert "secret" not in problem["message"]
 

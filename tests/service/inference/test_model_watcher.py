@@ -37,7 +37,7 @@ def told() -> Told:
 
 @pytest.fixture
 def watcher(registry: Registry, told: Told) -> ModelWatcher:
-    return ModelWatcher(registry, NAME, Path(), on_swap=told.swapped, on_refuse=told.refused)
+    return ModelWatcher(registry, NAME, Path(), metrics=told)
 
 
 def promote(registry: Registry, version: int) -> None:
@@ -174,7 +174,7 @@ def test_a_refused_version_is_one_issue_in_sentry(
 def test_the_challenger_is_loaded_beside_the_champion_and_needs_no_loading_to_succeed(
     registry: Registry, told: Told, tmp_path: Path
 ) -> None:
-    watcher = ModelWatcher(registry, NAME, Path(), on_swap=told.swapped, on_refuse=told.refused, with_challenger=True)
+    watcher = ModelWatcher(registry, NAME, Path(), metrics=told, with_challenger=True)
     models.publish_small(registry, models.small_model())
     second = models.publish_small(registry, models.small_model(seed=1), promote=False)
     registry.promote(NAME, CHALLENGER, second, expect=None, reason="test", now=models.small_model().card.trained_at)
@@ -193,7 +193,7 @@ def test_the_challenger_is_loaded_beside_the_champion_and_needs_no_loading_to_su
 
 
 def test_a_bad_challenger_disturbs_nobody(registry: Registry, told: Told, tmp_path: Path) -> None:
-    watcher = ModelWatcher(registry, NAME, Path(), on_swap=told.swapped, on_refuse=told.refused, with_challenger=True)
+    watcher = ModelWatcher(registry, NAME, Path(), metrics=told, with_challenger=True)
     models.publish_small(registry, models.small_model())
     bad = models.publish_small(registry, models.small_model(seed=1), promote=False)
     (tmp_path / "registry" / "models" / NAME / "versions" / str(bad) / "model.txt").unlink()
