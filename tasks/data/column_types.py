@@ -7,25 +7,55 @@ returned with their row and text. Where more are odd, the values do not say what
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import polars as pl
 
 from perennial.errors import ChecksFailed, DataError
 from perennial.schema import cast_or_null
+from perennial.spec import Kind, ModelSpec, Task, feature_columns
 from perennial.spec_sources import SourceSpec
-from tasks.data.column_uses import Use
 from tasks.data.csv_dialect import number_signs, paste
 from tasks.data.numbers import NUMBERISH, cleaning, read_numbers
 from tasks.data.times import epoch_of, look_like_times, read_clock, read_format, read_times
 
-DERIVED = "[derive]"
-"""What messages call the columns that the spec derives, in the place of a source's name."""
+Use = Literal["event time", "label", "number", "time", "text", "undeclared", "none"]
+"""In order of precedence. `undeclared`: a feature that leaves its kind out; `none`: whatever the values are will do."""
 
-SHOWN = 3
-"""Odd values shown in a message."""
+_OF_KIND: dict[Kind | None, Use] = {"categorical": "text", "numeric": "number", None: "undeclared"}
+_OF_OPERATION: dict[str, Use] = {
+    "ratio": "number",
+    "bins": "number",
+    "log": "number",
+    "difference": "undeclared",
+    "date_part": "time",
+    "cross": "none",
+    "function": "none",
+}
+_OF_TARGET: dict[Task, Use] = {"multiclass": "text", "regression": "number", "binary": "label"}
+
+DERIVED = "[derive]"  # what messages call the columns that the spec derives, in the place of a source's name
+SHOWN = 3  # odd values shown in a message
 
 ODD_SCHEMA = {"source": pl.String, "column": pl.String, "row": pl.Int64, "place": pl.String, "text": pl.String}
 """The table of odd values: `row` counts from 0 over all files of the source, `place` is what messages call it."""
+
+
+def column_uses(spec: ModelSpec) -> dict[str, Use]:
+    """The use of each column that the spec names; the values decide of a number that is a category too."""
+    uses: dict[str, set[Use]] = {}
+    for name, feature in spec.features.items():
+        use = _OF_KIND[feature.kind] if feature.operation == "column" else _OF_OPERATION[feature.operation]
+        for column in feature_columns(name, feature, spec.event_time):
+            uses.setdefault(column, set()).add(use)
+    for column, check in spec.checks.columns.items():
+        if check.min is not None or check.max is not None:
+            uses.setdefault(column, {"number"})
+    precedence: tuple[Use, ...] = get_args(Use)
+    found = {column: min(several, key=precedence.index) for column, several in uses.items()}
+    found |= {column: "none" for column, several in uses.items() if {"text", "number"} <= several}
+    identity: dict[str, Use] = {spec.id: "text"} if spec.id else {}
+    return {**found, **identity, spec.target: _OF_TARGET[spec.task], spec.event_time: "event time"}
 
 
 @dataclass(frozen=True)
@@ -115,13 +145,8 @@ class _Column:
         if typed.null_count() == self.values.null_count():
             return pl.DataFrame(schema=ODD_SCHEMA)
         rows = (typed.is_null() & self.values.is_not_null()).arg_true()
-        texts = self.values.gather(rows).cast(pl.String)
-        same, places = {"source": self.source_name, "column": self.values.name}, [self.raw.place(row) for row in rows]
-        return (
-            pl.DataFrame({"row": rows, "place": places, "text": texts})
-            .with_columns(pl.lit(value).alias(name) for name, value in same.items())
-            .select(pl.col(name).cast(dtype) for name, dtype in ODD_SCHEMA.items())
-        )
+        found = {"source": self.source_name, "column": self.values.name, "row": rows, "place": map(self.raw.place, rows)}
+        return pl.DataFrame({**found, "text": self.values.gather(rows).cast(pl.String)}, schema=ODD_SCHEMA)
 
     def _inferred(self) -> pl.Series:
         """What nearly all values are: numbers, truth values, times; text where they are none of these."""
@@ -185,8 +210,8 @@ class _Column:
 
     def _shown(self, typed: pl.Series) -> str:
         odd = self.odd_values(typed)
-        examples = ", ".join(f"{place}: {text!r:.80}" for place, text in odd.unique("text", maintain_order=True)
-                             .head(SHOWN).select("place", "text").rows())  # fmt: skip
+        shown = odd.unique("text", maintain_order=True).head(SHOWN).select("place", "text").rows()
+        examples = ", ".join(f"{place}: {text!r:.80}" for place, text in shown)
         return f"{odd.height:,} other {'text' if odd.height == 1 else 'texts'} ({examples})"
 
     def _ask_kind(self, numbers: pl.Series | None) -> str:

@@ -5,18 +5,15 @@ from datetime import date
 
 import polars as pl
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.schema import infer_schema
 from perennial.spec import ModelSpec
 
-EXAMPLES = 3
-"""Values shown of a column, and odd ones."""
-
-WIDTH = 24
-"""Characters shown of one value."""
+EXAMPLES = 3  # values shown of a column, and odd ones
+WIDTH = 24  # characters shown of one value
 
 
 class ColumnSummary(FrozenModel):
@@ -36,17 +33,16 @@ def summarise_columns(
     frame: pl.DataFrame, spec: ModelSpec, odd: pl.DataFrame | None = None, unread: pl.Series | None = None
 ) -> tuple[ColumnSummary, ...]:
     """Every column of a table, with its odd values: texts that were read as null, and event times that could not be read."""
-    kinds, strange = _kinds(frame, spec), _odd_texts(spec, odd, unread)
+    kinds = _kinds(frame, spec)
+    strange = {} if odd is None else dict(odd.group_by("column", maintain_order=True).agg("text").iter_rows())
+    strange |= {} if unread is None else {spec.event_time: unread.drop_nulls().to_list()}
     return tuple(_summary(values, kinds.get(values.name, ""), strange.get(values.name, [])) for values in frame.iter_columns())
 
 
 def column_table(columns: Sequence[ColumnSummary]) -> Table:
     """The columns as a table for the terminal."""
-    table = Table("column", "type", "kind", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("nulls", "distinct"):
-        table.add_column(name, justify="right")
-    table.add_column("examples")
-    table.add_column("odd values")
+    counts = (Column(name, justify="right") for name in ("nulls", "distinct"))
+    table = Table("column", "type", "kind", *counts, "examples", "odd values", box=box.SIMPLE_HEAD, pad_edge=False)
     for one in columns:
         distinct = "" if one.distinct is None else f"{one.distinct:,}"
         odd = f"{one.odd:,}: {', '.join(one.odd_examples)}" if one.odd else ""
@@ -65,13 +61,6 @@ def _kinds(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, str]:
     return {**kinds, **({spec.id: "id"} if spec.id else {}), spec.target: "target", spec.event_time: "event time"}
 
 
-def _odd_texts(spec: ModelSpec, odd: pl.DataFrame | None, unread: pl.Series | None) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {spec.event_time: unread.drop_nulls().to_list()} if unread is not None else {}
-    for column, text in odd.select("column", "text").rows() if odd is not None else ():
-        found.setdefault(column, []).append(text)
-    return found
-
-
 def _summary(values: pl.Series, kind: str, odd: list[str]) -> ColumnSummary:
     known = values.drop_nulls()
     try:
@@ -79,16 +68,15 @@ def _summary(values: pl.Series, kind: str, odd: list[str]) -> ColumnSummary:
         distinct, shown = different.len(), different.head(EXAMPLES)
     except pl.exceptions.PolarsError:  # a type whose values cannot be compared
         distinct, shown = None, known.head(1)
-    odd_examples = tuple(_short(text) for text in dict.fromkeys(odd))[:EXAMPLES]
     return ColumnSummary(
         name=values.name,
         dtype=str(values.dtype).replace("time_unit=", "").replace("time_zone=", ""),
         kind=kind,
         nulls=values.null_count(),
         distinct=distinct,
-        examples=tuple(_short(value) for value in shown.to_list()),
+        examples=tuple(map(_short, shown.to_list())),
         odd=len(odd),
-        odd_examples=odd_examples,
+        odd_examples=tuple(map(_short, dict.fromkeys(odd)))[:EXAMPLES],
     )
 
 

@@ -12,11 +12,8 @@ from typing import Any
 
 from perennial.spec_sources import SourceSpec
 
-LINES = 200
-"""Lines looked at."""
-
-AGREEING = 0.9
-"""Share of the lines that must have as many cells as the header for a separator to be believed."""
+LINES = 200  # lines looked at
+AGREEING = 0.9  # share of the lines that must have as many cells as the header for a separator to be believed
 
 _SEPARATORS = (",", ";", "\t", "|", ":")
 _THOUSANDS = (",", ".", " ", "'", "\u00a0", "\u202f")

@@ -3,7 +3,7 @@
 What a column holds is decided later and for all files of a source at once (`tasks.data.column_types`).
 """
 
-import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,9 +15,9 @@ import polars as pl
 from perennial.errors import SourceError
 from perennial.spec_sources import SourceSpec
 from tasks.data.csv_dialect import bad_byte, encoding_of, first_long_line, paste, propose, same_encoding
+from tasks.data.numbers import NUMBERISH
 
-HEAD = 2**18
-"""Bytes looked at when a file is not written as the source says."""
+HEAD = 2**18  # bytes looked at: for the end of a line, and for the dialect of a file that is not written as the source says
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class CsvFile:
     def read(self, rows: int | None) -> pl.DataFrame:
         """The file, or its first `rows`, as text."""
         text, source = self._text(), self.source
+        remote = isinstance(text, str) and "://" in text
+        head = b"" if remote else _bytes(text, HEAD)
         options = {
             "separator": self.separator,
             "quote_char": source.quote or None,
             "comment_prefix": source.comment,
             "skip_lines": source.skip_rows,
-            "eol_char": _line_end(text),
+            "eol_char": "\r" if b"\r" in head and b"\n" not in head else "\n",  # the former of old machines
             "infer_schema": False,
         }
         try:
@@ -76,11 +78,12 @@ class CsvFile:
         header = tuple("" if cell is None else str(cell) for cell in first.row(0))
         if any("\ufffd" in cell or "\0" in cell for cell in header):
             raise self._refusal("its header is not text")
-        if len(header) == 1 and propose(_bytes(self.content)[:HEAD], self.source, self.separator).get("separator"):
+        if len(header) == 1 and propose(_bytes(self.content, HEAD), self.source, self.separator).get("separator"):
             raise self._refusal(f"it has one column, {header[0]!r:.80}")
         if repeated := [cell for cell, count in Counter(header).items() if count > 1]:
             names = {"header": [f"column_{number + 1}" for number in range(len(header))]}
-            hint = f", or, if that is no header{paste(self.name, names)}" if any(map(_is_number, header)) else ""
+            numbers = any(re.search(NUMBERISH, cell) for cell in header)
+            hint = f", or, if that is no header{paste(self.name, names)}" if numbers else ""
             shown = ", ".join(map(repr, repeated))
             raise self._error(f"the header of {self.file} has {shown} more than once; give each a name of its own{hint}")
         return header
@@ -103,18 +106,6 @@ class CsvFile:
         return SourceError(f"source {self.name!r}: {what}")
 
 
-def _line_end(content: str | BytesIO) -> str:
-    """What ends a line: a line feed, or the carriage return alone of old machines."""
-    if isinstance(content, BytesIO):
-        head = content.getvalue()[:HEAD]
-    elif "://" not in content:
-        with Path(content).open("rb") as file:
-            head = file.read(HEAD)
-    else:
-        return "\n"
-    return "\r" if b"\r" in head and b"\n" not in head else "\n"
-
-
 def _scan(content: str | BytesIO, **options: object) -> pl.DataFrame:
     if isinstance(content, BytesIO):
         content.seek(0)
@@ -123,18 +114,11 @@ def _scan(content: str | BytesIO, **options: object) -> pl.DataFrame:
     return pl.read_csv(content, **options)  # type: ignore[arg-type]
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def _bytes(content: str | BytesIO) -> bytes:
+def _bytes(content: str | BytesIO, size: int = -1) -> bytes:
+    """The first bytes of a file, or all of them."""
     if isinstance(content, BytesIO):
-        return content.getvalue()
-    if "://" not in content:
-        return Path(content).read_bytes()
-    with fsspec.open(content, "rb") as stream:
-        whole: bytes = stream.read()
-    return whole
+        content.seek(0)
+        return content.read(size)
+    with fsspec.open(content, "rb") if "://" in content else Path(content).open("rb") as stream:
+        found: bytes = stream.read(size)
+    return found

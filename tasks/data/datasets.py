@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import fsspec
 import polars as pl
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from perennial.atomic_files import replace
@@ -20,8 +20,7 @@ from perennial.errors import DataError
 from perennial.input_contract import read_base
 from tasks.data.joins import JoinMatch
 
-SHORT = 16
-"""Characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart."""
+SHORT = 16  # characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart
 
 
 class Manifest(StoredModel):
@@ -65,13 +64,18 @@ def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tupl
     manifest = Manifest(
         fingerprint=fingerprint, rows=rows, since=since, until=until, columns=columns, origin=origin, created_at=now
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f"data.{os.getpid()}.partial"
-    frame.write_parquet(partial)
-    partial.replace(directory / "data.parquet")
+    write_parquet(frame, directory / "data.parquet")
     # The manifest comes last and by rename: a directory without one is no dataset.
-    replace(fsspec.filesystem("file"), str(directory / "manifest.json"), manifest.model_dump_json(indent=2).encode())
+    replace(LocalFileSystem(), str(directory / "manifest.json"), manifest.model_dump_json(indent=2).encode())
     return Dataset(frame, manifest, directory)
+
+
+def write_parquet(frame: pl.DataFrame, file: Path) -> None:
+    """Write a table whole or not at all: a reader never meets half a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    frame.write_parquet(partial)
+    partial.replace(file)
 
 
 def content_fingerprint(frame: pl.DataFrame) -> str:

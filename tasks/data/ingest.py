@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +10,8 @@ import polars as pl
 from perennial.errors import DataError
 from perennial.schema import cast_or_null, free_name
 from perennial.spec import ModelSpec
-from tasks.data.column_types import DERIVED, RawTable, type_columns
-from tasks.data.column_uses import Use, column_uses
+from perennial.value_types import parse_time
+from tasks.data.column_types import DERIVED, RawTable, Use, column_uses, type_columns
 from tasks.data.datasets import Dataset, store_dataset
 from tasks.data.joins import JoinMatch, join_source
 from tasks.data.sources import read_source
@@ -86,13 +86,10 @@ def before(table: Assembled, event_time: str, until: datetime | None) -> Assembl
 
 def parse_until(text: str | None) -> datetime | None:
     """An ISO date or time; a naive one is UTC."""
-    if text is None:
-        return None
     try:
-        moment = datetime.fromisoformat(text)
+        return None if text is None else parse_time(text)
     except ValueError:
         raise DataError(f"until={text!r} is not a date; write one such as 2013-03-01 or 2013-03-01T06:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def in_utc(frame: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -11,8 +11,7 @@ from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.spec_sources import JoinSpec
 
-EXAMPLES = 3
-"""Keys of each side that a message shows."""
+EXAMPLES = 3  # keys of each side that a message shows
 
 
 class JoinMatch(FrozenModel):

@@ -5,14 +5,18 @@ why it cannot.
 """
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from glob import glob
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
+import fsspec
+import httpx
 import polars as pl
+from fsspec.compression import compr
+from fsspec.core import get_compression
 
 from perennial.errors import FunctionError, PerennialError, SourceError
 from perennial.spec_sources import SourceSpec
@@ -20,14 +24,11 @@ from perennial.user_functions import load_function
 from tasks.data.column_types import RawTable
 from tasks.data.csv_files import CsvFile
 
-WEB_TIMEOUT = timedelta(seconds=60)
-"""How long a web server may stay silent."""
+WEB_TIMEOUT = timedelta(seconds=60)  # how long a web server may stay silent
 
 _CSV, _PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
 _COMPRESSED = (".zip", ".gz", ".bz2", ".xz")
 _LOCAL, _WEB = "file://", ("http://", "https://")
-
-T = TypeVar("T")
 
 
 def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str, str], rows: int | None = None) -> RawTable:
@@ -35,39 +36,29 @@ def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str,
 
     Raises SourceError naming the source, where it was looked for and what to do; FunctionError for a loader's mistake.
     """
-    if source.path is not None:
-        return _guarded(name, source.path, lambda: _read_files(name, source, base, rows))
-    if source.query is not None:
-        frame = _guarded(name, f"the database in {source.connection}", lambda: _read_query(name, source, environ, rows))
-        return RawTable(frame)
-    reference = str(source.loader)
-    return RawTable(_guarded(name, reference, lambda: _load(name, reference, base, rows)))
-
-
-def _guarded(name: str, where: str, read: Callable[[], T]) -> T:
+    where = source.path or source.loader or f"the database in {source.connection}"
     try:
-        return read()
+        if source.path is not None:
+            return _read_files(name, source.path, source, base, rows)
+        frame = _read_query(name, source, environ, rows) if source.loader is None else _load(name, source.loader, base, rows)
+        return RawTable(frame)
     except PerennialError:
         raise
     except Exception as error:  # every driver and protocol has its own errors
         raise SourceError(f"source {name!r}: cannot read {where}: {type(error).__name__}: {error}") from error
 
 
-def _read_files(name: str, source: SourceSpec, base: Path, rows: int | None) -> RawTable:
+def _read_files(name: str, path: str, source: SourceSpec, base: Path, rows: int | None) -> RawTable:
     """All files of a source, one above the other; a file of CSV stays text until all of them are known."""
-    path = str(source.path).removeprefix(_LOCAL)
+    path = path.removeprefix(_LOCAL)
     found = [path] if "://" in path else sorted(glob(str(base / path)))  # noqa: PTH207 - Path.glob refuses an absolute pattern
     if not found:
         raise SourceError(f"source {name!r}: no file at {base / path}; correct `path` in the spec or put the file there")
-    tables = [table for file in found for table in _read_file(name, file, source, rows)]
-    return _stacked(name, tables)
+    return _stacked(name, [table for file in found for table in _read_file(name, file, source, rows)])
 
 
 def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> Iterator[tuple[str, pl.DataFrame]]:
     """The tables in a file: polars reads what is not compressed on disk, S3, GCS and Azure; the rest is unpacked in memory."""
-    from fsspec.compression import compr
-    from fsspec.core import get_compression
-
     compression = get_compression(path, "infer")
     if compression is None and not path.startswith(_WEB):
         yield _parse(name, path, path, source, rows)
@@ -83,12 +74,8 @@ def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> It
 def _open(path: str) -> IO[bytes]:
     """The bytes of a file; the web's by httpx, for fsspec would need aiohttp for them."""
     if path.startswith(_WEB):
-        import httpx
-
         answer = httpx.get(path, follow_redirects=True, timeout=WEB_TIMEOUT.total_seconds())
         return BytesIO(answer.raise_for_status().content)
-    import fsspec
-
     stream: IO[bytes] = fsspec.open(path, "rb").open()
     return stream
 
@@ -130,17 +117,15 @@ def _stacked(name: str, tables: list[tuple[str, pl.DataFrame]]) -> RawTable:
 def _read_query(name: str, source: SourceSpec, environ: Mapping[str, str], rows: int | None) -> pl.DataFrame:
     import sqlalchemy
 
-    address = environ.get(str(source.connection))
+    address, query = environ.get(str(source.connection)), str(source.query)
     if not address:
         raise SourceError(f"source {name!r}: set {source.connection} to the SQLAlchemy URL of its database")
     engine = sqlalchemy.create_engine(address)
     try:
         with engine.connect() as connection:
             if rows is None:
-                return pl.read_database(str(source.query), connection, infer_schema_length=None)
-            batches = pl.read_database(
-                str(source.query), connection, infer_schema_length=None, iter_batches=True, batch_size=rows
-            )
+                return pl.read_database(query, connection, infer_schema_length=None)
+            batches = pl.read_database(query, connection, infer_schema_length=None, iter_batches=True, batch_size=rows)
             return next(iter(batches), pl.DataFrame())
     finally:
         engine.dispose()

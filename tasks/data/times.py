@@ -5,35 +5,26 @@ taken from the other values of the column: a 13 decides it. Where nothing decide
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 
 import polars as pl
 
 from perennial.errors import DataError
 
-EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": 0.001}
-"""Formats of numbers that count from 1970, and how many microseconds one is."""
-
-SAMPLE = 500
-"""Values on which it is tried which formats a column has; the others are tried on what these leave over."""
-
-STRAY = 0.01
-"""Share of a column's values up to which dates in another order than ISO 8601 are stray, and are not read at all."""
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1, "epoch_ns": 0.001}  # how many microseconds one is
+SAMPLE = 500  # values on which it is tried which formats a column has; the others are tried on what these leave over
+STRAY = 0.01  # share of a column's values up to which dates in another order than ISO 8601 are stray, and are not read at all
 
 _CLOCKS = ("", " %H:%M:%S%.f", "T%H:%M:%S%.f", " %H:%M", "T%H:%M", " %I:%M:%S %p", " %I:%M %p")
 _ISO = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d")
 _COMPACT = ("%Y%m%d%H%M%S", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%#z")
 _ZONES = ("", "%#z", " %#z", " UTC")
 _NAMED = ("%d %B %Y", "%d-%B-%Y", "%B %d, %Y", "%B %d %Y", "%a, %d %B %Y", "%a %B %d %Y")
-_ORDERED = r"^\s*(\d{1,2})([/.-])(\d{1,2})[/.-](\d{4}|\d{2})(?:[ T]|\s*$)"
-_LOOKS_LIKE = "|".join(
-    (
-        r"^\s*\d{4}[-/.]\d{1,2}[-/.]\d{1,2}",
-        r"^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}",
-        r"^\s*(?:[A-Za-z]{3},? )?\d{1,2}[ -][A-Za-z]{3}",
-        r"^\s*[A-Za-z]{3,9} \d{1,2},? \d",
-    )
+_ORDERED = r"^\s*(?P<a>\d{1,2})(?P<sign>[/.-])(?P<b>\d{1,2})[/.-](?P<year>\d{4}|\d{2})(?:[ T]|\s*$)"
+_LOOKS_LIKE = (
+    r"^\s*\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|^\s*\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}"
+    r"|^\s*(?:[A-Za-z]{3},? )?\d{1,2}[ -][A-Za-z]{3}|^\s*[A-Za-z]{3,9} \d{1,2},? \d"
 )
 
 
@@ -109,8 +100,9 @@ def _formats(dates: Iterable[str]) -> list[str]:
 
 def _by_formats(texts: pl.Series, formats: list[str]) -> tuple[pl.Series, list[str]]:
     """What the formats read, and those that read something; each is tried on what is left, the likeliest first."""
-    times, used = pl.Series(texts.name, [None] * texts.len(), dtype=pl.Datetime("us")), []
-    for form in _likeliest_first(texts, formats):
+    times, used, known = pl.Series(texts.name, [None] * texts.len(), dtype=pl.Datetime("us")), [], texts.drop_nulls()
+    sample = known.gather_every(max(1, known.len() // SAMPLE))
+    for form in sorted(formats, key=lambda form: -_strptime(sample, form).count()):
         left = (times.is_null() & texts.is_not_null()).arg_true()
         if left.is_empty():
             break
@@ -121,15 +113,6 @@ def _by_formats(texts: pl.Series, formats: list[str]) -> tuple[pl.Series, list[s
     return times, used
 
 
-def _likeliest_first(texts: pl.Series, formats: list[str]) -> Iterator[str]:
-    known = texts.drop_nulls()
-    sample = known.gather_every(max(1, known.len() // SAMPLE))
-    counts = {form: _strptime(sample, form).count() for form in formats} if sample.len() else {}
-    likely = sorted((form for form in counts if counts[form]), key=lambda form: -counts[form])
-    yield from likely
-    yield from (form for form in formats if form not in likely)
-
-
 def _strptime(texts: pl.Series, form: str) -> pl.Series:
     """Naive moments, in UTC where the format has a zone; null where a text is not written in it."""
     zone = "UTC" if "%#z" in form else None
@@ -138,22 +121,17 @@ def _strptime(texts: pl.Series, form: str) -> pl.Series:
 
 def _ordered_dates(texts: pl.Series, known: int, where: str, key: str) -> Iterable[str]:
     """Formats of dates such as 13/02/2019, in the order of day and month that the values show."""
-    frame = texts.drop_nulls().to_frame("text")
-    parts = frame.with_columns(
-        pl.col("text").str.extract_groups(_ORDERED).struct.rename_fields(["a", "sign", "b", "year"]).alias("p")
-    )
-    dates = parts.unnest("p").drop_nulls("a").with_columns(pl.col("a", "b").cast(pl.Int64))
+    parts = texts.drop_nulls().to_frame("text").with_columns(pl.col("text").str.extract_groups(_ORDERED).alias("parts"))
+    dates = parts.unnest("parts").drop_nulls("a").with_columns(pl.col("a", "b").cast(pl.Int64))
     if dates.height <= STRAY * known:
         return ()
-    days_first, months_first = (
-        dates.filter((pl.col(one) > 12) & (pl.col(other) <= 12)) for one, other in (("a", "b"), ("b", "a"))
-    )
+    days_first = dates.filter((pl.col("a") > 12) & (pl.col("b") <= 12))
+    months_first = dates.filter((pl.col("b") > 12) & (pl.col("a") <= 12))
     signs = dates["sign"].unique().to_list()
     two_digits = dates.filter(pl.col("year").str.len_chars() == 2)
-    if not two_digits.is_empty():
-        raise DataError(
-            f"{where} has years of two digits, such as {two_digits['text'][0]!r}: {_ask(key, two_digits, texts.name)}"
-        )
+    if two_digits.height:
+        example = two_digits["text"][0]
+        raise DataError(f"{where} has years of two digits, such as {example!r}: {_ask(key, two_digits, texts.name)}")
     if days_first.height and months_first.height:
         shown = f"{days_first['text'][0]!r} and {months_first['text'][0]!r}"
         raise DataError(f"{where} holds both {shown}: day and month come in two orders; {_ask(key, dates, texts.name)}")
@@ -174,6 +152,6 @@ def _ask(key: str, dates: pl.DataFrame, column: str) -> str:
     text, sign, year = dates.row(0, named=True)["text"], dates["sign"][0], "%y" if len(dates["year"][0]) == 2 else "%Y"
     clock = re.sub(r"^\s*[\d/.-]+", "", text)
     known = next((one for one in _CLOCKS if one and _strptime(pl.Series([f"2000-01-01{clock}"]), f"%Y-%m-%d{one}")[0]), "")
-    one, other = (f'{key} = {{ "{column}" = "{order}{known.replace("%.f", "")}" }}' for order in
-                  (f"%m{sign}%d{sign}{year}", f"%d{sign}%m{sign}{year}"))  # fmt: skip
+    orders, known = (f"%m{sign}%d{sign}{year}", f"%d{sign}%m{sign}{year}"), known.replace("%.f", "")
+    one, other = (f'{key} = {{ "{column}" = "{order}{known}" }}' for order in orders)
     return f"write {one} if the month comes first, or {other}"

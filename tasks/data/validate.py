@@ -17,19 +17,14 @@ from perennial.labels import LabelCodec, codec_of, fit_texts, similar_class
 from perennial.schema import unreadable
 from perennial.spec import ColumnCheck, ModelSpec
 from tasks.data.columns import ColumnSummary, summarise_columns
-from tasks.data.datasets import SHORT, Dataset
+from tasks.data.datasets import SHORT, Dataset, write_parquet
 from tasks.data.joins import JoinMatch
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
-EXAMPLES = 3
-"""Bad values shown per problem."""
-
-FUTURE = timedelta(days=1)
-"""How far an event time may lie ahead of the clock: time zones get mixed up, tomorrow does not happen yet."""
-
-OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
-"""Event times before this are a misread format."""
+EXAMPLES = 3  # bad values shown per problem
+FUTURE = timedelta(days=1)  # that an event time may lie ahead of the clock: time zones get mixed up
+OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # event times before this are a misread format
 
 
 class Problem(FrozenModel):
@@ -82,9 +77,8 @@ def validate(job: Job, dataset: Dataset) -> tuple[pl.DataFrame, Checks]:
     if dataset.odd is not None and not dataset.odd.is_empty():
         file = _quarantine_file(job, dataset)
         odd_file = file.with_name(f"{file.stem}-odd-values.parquet")
-        odd_file.parent.mkdir(parents=True, exist_ok=True)
-        dataset.odd.write_parquet(odd_file)
-        found |= {"odd": odd_problems(dataset.odd), "odd_values": str(odd_file)}
+        write_parquet(dataset.odd, odd_file)
+        found |= {"odd": tuple(odd_problems(dataset.odd)), "odd_values": str(odd_file)}
     return rows, checks.model_copy(update=found)
 
 
@@ -97,18 +91,12 @@ def _quarantine_file(job: Job, dataset: Dataset) -> Path:
     return job.home / "quarantine" / f"{dataset.manifest.fingerprint[:SHORT]}.parquet"
 
 
-def odd_problems(odd: pl.DataFrame) -> tuple[Problem, ...]:
+def odd_problems(odd: pl.DataFrame) -> Iterator[Problem]:
     """The odd values of each column, counted, with some of them."""
-    columns = odd.partition_by("source", "column", maintain_order=True)
-    return tuple(
-        Problem(
-            column=one["column"][0],
-            what=f"is read as null, unlike the other values in source {one['source'][0]!r},",
-            rows=one.height,
-            examples=tuple(f"{place}: {text!r}" for place, text in one.select("place", "text").head(EXAMPLES).rows()),
-        )
-        for one in columns
-    )
+    for (source, column), one in odd.partition_by("source", "column", maintain_order=True, as_dict=True).items():
+        what = f"is read as null, unlike the other values in source {source!r},"
+        shown = one.select("place", "text").head(EXAMPLES).rows()
+        yield Problem(column=column, what=what, rows=one.height, examples=tuple(f"{place}: {text!r}" for place, text in shown))
 
 
 def check_table(
@@ -116,34 +104,30 @@ def check_table(
 ) -> tuple[pl.DataFrame, Checks]:
     """Judge a table sorted in time; raises ChecksFailed listing every bad column with counts and examples.
 
-    `unread` has the text of each event time that could not be read, which stands in the quarantine for it. Without a file for
-    the quarantine nothing is written.
+    `unread` has the texts of event times that could not be read, as the quarantine has them; without its file none is written.
     """
-    known = pl.Series([None] * frame.height, dtype=pl.String) if unread is None else unread
     _refuse(list(_unusable_columns(frame, spec)), None)
     label_texts = fit_texts(spec, frame[spec.target])
     codec = codec_of(spec, label_texts)
     rules = list(_rules(frame, spec, codec, now))
     verdicts = frame.select(rule.bad.fill_null(value=False).alias(str(i)) for i, rule in enumerate(rules))
-    bad = verdicts.select(pl.any_horizontal(pl.all())).to_series() if rules else pl.repeat(False, frame.height, eager=True)
-    told = _as_they_came(frame, spec.event_time, known)
+    bad = verdicts.select(pl.any_horizontal(pl.all())).to_series()
+    times = frame[spec.event_time]
+    known = times if unread is None or not unread.count() else unread.fill_null(times.cast(pl.String))
+    told = frame.with_columns(known.alias(times.name))
     found = [_problem(told, rule, verdicts[str(i)]) for i, rule in enumerate(rules) if verdicts[str(i)].any()]
-    kept = str(quarantine) if bad.any() and quarantine is not None else None
-    if bad.any() and quarantine is not None:
-        _quarantine(told, rules, verdicts, bad, quarantine)
     good = frame.filter(~bad)
     labelled = good.with_columns(codec.parse_column(good[spec.target])).drop_nulls(spec.target)
-    too_many = int(bad.sum()) > spec.checks.max_bad_rows * frame.height
-    _refuse([*_broken(frame, good, labelled, spec), *(found if too_many else [])], kept)
-    unlabelled = good.height - labelled.height
     checks = Checks(
         rows=frame.height,
         bad_rows=int(bad.sum()),
-        unlabelled=unlabelled,
+        unlabelled=good.height - labelled.height,
         problems=(*found, *_similar_classes(labelled, spec)),
-        quarantine=kept,
+        quarantine=_quarantine(told, rules, verdicts, bad, quarantine),
         label_texts=label_texts,
     )
+    too_many = checks.bad_rows > spec.checks.max_bad_rows * frame.height
+    _refuse([*_broken(frame, good, labelled, spec), *(found if too_many else [])], checks.quarantine)
     return labelled, checks
 
 
@@ -195,7 +179,7 @@ def _rules(frame: pl.DataFrame, spec: ModelSpec, codec: LabelCodec, now: datetim
 
 
 def _column_rules(column: str, check: ColumnCheck, dtype: pl.DataType) -> Iterator[Rule]:
-    value = pl.col(column) if dtype.is_numeric() else _number(column)
+    value = pl.col(column) if dtype.is_numeric() else pl.col(column).cast(pl.Float64, strict=False)
     if check.min is not None:
         yield Rule(column, f"is below {check.min:g}", value < check.min)
     if check.max is not None:
@@ -204,28 +188,19 @@ def _column_rules(column: str, check: ColumnCheck, dtype: pl.DataType) -> Iterat
         yield Rule(column, f"is none of {', '.join(check.allowed)}", ~pl.col(column).cast(pl.String).is_in(list(check.allowed)))
 
 
-def _number(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Float64, strict=False)
-
-
-def _as_they_came(frame: pl.DataFrame, event_time: str, unread: pl.Series) -> pl.DataFrame:
-    """The table with the texts of event times that could not be read, if there are any."""
-    if not unread.count():
-        return frame
-    return frame.with_columns(unread.fill_null(frame[event_time].cast(pl.String)).alias(event_time))
-
-
 def _problem(frame: pl.DataFrame, rule: Rule, bad: pl.Series) -> Problem:
     values = frame[rule.column].filter(bad)
     shown = values.drop_nulls().unique(maintain_order=True).head(EXAMPLES)
     return Problem(column=rule.column, what=rule.what, rows=values.len(), examples=tuple(map(repr, shown.to_list())))
 
 
-def _quarantine(frame: pl.DataFrame, rules: list[Rule], verdicts: pl.DataFrame, bad: pl.Series, file: Path) -> None:
-    """Bad rows as they came, and in `_reasons` everything that is wrong with each."""
+def _quarantine(frame: pl.DataFrame, rules: list[Rule], verdicts: pl.DataFrame, bad: pl.Series, file: Path | None) -> str | None:
+    """Write the bad rows as they came, and in `_reasons` everything that is wrong with each; where, if there are any."""
+    if file is None or not bad.any():
+        return None
     reasons = [pl.when(verdicts[str(i)].filter(bad)).then(pl.lit(f"{rule.column} {rule.what}")) for i, rule in enumerate(rules)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    frame.filter(bad).with_columns(pl.concat_list(reasons).list.drop_nulls().alias("_reasons")).write_parquet(file)
+    write_parquet(frame.filter(bad).with_columns(pl.concat_list(reasons).list.drop_nulls().alias("_reasons")), file)
+    return str(file)
 
 
 def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spec: ModelSpec) -> Iterator[Problem]:
@@ -237,9 +212,7 @@ def _broken(frame: pl.DataFrame, good: pl.DataFrame, labelled: pl.DataFrame, spe
             yield Problem(column=column, what=what, rows=nulls)
     if labelled.height < spec.checks.min_rows:
         known = f"is known for only {labelled.height:,} of {good.height:,} good rows"
-        what = f"{known}; checks.min_rows asks for {spec.checks.min_rows:,}"
-        yield Problem(column=spec.target, what=what, rows=0)
+        yield Problem(column=spec.target, what=f"{known}; checks.min_rows asks for {spec.checks.min_rows:,}", rows=0)
     elif labelled[spec.target].n_unique() < 2:
-        yield Problem(
-            column=spec.target, what=f"is always {good[spec.target].drop_nulls()[0]!r}: there is nothing to learn", rows=0
-        )
+        what = f"is always {good[spec.target].drop_nulls()[0]!r}: there is nothing to learn"
+        yield Problem(column=spec.target, what=what, rows=0)

@@ -6,8 +6,8 @@ import polars as pl
 
 from perennial.errors import DataError
 from perennial.model import Model
-from tasks.data.column_types import type_columns
-from tasks.data.column_uses import column_uses
+from tasks.data.column_types import column_uses, type_columns
+from tasks.data.datasets import write_parquet
 from tasks.data.ingest import in_utc
 from tasks.data.sources import read_source
 from tasks.job import Job
@@ -28,21 +28,17 @@ def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
     typed = type_columns(source, table, raw, column_uses(spec), spec.checks.max_odd_values)
     rows = in_utc(typed.frame, spec.event_time)
     scores = champion.predict_frame(rows)
-    labels = [champion.label_of(score) for score in scores.tolist()]
     identity = [pl.col(job.spec.id)] if job.spec.id and job.spec.id in rows.columns else []
     given = rows.select(*identity, pl.col(job.spec.event_time))
     score, label, version = (f"_{name}" if name in given.columns else name for name in ("score", "label", "version"))
     scored = given.with_columns(
         pl.Series(score, scores.tolist(), dtype=pl.Float64 if scores.ndim == 1 else pl.List(pl.Float64)),
-        pl.Series(label, labels),
+        pl.Series(label, [champion.label_of(one) for one in scores.tolist()]),
         pl.lit(champion.card.version).alias(version),
     )
     file = Path(output).absolute()
-    partial = file.with_name(f".{file.name}.partial")  # whole or not at all: a reader never meets half a file
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scored.write_parquet(partial)
-        partial.replace(file)
+        write_parquet(scored, file)
     except OSError as error:
         raise DataError(f"cannot write the scores to {file}: {error}; give another `output`") from error
     return file
