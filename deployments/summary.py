@@ -10,13 +10,12 @@ from deployments.stack.stack import running_service
 from perennial.model_loading import load_card
 from perennial.registry import Registry
 from perennial.settings import Settings
-from perennial.spec import load_spec
+from perennial.spec import Task, load_spec
 from tasks.data.columns import column_table
-from tasks.reporting.training_report import TrainingReport, read_training_report
+from tasks.reporting.training_report import read_training_report
 from tasks.serving.replay import Sent
 
-MOST_NAMES = 8
-"""Columns named in one line; the rest is counted."""
+MOST_NAMES = 8  # columns, or classes, named in one line; the rest is counted
 
 
 def format_rows(rows: Mapping[str, str]) -> str:
@@ -30,21 +29,21 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
     """What the training of a version found and decided, row by row."""
     name = load_spec(spec).name
     report = read_training_report(settings.model_home(name), version)
-    checks, verdict = report.checks, report.verdict
+    card, checks, verdict = report.card, report.checks, report.verdict
     quarantined = f"{checks.bad_rows:,} quarantined, " if checks.bad_rows else ""
     champion = Registry(settings.registry_url).aliases(name).champion
     return {
-        "model": f"{report.model} version {report.version} ({report.task}, {report.learner})",
+        "model": f"{card.name} version {card.version} ({card.task}, {card.learner})",
         "rows": f"{checks.rows:,} read, {quarantined}{checks.unlabelled:,} without a label",
         "quarantined": _lines(checks.problems, checks.quarantine),
         "read as null": _lines(checks.odd, checks.odd_values),
         "joins": _lines(checks.joins),
-        "learnt from": f"{report.train_rows:,} rows from {report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M}",
-        "kinds": "\n".join(_kinds(report.kinds)),
-        "base rate": f"{report.target}: {', '.join(_base_rate(report))}",
+        "learnt from": f"{card.data.rows:,} rows from {card.data.since:%Y-%m-%d %H:%M} to {card.until:%Y-%m-%d %H:%M}",
+        "kinds": "\n".join(_kinds({column.name: column.kind for column in card.schema_.columns})),
+        "base rate": f"{card.spec.target}: {', '.join(_base_rate(card.task, report.base_rate))}",
         "label texts": " is false, ".join(map(repr, checks.label_texts)) + " is true" if checks.label_texts else "",
         "new classes": _lines(verdict.new_classes),
-        "test": "\n".join([f"{report.test_rows:,} newer rows", *_metrics(report)]),
+        "test": "\n".join([f"{card.metrics.rows:,} newer rows", *_metrics(card.metrics.values, report.baseline)]),
         "gate": f"{verdict.outcome}: {verdict.reason}",
         "warning": report.warning or "",
         "serves": _serves(champion, spec, settings),
@@ -95,19 +94,18 @@ def _kinds(kinds: Mapping[str, str]) -> Iterator[str]:
         yield f"{len(names)} {kind}: {', '.join(names[:MOST_NAMES])}{more}"
 
 
-def _base_rate(report: TrainingReport) -> Iterator[str]:
-    if report.task == "regression":
-        yield f"mean {report.base_rate['mean']:.5g}, deviation {report.base_rate['deviation']:.5g}"
-    elif report.task == "binary":
-        yield f"true in {report.base_rate['true']:.2%}"
+def _base_rate(task: Task, rate: Mapping[str, float]) -> Iterator[str]:
+    if task == "regression":
+        yield f"mean {rate['mean']:.5g}, deviation {rate['deviation']:.5g}"
+    elif task == "binary":
+        yield f"true in {rate['true']:.2%}"
     else:
-        shares = sorted(report.base_rate.items(), key=lambda one: -one[1])
+        shares = sorted(rate.items(), key=lambda one: -one[1])
         yield from (f"{name} {share:.2%}" for name, share in shares[:MOST_NAMES])
         if len(shares) > MOST_NAMES:
             yield f"and {len(shares) - MOST_NAMES} more classes"
 
 
-def _metrics(report: TrainingReport) -> Iterator[str]:
-    for name, value in report.metrics.items():
-        baseline = report.baseline.get(name)
-        yield f"{name} {value:.5g}" + (f" (always the mean: {baseline:.5g})" if baseline is not None else "")
+def _metrics(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> Iterator[str]:
+    for name, value in metrics.items():
+        yield f"{name} {value:.5g}" + (f" (always the mean: {baseline[name]:.5g})" if name in baseline else "")

@@ -21,16 +21,18 @@ from tasks.reporting.track import track
 from tasks.reporting.training_report import write_training_report
 from tasks.task_defaults import local_task
 
-OUTCOMES = {"promote": events.MODEL_PROMOTED, "hold": events.MODEL_HELD, "reject": events.MODEL_REJECTED}
-"""The event of each decision of the gate."""
+OUTCOMES = {"promote": events.MODEL_PROMOTED, "hold": events.MODEL_HELD, "reject": events.MODEL_REJECTED}  # by decision
 
 logger = logging.getLogger(__name__)
 
 
-def send_or_warn(event: ModelEvent) -> None:
-    """Send, or warn when it is not confirmed."""
+def send_or_warn(job: Job, event: str, *about: str | int, follows: str | None = None, **payload: Any) -> None:
+    """Send what happened to the job's model, or warn when it is not confirmed; the same event `about` the same is sent once."""
+    model, now = job.spec.name, datetime.now(UTC)
+    id_ = deterministic_id(event, model, *(about or (job.run_id or now.isoformat(),)))
+    told = {**payload, "flow_run": job.run_id}
     try:
-        send(event)
+        send(ModelEvent(name=event, model=model, id=id_, occurred=now, payload=told, follows=follows))
     except PrefectUnreachable as error:
         logger.warning("%s", error)
 
@@ -38,37 +40,32 @@ def send_or_warn(event: ModelEvent) -> None:
 @local_task("announce")
 def announce(job: Job, event: str, request: RetrainRequest | None, **payload: Any) -> None:
     """Send what happened to a retraining, following the event that requested it."""
-    origin = {"version": request.version, "cause": request.cause, "request": request.event_id} if request else {"cause": "manual"}
-    now, model, follows = datetime.now(UTC), job.spec.name, request.event_id if request else None
-    key, told = deterministic_id(event, model, job.run_id or now.isoformat()), {**origin, "flow_run": job.run_id, **payload}
-    send_or_warn(ModelEvent(name=event, model=model, id=key, occurred=now, payload=told, follows=follows))
+    follows = request.event_id if request else None
+    origin = {"version": request.version, "cause": request.cause, "request": follows} if request else {"cause": "manual"}
+    send_or_warn(job, event, follows=follows, **origin, **payload)
 
 
 @local_task("announce outcome")
 def announce_outcome(job: Job, challenger: Model, verdict: Verdict) -> None:
     """Send what the gate decided about a version; the same version is decided about once."""
-    card, event = challenger.card, OUTCOMES[verdict.decision]
+    card = challenger.card
     payload = {
         "version": card.version,
         "cause": card.cause.kind,
         "request": card.cause.event_id,
-        "flow_run": job.run_id,
         "train_rows": card.data.rows,
         "train_until": card.until.isoformat(),
         **verdict.model_dump(mode="json"),
     }
-    key = deterministic_id(event, card.name, card.version, card.trained_at.isoformat())
-    now, follows = datetime.now(UTC), card.cause.event_id
-    send_or_warn(ModelEvent(name=event, model=card.name, id=key, occurred=now, payload=payload, follows=follows))
+    about = card.version, card.trained_at.isoformat()
+    send_or_warn(job, OUTCOMES[verdict.decision], *about, follows=card.cause.event_id, **payload)
 
 
 @local_task("announce new classes")
 def announce_new_classes(job: Job, version: int, verdict: Verdict) -> None:
     """Send which classes of the labels the champion did not know, and which of them the version has learnt."""
-    now, model, classes = datetime.now(UTC), job.spec.name, [one.model_dump() for one in verdict.new_classes]
-    key = deterministic_id(events.LABELS_UNKNOWN, model, job.run_id or now.isoformat())
-    payload = {"version": verdict.champion_version, "challenger": version, "flow_run": job.run_id, "classes": classes}
-    send_or_warn(ModelEvent(name=events.LABELS_UNKNOWN, model=model, id=key, occurred=now, payload=payload))
+    classes = [one.model_dump() for one in verdict.new_classes]
+    send_or_warn(job, events.LABELS_UNKNOWN, version=verdict.champion_version, challenger=version, classes=classes)
 
 
 def report_outcome(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:

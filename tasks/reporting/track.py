@@ -27,13 +27,20 @@ from tasks.training.tune import Tuned
 if TYPE_CHECKING:
     import wandb
 
-POINTS = 50
-"""Points of a curve: enough to see its shape, few enough to draw at once."""
+POINTS = 50  # of a curve: enough to see its shape, few enough to draw at once
 
 _DIRECTORIES = {"WANDB_DIR": "dir", "WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
 """Where W&B keeps files, below its own directory; unset, each of these would spread over the person's home directory."""
 
 _CARD_KEYS = {"version", "task", "params", "rounds", "data", "git_commit", "parent", "cause", "bounds"}
+
+_QUIET: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    **dict.fromkeys(("disable_git", "disable_code", "x_disable_stats", "x_disable_meta"), True),
+    "x_save_requirements": False,
+}
+"""Settings of a run that prints nothing and looks at neither the machine, nor its packages, nor the code."""
 
 logger = logging.getLogger(__name__)
 
@@ -125,13 +132,7 @@ def _start(job: Job, challenger: Challenger) -> "wandb.Run":
         settings=wandb.Settings(
             mode=job.environ.get("WANDB_MODE") or ("online" if job.settings.wandb_api_key else "offline"),
             init_timeout=job.settings.wandb_init_timeout.total_seconds(),
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_save_requirements=False,
+            **_QUIET,
         ),
     )
 

@@ -7,12 +7,13 @@ started it. Its baseline is the model that always predicts the training labels' 
 from pathlib import Path
 
 import numpy as np
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from monitoring.calibration import missing_bounds_warning
 from perennial.arrays import Floats
 from perennial.base import StoredModel, read_stored
 from perennial.metrics import score
+from perennial.model_card import ModelCard
 from perennial.spec import Task
 from tasks.data.validate import Checks
 from tasks.job import Job
@@ -22,22 +23,12 @@ from tasks.task_defaults import local_task
 
 
 class TrainingReport(StoredModel):
-    """What one training found, and what the gate made of it."""
+    """What one training found beside what its card says, and what the gate made of it."""
 
-    model: str
-    version: int
-    task: Task
-    learner: str
-    target: str
+    card: ModelCard
     checks: Checks
-    train_rows: int
-    since: AwareDatetime
-    until: AwareDatetime
-    kinds: dict[str, str] = Field(description="kind of each input")
     base_rate: dict[str, float] = Field(description="share of each class among the training labels, or their mean and deviation")
-    test_rows: int
-    metrics: dict[str, float] = Field(description="on the test rows, which are newer than those learnt from")
-    baseline: dict[str, float] = Field(description="the same of the model that always predicts the training labels' mean")
+    baseline: dict[str, float] = Field(description="metrics on the test rows of what always predicts the training labels' mean")
     verdict: Verdict
     warning: str | None = Field(description="what the monitor will not watch, and why")
 
@@ -57,21 +48,12 @@ def read_training_report(home: Path, version: int) -> TrainingReport:
 def write_training_report(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:
     """Write down what a training found; it is over when this is called."""
     card, evaluation, labels = challenger.model.card, challenger.evaluation, challenger.data.table.labels
+    constant = constant_predictions(card.task, labels, evaluation.predictions)
     report = TrainingReport(
-        model=card.name,
-        version=card.version,
-        task=card.task,
-        learner=card.learner,
-        target=card.spec.target,
+        card=card,
         checks=checks,
-        train_rows=card.data.rows,
-        since=card.data.since,
-        until=card.until,
-        kinds={column.name: column.kind for column in card.schema_.columns},
         base_rate=base_rate(card.task, card.classes, labels),
-        test_rows=evaluation.metrics.rows,
-        metrics=evaluation.metrics.values,
-        baseline=score(card.task, evaluation.labels, constant_predictions(card.task, labels, evaluation.predictions)).values,
+        baseline=score(card.task, evaluation.labels, constant).values,
         verdict=verdict,
         warning=missing_bounds_warning(card.spec, challenger.calibration),
     )

@@ -5,10 +5,10 @@ Nothing is sent before its time, and what is counted is what a reply confirmed.
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import orjson
@@ -25,18 +25,12 @@ from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
-STEP = timedelta(hours=1)
-"""Event time per tick: the finest grain at which a table such as the flights (whole minutes) is worth a request."""
-
-MAX_ROWS = 5_000
-"""Rows per request; half of what the service takes by default."""
-
-TIMEOUT = timedelta(seconds=30)
-"""How long a reply may take."""
+STEP = timedelta(hours=1)  # event time per tick: the finest grain at which a table such as the flights is worth a request
+MAX_ROWS = 5_000  # per request; half of what the service takes by default
+TIMEOUT = timedelta(seconds=30)  # how long a reply may take
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 logger = logging.getLogger(__name__)
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Rows = list[dict[str, Any]]
 
@@ -61,9 +55,8 @@ class Sent:
     failures: tuple[str, ...] = ()
 
     def __add__(self, other: "Sent") -> "Sent":
-        requests, failed = self.requests + other.requests, self.failed + other.failed
-        predictions, labels = self.predictions + other.predictions, self.labels + other.labels
-        return Sent(requests, failed, predictions, labels, (*self.failures, *other.failures)[:20])
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("requests", "failed", "predictions", "labels")}
+        return Sent(**counts, failures=(*self.failures, *other.failures)[:20])
 
 
 def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
@@ -106,21 +99,15 @@ def ticks(
         yield Tick(clock, questions.get(clock, []), answers.get(clock, []))
 
 
-class Client:
+class Client(ExitStack):
     """Sends ticks to one service over one kept-alive connection; never tries again, so that nothing hides a failure."""
 
-    def __init__(self, url: str, timeout: timedelta = TIMEOUT, headers: Mapping[str, str] | None = None) -> None:
-        self.total = Sent()
-        self._given: dict[str, str] = {}
-        local = httpx.URL(url).host in LOOPBACK
-        sent = {**(headers or {}), "content-type": "application/json"}
-        self._http = httpx.Client(base_url=url, timeout=timeout.total_seconds(), headers=sent, trust_env=not local)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.close()
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.total, self._given = Sent(), dict[str, str]()
+        local, sent = httpx.URL(url).host in LOOPBACK, {**(headers or {}), "content-type": "application/json"}
+        seconds = TIMEOUT.total_seconds()
+        self._http = self.enter_context(httpx.Client(base_url=url, timeout=seconds, headers=sent, trust_env=not local))
 
     def send(self, tick: Tick) -> Sent:
         """Send the labels that are due, then the rows to predict; returns what was confirmed."""
@@ -148,11 +135,12 @@ class Client:
         """The request counted, and the decoded reply; None where there is no good one."""
         try:
             reply = self._http.post(path, content=orjson.dumps(body))
+            if reply.is_success:
+                return Sent(requests=1), orjson.loads(reply.content)
+            failure = f"{reply.status_code} {reply.text[:300]}"
         except httpx.HTTPError as error:
-            return Sent(requests=1, failed=1, failures=(f"POST {path}: {type(error).__name__}: {error}",)), None
-        if not reply.is_success:
-            return Sent(requests=1, failed=1, failures=(f"POST {path}: {reply.status_code} {reply.text[:300]}",)), None
-        return Sent(requests=1), orjson.loads(reply.content)
+            failure = f"{type(error).__name__}: {error}"
+        return Sent(requests=1, failed=1, failures=(f"POST {path}: {failure}",)), None
 
 
 @local_task("replay")

@@ -1,19 +1,19 @@
 """The tables at the end of commands, of each task."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from deployments.summary import training_rows
+from perennial.metrics import Metrics
+from perennial.schema import Column
 from perennial.settings import Settings
 from perennial.spec import Task
 from tasks.data.validate import Checks, Problem
 from tasks.promotion.gate import Verdict
 from tasks.reporting.training_report import TrainingReport, report_file
-from tests.support.models import write_small
+from tests.support.models import small_model, write_small
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
 RATES: dict[Task, tuple[dict[str, float], str]] = {
     "binary": ({"false": 0.75, "true": 0.25}, "outcome: true in 25.00%"),
     "multiclass": (
@@ -28,20 +28,13 @@ def write_report(home: Path, task: Task) -> None:
     problem = Problem(column="amount", what="is not a number", rows=2, examples=("'x'",))
     file = report_file(home, 3)
     file.parent.mkdir(parents=True)
+    columns = tuple(Column(name=f"x{number}", kind="numeric", dtype="float") for number in range(10))
+    card, metrics = small_model(task, version=3).card, Metrics(rows=193, values={"loss": 0.5, "only_ours": 0.25})
+    schema = card.schema_.model_copy(update={"columns": columns})
     report = TrainingReport(
-        model="small",
-        version=3,
-        task=task,
-        learner="lightgbm",
-        target="outcome",
+        card=card.model_copy(update={"schema_": schema, "metrics": metrics}),
         checks=Checks(rows=1_000, bad_rows=2, unlabelled=5, problems=(problem,), quarantine="bad.parquet"),
-        train_rows=800,
-        since=START,
-        until=START,
-        kinds={f"x{number}": "numeric" for number in range(10)},
         base_rate=RATES[task][0],
-        test_rows=193,
-        metrics={"loss": 0.5, "only_ours": 0.25},
         baseline={"loss": 0.75},
         verdict=Verdict(decision="hold", reason="only 3 labelled rows", metric="loss"),
         warning="the monitor will never alarm on drift",
