@@ -7,51 +7,39 @@ failure is a PrefectUnreachable that names the address.
 
 import base64
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Event
-from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import httpx
 from pydantic import AliasPath, AwareDatetime, BeforeValidator, ConfigDict, Field
 
-from monitoring.events import resource_id
+from monitoring.events import ModelEvent, resource_id
 from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
 from perennial.settings import LOOPBACK
 
-PAGE, EVENT_PAGE = 200, 50
-"""Runs or workers, and events, in one answer; the API's own limits."""
+PAGE, EVENT_PAGE = 200, 50  # runs or workers, and events, in one answer; the API's own limits
 
 REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timedelta(seconds=5), timedelta(seconds=2)
 """A busy SQLite server may take several seconds; one that is up answers its health check in milliseconds."""
 
-BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)
-"""For how long, and how often, a server that is too busy is asked again."""
-
-FIX = "run `perennial up SPEC`, or check PREFECT_API_URL"
-"""What to do about an API that does not answer, unless the caller knows better."""
-
-TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-"""State types in which a flow run stays."""
-
-STARTED = ("PENDING", "RUNNING", "CANCELLING")
-"""State types of runs that have, or had, a process."""
+BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)  # for how long, and how often, it is asked again
+FIX = "run `perennial up SPEC`, or check PREFECT_API_URL"  # for an API that does not answer, unless the caller knows better
+TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})  # state types in which a flow run stays
+STARTED = ("PENDING", "RUNNING", "CANCELLING")  # state types of runs that have, or had, a process
 
 ACTION_FAILED = "prefect.automation.action.failed"
 """The event that a Prefect server sends, as the only sign, when an automation fired and its action did not happen."""
 
 
-class _Answer(FrozenModel):
-    """A value read from the API's JSON by the paths of its fields, or built by their names."""
+class FlowRun(FrozenModel):
+    """One flow run of a deployment, read from the API's JSON by the paths of its fields, or built by their names."""
 
     model_config = ConfigDict(extra="ignore", validate_by_name=True, validate_by_alias=True)
-
-
-class FlowRun(_Answer):
-    """One flow run of a deployment."""
 
     id: str
     name: str
@@ -81,19 +69,11 @@ class FlowRun(_Answer):
         return self.created_by == "AUTOMATION"
 
 
-class PrefectEvent(_Answer):
-    """One event of the feed."""
-
-    id: str
-    name: str = Field(validation_alias="event")
-    occurred: AwareDatetime
-    payload: dict[str, Any]
-
-
-class PrefectClient:
+class PrefectClient(ExitStack):
     """A client of one Prefect API; every call but `healthy` raises PrefectUnreachable."""
 
     def __init__(self, url: str, environ: Mapping[str, str], fix: str = FIX) -> None:
+        super().__init__()
         self.url, self._fix = url.rstrip("/"), fix
         try:
             # Loopback is not reached through the proxy of the environment.
@@ -101,20 +81,13 @@ class PrefectClient:
         except httpx.InvalidURL as error:
             raise PrefectUnreachable(f"{url!r} is no address of a Prefect API ({error}): correct PREFECT_API_URL") from error
         timeout = httpx.Timeout(REQUEST_TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
-        self._http = httpx.Client(headers=_authorization(environ), timeout=timeout, trust_env=proxied)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.close()
+        self._http = self.enter_context(httpx.Client(headers=_authorization(environ), timeout=timeout, trust_env=proxied))
 
     def healthy(self) -> bool:
         """Whether the API answers now."""
-        try:
+        with suppress(httpx.HTTPError):
             return self._http.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT.total_seconds()).is_success
-        except httpx.HTTPError:
-            return False
+        return False
 
     def has_pool(self, pool: str) -> bool:
         """Whether the work pool exists."""
@@ -167,18 +140,24 @@ class PrefectClient:
             self.request("POST", f"/flow_runs/{run.id}/set_state", body)
         return len(ended)
 
-    def events(self, prefix: str, since: datetime, resource: str | None = None) -> tuple[PrefectEvent, ...]:
-        """Events since a moment whose name begins with `prefix`, of one resource or of any, oldest first."""
-        query = {"event": {"prefix": [prefix]}, "occurred": {"since": since.isoformat()}}
-        if resource is not None:
-            query["resource"] = {"id": [resource]}
-        return tuple(sorted(map(PrefectEvent.model_validate, self._event_rows(query)), key=lambda event: event.occurred))
+    def events(self, prefix: str, since: datetime, resource: str | None = None) -> list[dict[str, Any]]:
+        """Events since a moment whose name begins with `prefix`, of one resource or of any, as the API has them, oldest first."""
+        query: dict[str, Any] = {"event": {"prefix": [prefix]}, "occurred": {"since": since.isoformat()}}
+        query |= {"resource": {"id": [resource]}} if resource else {}
+        page = self.request("POST", "/events/filter", {"filter": query, "limit": EVENT_PAGE})
+        rows = list(page["events"])
+        while page["next_page"]:
+            # The link bears the server's own idea of its address; only its token is wanted.
+            token = httpx.URL(page["next_page"]).params["page-token"]
+            page = self.request("GET", f"/events/filter/next?page-token={token}")
+            rows += page["events"]
+        return sorted(rows, key=lambda row: datetime.fromisoformat(row["occurred"]))
 
     def failed_actions(self, since: datetime) -> tuple[str, ...]:
         """Automations whose action failed since a moment, each in a line with its time, the newest first."""
-        failures = reversed(self.events(ACTION_FAILED, since))
-        said = ((one.occurred, one.payload.get("action_type"), one.payload.get("reason", "no reason given")) for one in failures)
-        return tuple(f"{at:%Y-%m-%d %H:%M:%S} automation {action or 'action'} failed: {why}" for at, action, why in said)
+        failures = ((datetime.fromisoformat(row["occurred"]), row["payload"]) for row in self.events(ACTION_FAILED, since)[::-1])
+        said = ((at, it.get("action_type") or "action", it.get("reason", "no reason given")) for at, it in failures)
+        return tuple(f"{at:%Y-%m-%d %H:%M:%S} automation {action} failed: {why}" for at, action, why in said)
 
     def request(self, method: str, path: str, body: object = None, *, allow_missing: bool = False) -> Any:
         """One request by its path below the API, decoded; with `allow_missing`, None for a 404."""
@@ -211,15 +190,6 @@ class PrefectClient:
             if len(rows) < PAGE:
                 return tuple(found)
 
-    def _event_rows(self, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        page = self.request("POST", "/events/filter", {"filter": query, "limit": EVENT_PAGE})
-        yield from page["events"]
-        while page["next_page"]:
-            # The link bears the server's own idea of its address; only its token is wanted.
-            token = httpx.URL(page["next_page"]).params["page-token"]
-            page = self.request("GET", f"/events/filter/next?page-token={token}")
-            yield from page["events"]
-
 
 def require_api(url: str, environ: Mapping[str, str], fix: str = FIX) -> None:
     """Raises PrefectUnreachable, with the address, the reason and the fix, unless an API answers at `url` now."""
@@ -248,9 +218,13 @@ class PrefectHistory:
         """Ask a worker to run `{flow}/{model}` now, with these parameters over the deployment's own; returns the run's id."""
         return self.client.start_run(self.client.deployment_id(f"{flow}/{self.model}"), parameters)
 
-    def events(self, prefix: str = "perennial.") -> tuple[PrefectEvent, ...]:
+    def events(self) -> tuple[ModelEvent, ...]:
         """Events on the model's resource that occurred since the moment, oldest first."""
-        return self.client.events(prefix, self.since, resource_id(self.model))
+        rows, same = (
+            self.client.events("perennial.", self.since, resource_id(self.model)),
+            ("id", "occurred", "payload", "follows"),
+        )
+        return tuple(ModelEvent(name=row["event"], model=self.model, **{name: row[name] for name in same}) for row in rows)
 
 
 def _authorization(environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,9 +12,8 @@ import httpx
 import polars as pl
 import pytest
 
-from deployments.prefect_client import PrefectEvent
 from deployments.stack import supervisord
-from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED
+from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED, ModelEvent
 from monitoring.policy import RetrainRequest
 from perennial.log_columns import ID, SCORE, VERSION
 from tests.support.models import START, instances, small_frame, write_small
@@ -144,7 +143,7 @@ def test_9_down_leaves_no_process(loop: Stage) -> None:
     assert "nothing was running" in perennial("down", **environ)
 
 
-def promotion(loop: Stage, version: int) -> PrefectEvent | None:
+def promotion(loop: Stage, version: int) -> ModelEvent | None:
     """The event that told of a promotion, once the feed shows it."""
     told = [one for one in loop.history.events() if one.name == MODEL_PROMOTED and one.payload["version"] == version]
     return told[0] if told else None

@@ -13,9 +13,9 @@ import polars as pl
 
 from deployments.demo.frozen_baseline import Comparison, open_frozen_baseline
 from deployments.demo.waits import LoopWaiter, ServiceMetrics, poll_until, scrape
-from deployments.prefect_client import FlowRun, PrefectEvent
+from deployments.prefect_client import FlowRun
 from monitoring.archive import Counts
-from monitoring.events import MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED
+from monitoring.events import MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED, ModelEvent
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.errors import StackError
@@ -46,7 +46,7 @@ class Evidence:
     windows: Sequence[WindowResult]
     comparisons: Mapping[Window, Comparison]
     pooled: Comparison | None
-    events: Sequence[PrefectEvent]
+    events: Sequence[ModelEvent]
     retrains: Sequence[FlowRun]
     moves: Sequence[Move]
     cards: Sequence[ModelCard]
@@ -91,17 +91,17 @@ def replacements(moves: Sequence[Move]) -> list[tuple[int, int]]:
     return [(version, previous) for version, previous in changes if version is not None and previous is not None]
 
 
-def gate_event(version: int, events: Sequence[PrefectEvent]) -> PrefectEvent | None:
+def gate_event(version: int, events: Sequence[ModelEvent]) -> ModelEvent | None:
     """The event that carries the gate's decision about a version."""
     return next((event for event in events if event.name in GATE_EVENTS and event.payload.get("version") == version), None)
 
 
-def _events(waiter: LoopWaiter, windows: Sequence[WindowResult], cards: Sequence[ModelCard]) -> Sequence[PrefectEvent]:
+def _events(waiter: LoopWaiter, windows: Sequence[WindowResult], cards: Sequence[ModelCard]) -> Sequence[ModelEvent]:
     """The feed, once it shows every request of the windows and the gate's decision on every retrained version."""
     requests = {window.decision.event_id for window in windows if window.decision.event_id is not None}
     retrained = [card.version for card in cards if card.parent is not None]
 
-    def complete_feed() -> Sequence[PrefectEvent] | None:
+    def complete_feed() -> Sequence[ModelEvent] | None:
         events = waiter.loop.history.events()
         complete = requests <= {event.id for event in events} and all(gate_event(version, events) for version in retrained)
         return events if complete else None

@@ -21,18 +21,16 @@ from deployments.demo.display import number, print_line
 from deployments.demo.evidence import GATE_EVENTS, REFUSALS, Evidence
 from deployments.demo.frozen_baseline import Comparison
 from deployments.demo.summary import find_losses, summarise_versions, unmet_goals
-from deployments.prefect_client import FlowRun, PrefectEvent
+from deployments.prefect_client import FlowRun
+from monitoring.events import ModelEvent
 from monitoring.state import WindowResult
 from monitoring.window import Window
 from perennial.metrics import higher_is_better
 from perennial.spec import ModelSpec
 
 LOOP, STATIC, BOUND, WITHIN, PROMOTED = "#1f6feb", "#d9822b", "#b42318", "#8c959f", "#1a7f37"
-SYMBOLS = {"refusal": "x", "promotion": "triangle-up", "retraining": "circle", "event": "diamond"}
-"""Of each kind of mark, from the lowest line to the highest."""
-
-MAX_METRICS = 2
-"""Metrics that get a strip of their own: the first two of a task, without Brier's score, which tells what the log loss tells."""
+SYMBOLS = {"refusal": "x", "promotion": "triangle-up", "retraining": "circle", "event": "diamond"}  # from the lowest line up
+MAX_METRICS = 2  # that get a strip of their own: a task's first two without Brier's score, which tells what the log loss tells
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -68,10 +66,7 @@ def version_table(evidence: Evidence) -> Table:
     head = ("version", "cause", "gate", "since", "trained on", "AUC before", "AUC after")
     table = Table(*head, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for one in summarise_versions(evidence):
-        since, qualities = (
-            f"{one.promoted_at:%d %b %Y}" if one.promoted_at else "-",
-            (number(one.auc_before), number(one.auc_after)),
-        )
+        since, qualities = f"{one.promoted_at:%d %b %Y}" if one.promoted_at else "-", map(number, (one.auc_before, one.auc_after))
         table.add_row(str(one.version), one.cause, one.decision, since, f"{one.train_rows:,}", *qualities)
     return table
 
@@ -110,7 +105,7 @@ def _run_text(run: FlowRun) -> str:
     return f"{run.name}: {run.state.lower()}{took}"
 
 
-def _event_text(event: PrefectEvent) -> str:
+def _event_text(event: ModelEvent) -> str:
     version = f"version {event.payload['version']}: " if "version" in event.payload else ""
     return f"{event.name}: {version}{event.payload.get('reason', '')}"
 

@@ -16,9 +16,10 @@ from typing import Any
 import polars as pl
 
 from deployments.demo.waits import LoopHandles, backlog, if_ended, scrape
-from deployments.prefect_client import FlowRun, PrefectClient, PrefectEvent, PrefectHistory
+from deployments.prefect_client import FlowRun, PrefectClient, PrefectHistory
 from deployments.stack.state import Service, Stack, load_stack
 from monitoring.archive import Archive, Counts
+from monitoring.events import ModelEvent
 from monitoring.state import WindowResult, load_results
 from perennial.log_columns import ID
 from perennial.model import CARD_FILE
@@ -109,7 +110,7 @@ class Stage:
         wait_until(lambda: self.history.run_for(event_id), LOOP_TIMEOUT, f"the automation to answer event {event_id}")
         return wait_until(lambda: if_ended(self.history.run_for(event_id)), FLOW_TIMEOUT, "the retraining to end")
 
-    def event(self, event_id: str) -> PrefectEvent:
+    def event(self, event_id: str) -> ModelEvent:
         """An event of the feed; the server shows it a few seconds after it has confirmed it."""
         return wait_until(lambda: self._event(event_id), LOOP_TIMEOUT, f"the feed to show event {event_id}")
 
@@ -127,7 +128,7 @@ class Stage:
         """The prediction log."""
         return Archive(self.loop.home, self.spec.task, self.card(1).schema_)
 
-    def _event(self, event_id: str) -> PrefectEvent | None:
+    def _event(self, event_id: str) -> ModelEvent | None:
         return next((event for event in self.history.events() if event.id == event_id), None)
 
 

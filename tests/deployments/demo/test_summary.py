@@ -11,9 +11,9 @@ from deployments.demo.evidence import Evidence
 from deployments.demo.frozen_baseline import Comparison, mean_of
 from deployments.demo.summary import find_losses, summarise, summarise_versions, unmet_goals
 from deployments.demo.waits import ServiceMetrics, read_metrics
-from deployments.prefect_client import FlowRun, PrefectEvent
+from deployments.prefect_client import FlowRun
 from monitoring.archive import Counts
-from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED
+from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED, ModelEvent
 from monitoring.window import window_at
 from perennial.metrics import Metrics
 from perennial.model_card import Cause, DataRef, ModelCard
@@ -87,8 +87,8 @@ def a_run(number: int, event_id: str, *, automated: bool = True, delay: float = 
     )
 
 
-def an_event(number: int, name: str, **payload: Any) -> PrefectEvent:
-    return PrefectEvent(id=f"event-{number}", name=name, occurred=NOW + timedelta(minutes=number), payload=payload)
+def an_event(number: int, name: str, **payload: Any) -> ModelEvent:
+    return ModelEvent(id=f"event-{number}", name=name, model="flights", occurred=NOW + timedelta(minutes=number), payload=payload)
 
 
 def comparison(loop_auc: float, static_auc: float) -> Comparison:
