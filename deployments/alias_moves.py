@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from perennial.errors import VersionNotFound
-from perennial.registry import CHAMPION, CONTRACT, Registry
+from perennial.registry import CHAMPION, CONTRACT, Aliases, Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
 
@@ -31,9 +31,7 @@ class RolledBack:
 def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> RolledBack:
     """Serve version `to`, or the champion before this one; raises VersionNotFound or AliasConflict."""
     name, registry = load_spec(path).name, Registry(settings.registry_url)
-    current, versions = registry.aliases(name).champion, registry.versions(name)
-    if current is None:
-        raise VersionNotFound(f"{name} has no champion yet: run `perennial train {path}`")
+    current, versions = _champion(registry.aliases(name), name, path), registry.versions(name)
     listed = ", ".join(map(str, versions))
     if to is None:
         moves = [move for move in registry.history(name) if move.alias == CHAMPION and move.version == current]
@@ -50,8 +48,12 @@ def close_contract(path: Path, settings: Settings, now: datetime) -> int:
     """Accept rows by the champion's contract alone, and by later ones; returns its version. Raises VersionNotFound."""
     name, registry = load_spec(path).name, Registry(settings.registry_url)
     aliases = registry.aliases(name)
+    champion, standing = _champion(aliases, name, path), aliases.positions.get(CONTRACT)
+    registry.promote(name, CONTRACT, champion, expect=standing, reason="contract closed by hand", now=now)
+    return champion
+
+
+def _champion(aliases: Aliases, name: str, path: Path) -> int:
     if aliases.champion is None:
         raise VersionNotFound(f"{name} has no champion yet: run `perennial train {path}`")
-    standing = aliases.positions.get(CONTRACT)
-    registry.promote(name, CONTRACT, aliases.champion, expect=standing, reason="contract closed by hand", now=now)
     return aliases.champion

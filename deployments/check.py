@@ -7,14 +7,13 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from perennial.durations import format_duration
-from perennial.spec import FeatureSpec, ModelSpec, load_spec
+from perennial.spec import ModelSpec, load_spec
 from perennial.user_functions import load_function
 from tasks.data.columns import column_table, summarise_columns
 from tasks.data.ingest import assemble
 from tasks.data.validate import check_table
 
-SAMPLE = 10_000
-"""Rows read of each file of the first source; sources that are joined to it are read whole."""
+SAMPLE = 10_000  # rows read of each file of the first source; sources that are joined to it are read whole
 
 
 def check_spec(path: Path, environ: Mapping[str, str], now: datetime) -> Iterator[RenderableType]:
@@ -32,39 +31,24 @@ def check_spec(path: Path, environ: Mapping[str, str], now: datetime) -> Iterato
 def describe_spec(path: Path) -> str:
     """A short account of a spec; raises SpecError or FunctionError naming what is wrong."""
     spec = load_spec(path)
-    for reference in functions(spec):
+    loaders = (source.loader for source in spec.sources.values())
+    for reference in filter(None, (*loaders, *(feature.function for feature in spec.features.values()))):
         load_function(reference, path.parent)
     return "\n".join(f"{name:<12}{value}" for name, value in _account(spec))
 
 
-def functions(spec: ModelSpec) -> tuple[str, ...]:
-    """The `file.py:function` references of sources and features."""
-    loaders = (source.loader for source in spec.sources.values())
-    features = (feature.function for feature in spec.features.values())
-    return tuple(reference for reference in (*loaders, *features) if reference is not None)
-
-
 def _account(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
-    window = spec.window
+    window, max_age = spec.window, spec.signals.max_age
+    features = (name if one.operation == "column" else f"{name} ({one.operation})" for name, one in spec.features.items())
+    signals = [*(signal.name for signal in spec.enabled_signals), *([f"age over {format_duration(max_age)}"] if max_age else [])]
+    late = f"closed {format_duration(window.lateness)} late"
     return (
         ("model", f"{spec.name} ({spec.task}), judged by {spec.objective_metric}"),
         ("target", f"{spec.target} at {spec.event_time}"),
         ("sources", ", ".join(spec.sources)),
         ("inputs", ", ".join(spec.inputs)),
-        ("features", ", ".join(_feature(name, feature) for name, feature in spec.features.items())),
-        (
-            "window",
-            f"{format_duration(window.length)}, closed {format_duration(window.lateness)} late, {window.min_rows} rows or more",
-        ),
-        ("signals", _signals(spec)),
+        ("features", ", ".join(features)),
+        ("window", f"{format_duration(window.length)}, {late}, {window.min_rows} rows or more"),
+        ("signals", ", ".join(signals) or "none"),
         ("retraining", f"on {spec.retrain.data} rows, at most once in {format_duration(spec.cooldown)}"),
     )
-
-
-def _feature(name: str, feature: FeatureSpec) -> str:
-    return name if feature.operation == "column" else f"{name} ({feature.operation})"
-
-
-def _signals(spec: ModelSpec) -> str:
-    named, max_age = [signal.name for signal in spec.enabled_signals], spec.signals.max_age
-    return ", ".join([*named, *([f"age over {format_duration(max_age)}"] if max_age else [])]) or "none"

@@ -16,11 +16,8 @@ from perennial.spec import ModelSpec
 TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 """The committed file; it is itself valid, for the flights example."""
 
-POOL = "perennial"
-"""The one work pool, as prefect.yaml names it."""
-
-DEPLOY_TIMEOUT = timedelta(seconds=180)
-"""For one `prefect` command; it takes 2 s on a quiet machine, and a busy SQLite server may answer slowly."""
+POOL = "perennial"  # the one work pool, as prefect.yaml names it
+DEPLOY_TIMEOUT = timedelta(seconds=180)  # for one `prefect` command; it takes 2 s on a quiet machine, more on a busy server
 
 
 def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
@@ -56,9 +53,8 @@ def template() -> str:
 def write(spec: ModelSpec, path: str, target: Path, command: str | None = None) -> Path:
     """Write the rendered file to `target`, which says at its top what it was made from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
-        f"# Written by `perennial deploy` from {path}; edit that, not this.\n" + render(spec, path, command), encoding="utf-8"
-    )
+    head = f"# Written by `perennial deploy` from {path}; edit that, not this.\n"
+    target.write_text(head + render(spec, path, command), encoding="utf-8")
     return target
 
 
@@ -74,7 +70,7 @@ def ensure_pool(api: PrefectClient, directory: Path, environ: Mapping[str, str])
 
 
 def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, str]) -> None:
-    said = f"`prefect {' '.join(arguments)}`"
+    said, seconds = f"`prefect {' '.join(arguments)}`", DEPLOY_TIMEOUT.total_seconds()
     try:
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
@@ -84,12 +80,10 @@ def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=DEPLOY_TIMEOUT.total_seconds(),
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise StackError(
-            f"{said} did not end within {DEPLOY_TIMEOUT.total_seconds():g} s: is the Prefect API overloaded?"
-        ) from error
+        raise StackError(f"{said} did not end within {seconds:g} s: is the Prefect API overloaded?") from error
     if done.returncode:
         raise StackError(f"{said} failed:\n{done.stdout.strip()[-2_000:]}")

@@ -36,10 +36,7 @@ TEMPORARY_SERVER = {
 
 
 def join_stack(settings: Settings, environ: MutableMapping[str, str]) -> None:
-    """Point this process at the running stack; Prefect reads the environment when it is imported, so call it before.
-
-    Raises PrefectUnreachable when there is an API and it does not answer.
-    """
+    """Point this process at the running stack, before it imports Prefect, which reads it then; raises PrefectUnreachable."""
     environ.update({**TEMPORARY_SERVER, **environment_of(settings, environ)})
     make_prefect_home(environ)
     if url := environ.get("PREFECT_API_URL"):

@@ -3,18 +3,14 @@
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from perennial.errors import StackError, StoreUnreachable
 
-SERVERS = ("valkey-server", "redis-server")
-"""Servers looked for on PATH, the best first."""
-
-MIN_VERSION = (6, 2)
-"""First Redis whose streams have XAUTOCLAIM and trimming by MINID, which the monitor uses."""
-
-PREFERRED_PORT = 6390
-"""Not 6379, the port of a Redis that the machine may already have."""
+SERVERS = ("valkey-server", "redis-server")  # looked for on PATH, the best first
+MIN_VERSION = (6, 2)  # the first Redis whose streams have XAUTOCLAIM and trimming by MINID, which the monitor uses
+PREFERRED_PORT = 6390  # not 6379, the port of a Redis that the machine may already have
 
 
 def store_command(directory: Path, port: int) -> tuple[str, ...]:
@@ -50,11 +46,10 @@ def server_version(program: Path) -> tuple[int, int]:
 
 def store_is_up(url: str) -> bool:
     """Whether a store takes commands at `url` now."""
-    try:
+    with suppress(StoreUnreachable):
         require_store(url)
-    except StoreUnreachable:
-        return False
-    return True
+        return True
+    return False
 
 
 def require_store(url: str) -> None:

@@ -8,8 +8,8 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
-PREFERRED_PORT = 4200
-"""Prefect's own default."""
+PREFERRED_PORT = 4200  # Prefect's own default
+COMMAND = (sys.executable, "-m", "deployments.stack.prefect_server")  # where it listens is in its environment
 
 COLLECT_INTERVAL, FULL_EVERY = timedelta(seconds=1), 30
 """Between two garbage collections, and how many of them make one that looks at old objects too."""
@@ -28,11 +28,6 @@ _ENVIRONMENT = {
     "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
     "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "5",
 }
-
-
-def server_command() -> tuple[str, ...]:
-    """The command of the server; where it listens is in its environment."""
-    return (sys.executable, "-m", "deployments.stack.prefect_server")
 
 
 def server_environment(home: Path, port: int) -> dict[str, str]:
@@ -74,12 +69,7 @@ def start_collector_thread(stop: threading.Event, interval: timedelta = COLLECT_
     return thread
 
 
-def main() -> None:
-    """`prefect server start`, with its garbage collected in a thread."""
+if __name__ == "__main__":  # `prefect server start`, with its garbage collected in a thread
     start_collector_thread(threading.Event())
     sys.argv = ["prefect", "server", "start"]
     runpy.run_module("prefect", run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()

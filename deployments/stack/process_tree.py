@@ -4,16 +4,14 @@ Memory is the sum of resident set sizes: pages that processes share count once f
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
+from itertools import chain
 from threading import Event, Thread
-from types import TracebackType
-from typing import Self
 
 import psutil
 
-SAMPLE_INTERVAL = timedelta(seconds=2)
-"""A training lasts ten times as long, and a sample of 20 processes costs about 10 ms."""
+SAMPLE_INTERVAL = timedelta(seconds=2)  # a training lasts ten times as long; a sample of 20 processes costs about 10 ms
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
@@ -36,31 +34,24 @@ def tree_listens(pid: int, port: int) -> bool:
 def tree_memory_mb(pids: Iterable[int]) -> float:
     """Megabytes resident now in these processes and their descendants; those that have ended count nothing."""
     sizes: dict[int, int] = {}
-    for process in (process for pid in pids for process in process_tree(pid)):
+    for process in chain.from_iterable(map(process_tree, pids)):
         with suppress(psutil.Error):
             sizes[process.pid] = process.memory_info().rss
     return sum(sizes.values()) / 10**6
 
 
-class PeakMemory:
+class PeakMemory(ExitStack):
     """The largest memory seen of the trees below `pids`, sampled by a thread until the block is left."""
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self.mb = 0.0
-        self._pids = tuple(pids)
-        self._done = Event()
-        self._thread = Thread(target=self._sample, name="peak-memory", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._done.set()
-        self._thread.join()
+        super().__init__()
+        self.mb, self._pids, self._done = 0.0, tuple(pids), Event()
+        thread = Thread(target=self._sample, name="peak-memory", daemon=True)
+        thread.start()
+        self.callback(thread.join)
+        self.callback(self._done.set)  # called first
 
     def _sample(self) -> None:
-        while True:
+        self.mb = tree_memory_mb(self._pids)
+        while not self._done.wait(SAMPLE_INTERVAL.total_seconds()):
             self.mb = max(self.mb, tree_memory_mb(self._pids))
-            if self._done.wait(SAMPLE_INTERVAL.total_seconds()):
-                return

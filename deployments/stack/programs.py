@@ -1,7 +1,6 @@
 """From the stack's value to the programs that run it and the environment they share; pure, so that it can be read and tested."""
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
         command = embedded_redis.store_command(store_home(stack.home), stack.store.port)
         found.append(Program(name=STORE, command=command, order=10, directory=directory))
     if stack.prefect.port is not None:
-        found.append(Program(name=PREFECT, command=prefect_server.server_command(), order=20, directory=directory))
+        found.append(Program(name=PREFECT, command=prefect_server.COMMAND, order=20, directory=directory))
     for service in stack.services:
         command, port = (sys.executable, "-m", "service", "--spec", str(service.spec)), {"PERENNIAL_PORT": str(service.port)}
         found.append(Program(name=service.program, command=command, order=30, directory=directory, environment=port))
@@ -37,10 +36,7 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
 
 
 def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every program: the caller's own, and the addresses of the stack's components.
-
-    It is handed to the supervisor's process and inherited, so that no secret is ever written to a file.
-    """
+    """The caller's environment with the components' addresses: every program inherits it, so that no file holds a secret."""
     addresses = {"REDIS_URL": stack.store.url, "PREFECT_API_URL": stack.prefect.url, "PERENNIAL_HOME": str(stack.home)}
     server = {} if stack.prefect.port is None else prefect_server.server_environment(prefect_home(stack.home), stack.prefect.port)
     variable, value = PASSIVE_OPENMP
@@ -48,14 +44,6 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     search_path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     own = {**_WORKER_ENVIRONMENT, **server, **addresses, "PATH": search_path}
     return {variable: value, **environ, **direct_loopback(environ), **own}
-
-
-def run_command() -> str:
-    """The command of one flow run, for the pool's `command` job variable.
-
-    Naming it saves a process: without it the worker starts one more interpreter only to find out where the code is.
-    """
-    return f"{shlex.quote(sys.executable)} -m prefect.engine"
 
 
 def prefect_home(home: Path) -> Path:

@@ -6,11 +6,12 @@ a component does not start, every process that the call has started is ended (te
 at a time holds the lock of a home directory.
 """
 
-import fcntl
+import shlex
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,14 +31,9 @@ from perennial.input_contract import changes_of
 from perennial.settings import Settings
 from perennial.spec import load_spec
 
-READY_TIMEOUT = timedelta(seconds=180)
-"""How long one component may take; a Prefect server takes 5 to 20 s, longer on a busy machine."""
-
-POLL_INTERVAL = timedelta(seconds=0.1)
-"""Between two looks at a component that is starting."""
-
-HEALTH_TIMEOUT = timedelta(seconds=2)
-"""For the service's answer to a health check; it takes milliseconds."""
+READY_TIMEOUT = timedelta(seconds=180)  # for one component; a Prefect server takes 5 to 20 s, longer on a busy machine
+POLL_INTERVAL = timedelta(seconds=0.1)  # between two looks at a component that is starting
+HEALTH_TIMEOUT = timedelta(seconds=2)  # for the service's answer to a health check; it takes milliseconds
 
 ReportProgress = Callable[[str, str], None]
 """Called with (component, state) at every step: `starting`, then `ready`."""
@@ -52,18 +48,16 @@ def up(
     """
     spec, directory = load_spec(path), state_dir(settings.home)
     changes_of(path, settings)  # raises where the task is another one
-    with _exclusive(directory), PortReservations() as ports:
+    directory.mkdir(parents=True, exist_ok=True)
+    with PortReservations() as ports:
+        if not ports.lock(directory / "lock"):
+            raise StackError(f"another `perennial up` is at work in {directory}: wait for it, or end it")
         running = supervisord.find_supervisor(directory) is not None
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
             supervisord.stop(directory, _socket(settings.home))
         stack = plan.base_stack(load_stack(settings.home), running, settings, ports, now)
         stack = plan.with_service(stack, spec, path, settings, ports)
-        # A store or API that the stack does not run must answer before anything is started: waiting would not bring it up.
-        if stack.store.port is None:
-            require_store(stack.store.url)
-        if stack.prefect.port is None:
-            require_api(stack.prefect.url, environ, "start it, or change or unset PREFECT_API_URL")
         try:
             _launch(stack, environ, running)
             with PrefectClient(stack.prefect.url, environ) as api:
@@ -116,10 +110,7 @@ def outlived_supervisor(settings: Settings) -> str | None:
 
 
 def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a command finds the running stack; without one, only Prefect's home is ours.
-
-    Raises StackError when a killed supervisor left the stack's programs running.
-    """
+    """In which a command finds the running stack, or just Prefect's home; raises StackError for what a killed supervisor left."""
     stack = running_stack(settings)
     if stack is not None:
         plan.refuse_other_addresses(stack, settings)
@@ -164,7 +155,8 @@ def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: M
     spec = load_spec(path)
     target = settings.model_home(spec.name) / "prefect.yaml"
     if stack is not None:
-        deploy.write(spec, str(path.absolute()), target, programs.run_command())
+        # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
+        deploy.write(spec, str(path.absolute()), target, f"{shlex.quote(sys.executable)} -m prefect.engine")
         deploy.apply(target, stack.directory, programs.environment(stack, environ))
         return target
     if settings.prefect_api_url is None:
@@ -247,7 +239,14 @@ def _socket(home: Path) -> Path:
 
 
 def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
-    """Start the supervisor, or let the running one take in what is new."""
+    """Start the supervisor, or let the running one take in what is new.
+
+    A store or API that the stack does not run must answer before anything is started: waiting would not bring it up.
+    """
+    if stack.store.port is None:
+        require_store(stack.store.url)
+    if stack.prefect.port is None:
+        require_api(stack.prefect.url, environ, "start it, or change or unset PREFECT_API_URL")
     for directory in (programs.store_home(stack.home), programs.prefect_home(stack.home)):
         directory.mkdir(parents=True, exist_ok=True)
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
@@ -261,19 +260,6 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
 
 
 def _is_healthy(url: str) -> bool:
-    try:
+    with suppress(httpx.HTTPError):
         return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT.total_seconds(), trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
-
-
-@contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    """One `up` at a time per home directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StackError(f"another `perennial up` is at work in {directory}: wait for it, or end it") from None
-        yield
+    return False

@@ -1,11 +1,12 @@
 """What the local stack consists of, as one frozen value, and stack.json, the file that keeps it between commands."""
 
-import os
 from pathlib import Path
 
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, Field, ValidationError
 
 from deployments.stack.ports import reachable
+from perennial.atomic_files import replace
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import StackError
 
@@ -69,10 +70,7 @@ def state_dir(home: Path) -> Path:
 
 
 def load_stack(home: Path) -> Stack | None:
-    """The stack last started in this home directory, running or not.
-
-    Raises StackError when its file is damaged, NewerFormat when a newer release wrote it.
-    """
+    """The stack last started in this home directory; raises StackError for a damaged file, NewerFormat for a later release's."""
     file = state_dir(home) / "stack.json"
     try:
         return read_stored(Stack, file.read_bytes(), str(file))
@@ -84,8 +82,4 @@ def load_stack(home: Path) -> Stack | None:
 
 def save_stack(stack: Stack) -> None:
     """Write the state file at once or not at all."""
-    stack.state_dir.mkdir(parents=True, exist_ok=True)
-    file = stack.state_dir / "stack.json"
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(stack.model_dump_json(indent=2), encoding="utf-8")
-    draft.replace(file)
+    replace(LocalFileSystem(), str(stack.state_dir / "stack.json"), stack.model_dump_json(indent=2).encode())

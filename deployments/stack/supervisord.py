@@ -26,32 +26,19 @@ from deployments.stack.process_tree import process_tree
 from perennial.base import FrozenModel
 from perennial.errors import StackError
 
-CONFIG = "supervisord.conf"
-"""The supervisor's configuration, in its directory."""
-
-MAX_SOCKET_PATH = 90
-"""Bytes; macOS takes 104 for a unix socket's path, and supervisord tries a longer name first."""
-
-STOP_TIMEOUT = timedelta(seconds=60)
-"""For all programs to stop one after the other; then they are killed."""
-
-TERMINATE_TIMEOUT = timedelta(seconds=5)
-"""For a process that outlived its supervisor to end after SIGTERM; then it is killed."""
+CONFIG = "supervisord.conf"  # the supervisor's configuration, in its directory
+MAX_SOCKET_PATH = 90  # bytes; macOS takes 104 for a unix socket's path, and supervisord tries a longer name first
+STOP_TIMEOUT = timedelta(seconds=60)  # for all programs to stop one after the other; then they are killed
+TERMINATE_TIMEOUT = timedelta(seconds=5)  # for a process that outlived its supervisor to end after SIGTERM; then it is killed
+CLOCK_TOLERANCE = timedelta(seconds=2)  # a process may seem to begin after it wrote its file: kernels tell start times in seconds
+DEAD_STATES = ("FATAL", "BACKOFF", "EXITED")  # of a program that was started and does not run
+ALIVE_STATES = ("RUNNING", "STARTING")  # of a program that runs, or will unless it fails at once
 
 DESCENDANT_VARIABLE = "SUPERVISOR_SERVER_URL"
 """Variable that supervisord gives its programs and they to their children; its value names the supervisor's socket."""
 
-CLOCK_TOLERANCE = timedelta(seconds=2)
-"""By how much a process may seem to have begun after it wrote its file: the kernel tells start times in whole seconds."""
-
 RECORD_PID = 'echo $$ > "$0"; exec "$@"'
 """Shell code that writes its own process id to a file and becomes the program, which so has that id and start time."""
-
-DEAD_STATES = ("FATAL", "BACKOFF", "EXITED")
-"""States of a program that was started and does not run."""
-
-ALIVE_STATES = ("RUNNING", "STARTING")
-"""States of a program that runs, or will unless it fails at once."""
 
 
 class Program(FrozenModel):

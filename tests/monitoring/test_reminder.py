@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import redis
 
-from deployments.stack.prefect_server import api_url, server_command, server_environment
+from deployments.stack.prefect_server import COMMAND, api_url, server_environment
 from monitoring import policy, receipts
 from monitoring.archive import Archive
 from monitoring.policy import FIRST_REMINDER, RetrainRequestState
@@ -92,7 +92,7 @@ def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
     servers = [tmp_path / name for name in ("first", "second")]
     for server in servers:
         server.mkdir()
-    with running(server_command(), log := servers[0] / "log", server_environment(servers[0], port)) as process:
+    with running(COMMAND, log := servers[0] / "log", server_environment(servers[0], port)) as process:
         wait_ready(process, lambda: healthy(url), log, 120, "the first server")
         with pointed_at(url):
             assert run(settings).requests == 1
@@ -103,7 +103,7 @@ def test_an_event_that_died_with_its_server_is_told_to_the_next_one(
     with following(settings, pointed=url) as wait:
         serve(store, MODEL, small_frame(rows=24, seed=6, start=LATER + timedelta(hours=WEEK + 48)))
         wait(lambda: Archive(home(settings), "binary", MODEL.card.schema_).counts().predictions == WEEK + 72)
-        with running(server_command(), log := servers[1] / "log", server_environment(servers[1], port)) as process:
+        with running(COMMAND, log := servers[1] / "log", server_environment(servers[1], port)) as process:
             wait_ready(process, lambda: healthy(url), log, 120, "the second server")
             wait(lambda: [event["id"] for event in events_of(url, "small")] == [result.decision.event_id])
             receipts.acknowledge(home(settings), str(result.decision.event_id), datetime.now(UTC))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from deployments.stack.prefect_server import api_url, server_command, server_environment
+from deployments.stack.prefect_server import COMMAND, api_url, server_environment
 from tests.support.processes import free_port, running, wait_ready
 
 START_TIMEOUT = 120.0
@@ -19,7 +19,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     """Run a Prefect server with its state in `home`; yields the API's URL once it is healthy."""
     port, log = port or free_port(), home / "server.log"
     url = api_url(port)
-    with running(server_command(), log, server_environment(home, port)) as process:
+    with running(COMMAND, log, server_environment(home, port)) as process:
         wait_ready(process, lambda: healthy(url), log, START_TIMEOUT, "prefect server")
         yield url
 

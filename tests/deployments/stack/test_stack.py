@@ -19,6 +19,7 @@ from deployments.prefect_client import STARTED, PrefectClient
 from deployments.stack import programs, supervisord
 from deployments.stack import stack as stacks
 from deployments.stack.embedded_redis import store_is_up
+from deployments.stack.ports import PortReservations
 from deployments.stack.state import PREFECT, STORE, WORKER, Stack, load_stack, state_dir
 from deployments.stack.status import stack_status
 from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
@@ -122,8 +123,10 @@ def test_up_again_leaves_what_runs_alone(stack: Stack, stack_settings: Settings,
 
 
 def test_two_ups_at_once_are_refused(stack: Stack, stack_settings: Settings) -> None:
-    with stacks._exclusive(stack.state_dir), pytest.raises(StackError, match="another `perennial up` is at work"):
-        again(stack_settings)
+    with PortReservations() as locks:
+        assert locks.lock(stack.state_dir / "lock")
+        with pytest.raises(StackError, match="another `perennial up` is at work"):
+            again(stack_settings)
 
 
 def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: PrefectClient) -> None:
