@@ -12,11 +12,8 @@ from deployments.stack.ports import PortReservations
 from deployments.stack.state import PREFECT, STORE, Address, Service, Stack, state_dir
 from deployments.stack.supervisord import socket_path
 from perennial.errors import StackError
-from perennial.settings import Settings
+from perennial.settings import LOOPBACK, Settings
 from perennial.spec import ModelSpec
-
-LOOPBACK = "127.0.0.1"
-"""Where the embedded store and Prefect server listen; they have no passwords."""
 
 
 def base_stack(before: Stack | None, running: bool, settings: Settings, ports: PortReservations, now: datetime) -> Stack:
@@ -30,12 +27,13 @@ def base_stack(before: Stack | None, running: bool, settings: Settings, ports: P
 def without_services(before: Stack | None, settings: Settings, ports: PortReservations, directory: Path, now: datetime) -> Stack:
     """A stack without services, on the ports of last time where they are still free."""
     home, last = settings.home.absolute(), dict(before.ports) if before else {}
+    loopback = LOOPBACK[0]  # where the embedded store and Prefect server listen, for they have no passwords
     store, prefect = Address(url=settings.redis_url or ""), Address(url=settings.prefect_api_url or "")
     if not store.url:
-        last[STORE] = port = ports.find(LOOPBACK, last.get(STORE, embedded_redis.PREFERRED_PORT))
-        store = Address(url=f"redis://{LOOPBACK}:{port}/0", port=port)
+        last[STORE] = port = ports.find(loopback, last.get(STORE, embedded_redis.PREFERRED_PORT))
+        store = Address(url=f"redis://{loopback}:{port}/0", port=port)
     if not prefect.url:
-        last[PREFECT] = port = ports.find(LOOPBACK, last.get(PREFECT, prefect_server.PREFERRED_PORT))
+        last[PREFECT] = port = ports.find(loopback, last.get(PREFECT, prefect_server.PREFERRED_PORT))
         prefect = Address(url=prefect_server.api_url(port), port=port)
     socket = socket_path(state_dir(home))
     return Stack(home=home, directory=directory, socket=socket, started_at=now, store=store, prefect=prefect, ports=last)

@@ -92,10 +92,8 @@ def bad_byte(content: bytes, encoding: str) -> str | None:
     try:
         content.decode(encoding)
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        start = before.rfind(b"\n") + 1
-        column = len(before[start:].decode(encoding, errors="replace")) + 1
-        line = before.count(b"\n") + 1
+        *_, beside = content[: error.start].rpartition(b"\n")
+        line, column = content.count(b"\n", 0, error.start) + 1, len(beside.decode(encoding, errors="replace")) + 1
         return f"line {line}, column {column} holds the byte 0x{content[error.start]:02x}"
     return None
 
