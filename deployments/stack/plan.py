@@ -79,9 +79,8 @@ def _in_use(stack: Stack) -> set[int | None]:
 
 def _refuse_other(stack: Stack, known: Service, path: Path, settings: Settings) -> None:
     if known.spec != path.absolute():
-        raise StackError(
-            f"the stack serves model {known.model} from {known.spec}: run `perennial down` first, or rename the model"
-        )
+        served = f"the stack serves model {known.model} from {known.spec}"
+        raise StackError(f"{served}: run `perennial down` first, or rename the model")
     asked = _asked_port(settings)
     if asked is not None and asked not in _in_use(stack):
         raise StackError(f"model {known.model} is served on port {known.port}, not {asked}: run `perennial down` first")

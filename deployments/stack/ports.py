@@ -45,9 +45,8 @@ class PortReservations(ExitStack):
         for port in range(preferred, last):
             if port not in taken and self._lock_port(port) and is_free(host, port):
                 return port
-        raise StackError(
-            f"no free port from {preferred} to {last - 1} on {host}: end what listens there, or ask for another port"
-        )
+        tried = f"from {preferred} to {last - 1} on {host}"
+        raise StackError(f"no free port {tried}: end what listens there, or ask for another port")
 
     def claim(self, host: str, port: int, what: str, variable: str) -> int:
         """The port that was asked for by name; raises StackError naming it when it is taken."""

@@ -175,9 +175,7 @@ class _Column:
 
     def _truths(self) -> pl.Series | None:
         lowered = self.values.head(1_000).str.to_lowercase().drop_nulls()
-        if not lowered.is_in(["true", "false"]).any():
-            return None
-        return cast_or_null(self.values, "bool")
+        return cast_or_null(self.values, "bool") if lowered.is_in(["true", "false"]).any() else None
 
     def _times(self) -> pl.Series | None:
         if self.use == "label" or not look_like_times(self.values):

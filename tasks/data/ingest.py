@@ -100,10 +100,8 @@ def in_utc(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     if isinstance(dtype, (pl.Date, pl.Datetime)):
         return frame.with_columns(cast_or_null(frame[column], "datetime"))
     if dtype in (pl.String, pl.Null):
-        examples = frame[column].drop_nulls().head(3).to_list()
-        raise DataError(
-            f"no value of event-time column {column!r} is a time (such as {examples}); use ISO 8601, time_format or [derive]"
-        )
+        wrong = f"is a time (such as {frame[column].drop_nulls().head(3).to_list()})"
+        raise DataError(f"no value of event-time column {column!r} {wrong}; use ISO 8601, time_format or [derive]")
     raise DataError(f"event-time column {column!r} is {dtype}, not a time; build one under [derive] in the spec")
 
 
