@@ -155,8 +155,8 @@ class PrefectClient(ExitStack):
 
     def failed_actions(self, since: datetime) -> tuple[str, ...]:
         """Automations whose action failed since a moment, each in a line with its time, the newest first."""
-        failures = ((datetime.fromisoformat(row["occurred"]), row["payload"]) for row in self.events(ACTION_FAILED, since)[::-1])
-        said = ((at, it.get("action_type") or "action", it.get("reason", "no reason given")) for at, it in failures)
+        found = ((datetime.fromisoformat(row["occurred"]), row["payload"]) for row in self.events(ACTION_FAILED, since)[::-1])
+        said = ((at, one.get("action_type") or "action", one.get("reason", "no reason given")) for at, one in found)
         return tuple(f"{at:%Y-%m-%d %H:%M:%S} automation {action} failed: {why}" for at, action, why in said)
 
     def request(self, method: str, path: str, body: object = None, *, allow_missing: bool = False) -> Any:
