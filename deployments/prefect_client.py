@@ -27,7 +27,10 @@ PAGE, EVENT_PAGE = 200, 50  # runs or workers, and events, in one answer; the AP
 REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timedelta(seconds=5), timedelta(seconds=2)
 """A busy SQLite server may take several seconds; one that is up answers its health check in milliseconds."""
 
-BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)  # for how long, and how often, it is asked again
+BUSY_TIMEOUT, BUSY_INTERVAL = (
+    timedelta(seconds=30),
+    timedelta(seconds=0.5),
+)  # in which, and how often, a busy server is asked again
 FIX = "run `perennial up SPEC`, or check PREFECT_API_URL"  # for an API that does not answer, unless the caller knows better
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})  # state types in which a flow run stays
 STARTED = ("PENDING", "RUNNING", "CANCELLING")  # state types of runs that have, or had, a process
@@ -220,10 +223,8 @@ class PrefectHistory:
 
     def events(self) -> tuple[ModelEvent, ...]:
         """Events on the model's resource that occurred since the moment, oldest first."""
-        rows, same = (
-            self.client.events("perennial.", self.since, resource_id(self.model)),
-            ("id", "occurred", "payload", "follows"),
-        )
+        rows = self.client.events("perennial.", self.since, resource_id(self.model))
+        same = ("id", "occurred", "payload", "follows")
         return tuple(ModelEvent(name=row["event"], model=self.model, **{name: row[name] for name in same}) for row in rows)
 
 
