@@ -27,10 +27,7 @@ PAGE, EVENT_PAGE = 200, 50  # runs or workers, and events, in one answer; the AP
 REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timedelta(seconds=5), timedelta(seconds=2)
 """A busy SQLite server may take several seconds; one that is up answers its health check in milliseconds."""
 
-BUSY_TIMEOUT, BUSY_INTERVAL = (
-    timedelta(seconds=30),
-    timedelta(seconds=0.5),
-)  # in which, and how often, a busy server is asked again
+BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)  # in which, and how often, it is asked again
 FIX = "run `perennial up SPEC`, or check PREFECT_API_URL"  # for an API that does not answer, unless the caller knows better
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})  # state types in which a flow run stays
 STARTED = ("PENDING", "RUNNING", "CANCELLING")  # state types of runs that have, or had, a process

@@ -85,7 +85,7 @@ def ask(stack: Stack, asked: RetrainRequest) -> None:
 
 
 def _stored(api: PrefectClient, sent: ModelEvent) -> bool:
-    return any(one.id == sent.id for one in api.events(sent.name, sent.occurred))
+    return any(one["id"] == sent.id for one in api.events(sent.name, sent.occurred))
 
 
 def wait_healthy(stack: Stack) -> None:
