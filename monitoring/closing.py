@@ -117,6 +117,8 @@ def _findings(
         bounds=bounds,
         age=max(window.end - until, timedelta()),
         null_increases=measured.drift.null_increases,
+        unseen_increases=measured.drift.unseen_increases,
+        outside_increases=measured.drift.outside_increases,
         asked_again=archive.asked_again(window.start, window.end),
         contradicted=int(rows[CONTRADICTED].sum()),
         unknown_labels=measured.unknown_labels,

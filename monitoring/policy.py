@@ -50,10 +50,16 @@ class Findings(FrozenModel):
     bounds: Bounds = Field(default_factory=dict)
     age: timedelta = timedelta()
     null_increases: dict[str, float] = Field(default_factory=dict)
+    unseen_increases: dict[str, float] = Field(default_factory=dict, description="rise of the share of unknown categories")
+    outside_increases: dict[str, float] = Field(
+        default_factory=dict, description="rise of the share of numbers four standard deviations beyond the training's range"
+    )
     asked_again: int = Field(0, description="rows whose id was asked about more than once")
     contradicted: int = Field(0, description="labelled rows of which an earlier label said otherwise; the latest counts")
     unknown_labels: dict[str, int] = Field(default_factory=dict, description="labels of classes that the champion does not know")
     unreadable_share: float = Field(0.0, description="of the stream's entries since the window before")
+    expected_loss: float | None = Field(None, description="what the champion's calibrated confidence expects of all rows")
+    moved_loss: float | None = Field(None, description="the loss of scores that are moved to the base rate of the labels")
 
     @property
     def shown(self) -> tuple[Signal, ...]:
@@ -64,6 +70,11 @@ class Findings(FrozenModel):
         """Whether the signal was measured, has a bound and lies on the wrong side of it."""
         value, bound = self.values.get(signal.name), self.bounds.get(signal.name)
         return value is not None and bound is not None and signal.alarms(value, bound)
+
+    def alarmed(self, spec: ModelSpec) -> tuple[Signal, ...]:
+        """The enabled signals that alarm; of those that need labels only where enough rows have theirs."""
+        enough = self.labelled > 0 and self.labelled >= spec.window.label_share * self.rows
+        return tuple(one for one in spec.enabled_signals if (enough or not one.needs_labels) and self.alarms(one))
 
 
 class RetrainRequest(FrozenModel):
@@ -118,7 +129,7 @@ def decide(
     """
     if (excuse := _unjudgeable(findings, spec)) is not None:
         return Decision(kind="none", reason=excuse)
-    if (broken := _broken(findings, spec)) is not None:
+    if (broken := broken_data(findings, spec)) is not None:
         return Decision(kind="data", reason=broken)
     kind, reason = next(_alarms(findings, spec), ("none", _within_bounds(findings, spec)))
     if findings.unknown_labels:
@@ -150,22 +161,43 @@ def _unjudgeable(findings: Findings, spec: ModelSpec) -> str | None:
     return None
 
 
-def _broken(findings: Findings, spec: ModelSpec) -> str | None:
-    most = spec.signals.max_null_increase
-    if findings.unreadable_share > most:
+def broken_features(findings: Findings, spec: ModelSpec) -> dict[str, dict[str, float]]:
+    """What rose by more than the spec lets through, in words, and by how much in which features, the worst first.
+
+    A feature that is a part of a date leaves its training's range and categories by itself.
+    """
+    signals, dated = spec.signals, {name for name, one in spec.features.items() if one.operation == "date_part"}
+    unseen, outside = (
+        {name: rise for name, rise in rises.items() if name not in dated}
+        for rises in (findings.unseen_increases, findings.outside_increases)
+    )
+    limits = (
+        ("null share", findings.null_increases, signals.max_null_increase),
+        ("share of categories unknown to the training", unseen, signals.max_unseen_increase),
+        ("share of values far outside the training's range", outside, signals.max_outside_increase),
+    )
+    return {
+        f"{what} rose by more than {most:.0%}": dict(sorted(over.items(), key=lambda item: (-item[1], item[0])))
+        for what, rises, most in limits
+        if (over := {name: rise for name, rise in rises.items() if rise > most})
+    }
+
+
+def broken_data(findings: Findings, spec: ModelSpec) -> str | None:
+    """What is broken about the window's data; None where nothing is."""
+    if findings.unreadable_share > spec.signals.max_null_increase:
         return f"{findings.unreadable_share:.0%} of the stream's entries were unreadable; see the dead stream"
-    worst = sorted(findings.null_increases.items(), key=lambda item: (-item[1], item[0]))
-    names = ", ".join(f"{name} +{rise:.0%}" for name, rise in worst if rise > most)
-    if not names:
+    found = broken_features(findings, spec)
+    if not found:
         return None
-    return f"null share rose by more than {most:.0%}: {names}; mend the source, a retraining would learn the gap"
+    parts = (f"{what}: {', '.join(f'{name} +{rise:.0%}' for name, rise in rises.items())}" for what, rises in found.items())
+    return f"{'; '.join(parts)}; mend the source, a retraining would learn it"
 
 
 def _alarms(findings: Findings, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
-    enough_labels = findings.labelled > 0 and findings.labelled >= spec.window.label_share * findings.rows
     for cause in ("performance", "drift"):
-        for signal in spec.enabled_signals:
-            if signal.cause == cause and (enough_labels or not signal.needs_labels) and findings.alarms(signal):
+        for signal in findings.alarmed(spec):
+            if signal.cause == cause:
                 yield cause, signal.describe_alarm(findings.values[signal.name], findings.bounds[signal.name])
     max_age = spec.signals.max_age
     if max_age is not None and findings.age > max_age:

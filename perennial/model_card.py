@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from perennial.base import FrozenModel, StoredModel
+from perennial.estimates import Recalibration
 from perennial.features import FeatureSet
 from perennial.learners.declarations import Params
 from perennial.metrics import Metrics
@@ -57,6 +58,7 @@ class ModelCard(StoredModel):
     metrics: Metrics
     slices: tuple[Slice, ...] = ()
     bounds: Bounds = Field(default_factory=dict)
+    recalibration: Recalibration | None = Field(None, description="makes probabilities of scores, for estimates without labels")
     data: DataRef
     trained_at: datetime
     git_commit: str | None = None

@@ -143,9 +143,15 @@ else:
 class SignalsSpec(_SignalKeys):
     """Which signals may ask for a retraining, and their bounds; a bound left out is calibrated."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided calibrated bounds")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="with which an ordinary window keeps all calibrated bounds")
     blocks: int = Field(8, ge=3, description="newest training windows used for calibration")
     max_null_increase: Fraction = Field(0.3, description="rise of a column's null share that counts as broken data")
+    max_unseen_increase: Fraction = Field(
+        0.3, description="rise of the share of categories that the training never had that counts as broken data"
+    )
+    max_outside_increase: Fraction = Field(
+        0.3, description="rise of the share of numbers far outside the training's range (4 sd) that counts as broken data"
+    )
     cooldown: Duration | None = Field(None, description="quiet time after a request to retrain (default: one window)")
     max_age: Duration | None = Field(None, description="retrain when the champion's newest training row is older")
 

@@ -69,7 +69,7 @@ def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:
 def test_a_monitor_that_would_be_silent_is_announced_loudly(home: Path, prefect_api: str) -> None:
     train(str(write_small(home)), "2024-01-21")
     run = runs(prefect_api, "train")[0]
-    warning = "on drift, loss, auc: no bound. A bound takes 3 measured blocks, and the training rows fill 1:"
+    warning = "on drift, loss, auc: no bound. A bound takes 3 measured blocks, and the training rows fill 0:"
     assert warning in artifacts(prefect_api, run["id"])["small-evaluation"]["data"]
     wait_until(lambda: [line for line in logged(prefect_api, run["id"]) if warning in line], 30, "the warning in the run's log")
 

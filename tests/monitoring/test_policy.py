@@ -28,7 +28,7 @@ def spec_with(**signals: Any) -> ModelSpec:
             "target": "y",
             "event_time": "t",
             "sources": {"a": {"path": "a.csv"}},
-            "features": {"x": {}},
+            "features": {"x": {}, "d": {"date_part": "year"}},
             "signals": {"max_age": "60d", **signals},
         },
         "test",
@@ -83,6 +83,8 @@ def any_findings(draw: st.DrawFn, week: int = 0) -> Findings:
         values=by_signal(draw),
         age=timedelta(days=draw(st.integers(0, 120))),
         null_increases=draw(st.dictionaries(st.sampled_from("abc"), st.floats(-1, 1))),
+        unseen_increases=draw(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1))),
+        outside_increases=draw(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1))),
         unreadable_share=draw(st.sampled_from([0.0, 0.0, 0.9])),
         bounds=by_signal(draw),
     )
@@ -100,6 +102,9 @@ def any_findings(draw: st.DrawFn, week: int = 0) -> Findings:
         ({"age": timedelta(days=61), **values(drift=0.2)}, "drift", "drift"),
         ({"labelled": 400, **values(loss=0.6)}, "none", "within bounds"),
         ({"null_increases": {"x": 0.31, "z": 0.1}, **values(loss=0.6)}, "data", r"x \+31%"),
+        ({"unseen_increases": {"x": 0.6}, **values(loss=0.6)}, "data", r"categories unknown to the training rose .*: x \+60%"),
+        ({"outside_increases": {"x": 0.9}, **values(drift=0.2)}, "data", r"far outside the training's range rose .*: x \+90%"),
+        ({"unseen_increases": {"x": 0.3, "d": 1.0}, "outside_increases": {"x": 0.3, "d": 1.0}}, "none", "within bounds"),
         ({"unreadable_share": 0.5, **values(drift=0.2)}, "data", "50% of the stream's entries"),
         ({"rows": 0, "labelled": 0, "age": timedelta(days=100)}, "none", "no predictions"),
         ({"rows": 199, "labelled": 199, **values(drift=0.2)}, "none", "min_rows = 200"),
@@ -124,7 +129,8 @@ def test_a_signal_switched_off_asks_for_nothing(signal: str, value: float) -> No
 @given(any_findings())
 def test_broken_data_never_asks_for_a_retraining(found: Findings) -> None:
     decision = decide(found, None, SPEC)
-    if max(found.null_increases.values(), default=0) > SPEC.signals.max_null_increase or found.unreadable_share > 0.3:
+    rises = (*found.null_increases.values(), *found.unseen_increases.values(), *found.outside_increases.values())
+    if max(rises, default=0) > 0.3 or found.unreadable_share > 0.3:
         assert not decision.requests_retraining
 
 
