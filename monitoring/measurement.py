@@ -24,10 +24,10 @@ from perennial.spec import ModelSpec
 class Measurement:
     """What a model was found to be like on some rows. `metrics` is None without a label, `served` also without scores.
 
-    `unknown_labels` counts the labels of each class that the model does not know; they are labels like others. `labels` (n,) and
-    `scores` are those of all rows. `expected_loss` is what the model's calibrated confidence expects of all rows, labelled or not;
-    `moved_loss` is the loss of scores moved to the labels' base rate; `error_structure` says by feature how much the errors differ
-    between its bins, 1 where they do not.
+    `labels` (n,) and `scores` are those of all rows. `unknown_labels` counts the labels of each class that the model does not
+    know; they are labels like others. `means` is the mean of labels and of scores where both are there and numbers.
+    `expected_loss` is what the model's calibrated confidence expects of all rows, labelled or not; `moved_loss` is the loss of
+    scores moved to the labels' base rate; `error_structure` says by feature how much the errors differ between its bins.
     """
 
     labels: Floats
@@ -38,6 +38,7 @@ class Measurement:
     metrics: Metrics | None
     served: Metrics | None
     values: SignalValues
+    means: tuple[float, float] | None
     expected_loss: float | None
     moved_loss: float | None
     error_structure: dict[str, float]
@@ -73,6 +74,7 @@ def measure(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Ser
         metrics=metrics,
         served=_served(model, codes[known], served.filter(pl.Series(known))) if metrics and served is not None else None,
         values=measure_signals(model.card.task, rows),
+        means=(float(codes[known].mean()), float(scores[known].mean())) if metrics and scores.ndim == 1 else None,
         expected_loss=expected_loss(loss, recalibration.apply(scores)) if recalibration else None,
         moved_loss=_moved_loss(model, codes[known], scores[known]) if metrics else None,
         error_structure=error_structure(table.filter(pl.Series(known)), model.profile, _errors(codes[known], scores[known])),
@@ -102,7 +104,7 @@ def _errors(codes: Floats, scores: Floats) -> Floats:
     """Label minus score; for more than two classes whether the likeliest was right, minus its probability."""
     if scores.ndim == 1:
         return codes - scores
-    return (scores.argmax(axis=1) == codes).astype(float) - scores.max(axis=1)
+    return np.asarray((scores.argmax(axis=1) == codes).astype(float) - scores.max(axis=1))
 
 
 def _moved_loss(model: Model, codes: Floats, scores: Floats) -> float | None:

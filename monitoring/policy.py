@@ -58,6 +58,7 @@ class Findings(FrozenModel):
     contradicted: int = Field(0, description="labelled rows of which an earlier label said otherwise; the latest counts")
     unknown_labels: dict[str, int] = Field(default_factory=dict, description="labels of classes that the champion does not know")
     unreadable_share: float = Field(0.0, description="of the stream's entries since the window before")
+    means: tuple[float, float] | None = Field(None, description="of the labels (the base rate) and of the same rows' scores")
     expected_loss: float | None = Field(None, description="what the champion's calibrated confidence expects of all rows")
     moved_loss: float | None = Field(None, description="the loss of scores that are moved to the base rate of the labels")
 

@@ -1,10 +1,10 @@
 """Estimates: how good a model is on rows whose labels have not come, from its own confidence in its scores.
 
-A calibrated probability says how often it is wrong, so the mean of the losses that it expects is the loss to come: confidence-based
-performance estimation. The calibration is Platt's (a temperature for more than two classes), fitted once, at training time, to the
-scores of the judges of the rolling origin, which had not seen the rows. It sees what becomes of the loss because the rows change;
-what it cannot see is that the truth about equal rows has changed, which is what the estimate is held against once labels are there.
-A regression's predictions carry no confidence: it has no estimate.
+A calibrated probability says how often it is wrong, so the mean of the losses that it expects is the loss to come:
+confidence-based performance estimation. The calibration is Platt's (a temperature for more than two classes), fitted at training
+time to the scores of the judges of the rolling origin, which had not seen the rows. It sees what becomes of the loss because the
+rows change; it cannot see that the truth about equal rows has changed, which is why the loss itself stands beside it once labels
+are there. A regression's predictions carry no confidence: it has no estimate.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def expected_loss(metric: str, scores: Floats) -> float | None:
     if metric not in ("log_loss", "brier") or len(scores) == 0:
         return None
     likely = np.clip(np.stack([1 - scores, scores], axis=1) if scores.ndim == 1 else scores, EPSILON, 1.0)
-    losses = -np.log(likely) if metric == "log_loss" else 1 - likely
+    losses = -np.log(likely) if metric == "log_loss" else np.square(1 - likely)
     return float((likely * losses).sum(axis=1).mean())
 
 

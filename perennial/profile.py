@@ -138,10 +138,10 @@ def _fit_categorical(values: pl.Series) -> CategoricalProfile:
 
 
 def merge_profiles(parts: Iterable[Profile]) -> Profile:
-    """The profile of all rows from profiles of their parts, counted in the same bins; however the rows are shared out, the same."""
-    first, *others = parts
-    features = {name: _merge_counts([feature, *(part.features[name] for part in others)]) for name, feature in first.features.items()}
-    return first.model_copy(update={"rows": sum(part.rows for part in (first, *others)), "features": features})
+    """The profile of all rows from profiles of their parts, counted in the same bins: the same however rows are shared out."""
+    counted = list(parts)
+    features = {name: _merge_counts([part.features[name] for part in counted]) for name in counted[0].features}
+    return counted[0].model_copy(update={"rows": sum(part.rows for part in counted), "features": features})
 
 
 def _merge_counts(parts: Sequence[FeatureProfile]) -> FeatureProfile:

@@ -8,6 +8,7 @@ finds it easier than the future is, and its bounds alarm in every third ordinary
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 from prefect import get_run_logger
@@ -61,7 +62,7 @@ def _judgeable(job: Job, data: TrainingData) -> list[Block]:
 def _groups(judged: Sequence[Block]) -> Iterator[Sequence[Block]]:
     """The blocks that share a judge: as even as can be, in order of time."""
     edges = np.linspace(0, len(judged), min(TRAININGS, len(judged)) + 1).astype(int)
-    yield from (judged[start:stop] for start, stop in zip(edges, edges[1:], strict=False))
+    yield from (judged[start:stop] for start, stop in pairwise(edges.tolist()))
 
 
 def _measured(draft: Model, data: TrainingData, fitted: Fitted, group: Sequence[Block]) -> Iterator[Measurement]:

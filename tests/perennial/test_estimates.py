@@ -1,4 +1,4 @@
-"""Estimates: the loss that calibrated confidence expects is the loss that comes while the truth about equal rows stays the same."""
+"""Estimates: the loss that calibrated confidence expects is the one that comes while equal rows have equal truths."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_a_prior_shift_is_all_but_undone_by_moving_the_scores() -> None:
     chance = np.random.default_rng(4)
     x = np.concatenate([chance.normal(1, 1, 6_000), chance.normal(-1, 1, 2_000)])  # the model learnt of as many each
     labels, scores = np.repeat([1.0, 0.0], [6_000, 2_000]), logistic(2 * x)
-    before, after = (score("binary", labels, one).values["log_loss"] for one in (scores, moved_to_base_rate("binary", labels, scores)))
-    best = score("binary", labels, logistic(2 * x + np.log(3))).values["log_loss"]
+    moved, ideal = moved_to_base_rate("binary", labels, scores), logistic(2 * x + np.log(3))
+    before, after, best = (score("binary", labels, one).values["log_loss"] for one in (scores, moved, ideal))
     assert before - best > 0.03
     assert after == pytest.approx(best, abs=0.005)
