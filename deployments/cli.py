@@ -114,7 +114,10 @@ def down() -> int:
 
 @app.command
 def status() -> int:
-    """Show each part of the stack, its address and state, and automations that failed. Exit code 1 when a part is not well."""
+    """Show each part of the stack, what each model's newest window led to, and automations that failed.
+
+    Exit code 1 when a part is not well.
+    """
     from deployments.stack import stack as stacks
     from deployments.stack.status import stack_status
 
@@ -125,6 +128,8 @@ def status() -> int:
         return 1
     found = stack_status(stack, os.environ, datetime.now(UTC))
     console.print(found.table())
+    for decision in found.decisions:
+        console.print(decision, markup=False, highlight=False)
     for failure in found.failures:
         console.print(failure, style="red", markup=False)
     for change in stacks.spec_changes(stack, settings):

@@ -187,11 +187,11 @@ class Monitor:
     def _close(self, session: MonitorSession, window: Window) -> None:
         unreadable = self._since_close.unreadable_share
         judge, now = session.judge(window), self._clock()
-        result, sent = close_window(window, judge, self._spec, session.state, unreadable, now)
-        session.record(result, sent)
+        result, sent, account = close_window(window, judge, self._spec, session.state, unreadable, now)
+        session.record(result, sent, account)
         decision = result.decision
         self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY
-        requests = self.summary.requests + decision.requests_retraining
+        requests = self.summary.requests + (decision.flow is not None)
         self._note(windows=self.summary.windows + 1, requests=requests, waiting=False)
         log.info("window %s: %s (%s)", window, decision.kind, decision.reason)
         try:

@@ -27,7 +27,7 @@ class DataRef(FrozenModel):
 class Cause(FrozenModel):
     """Why a model was trained; `event_id` names the event that asked for it."""
 
-    kind: Literal["initial", "drift", "performance", "age", "manual"]
+    kind: Literal["initial", "drift", "performance", "challenger", "promotion", "age", "manual"]
     event_id: str | None = None
     detail: str = ""
 

@@ -17,6 +17,7 @@ from perennial.errors import SpecError
 from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
 from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
+from perennial.spec_policy import PolicySpec
 from perennial.spec_sources import JoinSpec, SourceSpec
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -199,6 +200,7 @@ class ModelSpec(FrozenModel):
     window: WindowSpec = Field(default_factory=WindowSpec)
     signals: SignalsSpec = Field(default_factory=SignalsSpec)
     retrain: RetrainSpec = Field(default_factory=RetrainSpec)
+    policy: PolicySpec = Field(default_factory=PolicySpec)
 
     @field_validator("features", mode="before")
     @classmethod

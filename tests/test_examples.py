@@ -59,7 +59,7 @@ def test_summer_is_a_drift_for_which_it_is_retrained_and_promoted(loop: Stage, l
     window = loop.window(OPENING)
     assert window.decision.kind == "drift", window.decision.reason
     assert window.decision.event_id is not None
-    run = loop.retraining(window.decision.event_id)
+    run = loop.run_of(window.decision.event_id)
     assert (run.automated, run.state) == (True, "COMPLETED"), run.message
     assert loop.event(window.decision.event_id).name == DRIFT_DETECTED
     assert loop.parameters(run)["event"] == loop.event(window.decision.event_id).payload

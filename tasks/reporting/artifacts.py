@@ -6,7 +6,9 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from monitoring.avoidable_loss import ExcessLoss
 from monitoring.calibration import Calibration, missing_bounds_warning
+from monitoring.champion_account import AccountStatement
 from monitoring.state import WindowResult
 from perennial.model import Model
 from perennial.signals import SIGNALS
@@ -90,6 +92,7 @@ def window_markdown(result: WindowResult) -> str:
         f"# {result.model}: {findings.window}",
         f"**{result.decision.kind}**: {result.decision.reason}",
         f"{findings.rows:,} rows, {findings.labelled:,} labelled, judged for version {result.version}.",
+        *(_account_parts(result.account) if result.account else []),
         *([f"{findings.asked_again:,} rows have an id that was asked about more than once."] if findings.asked_again else []),
         *([f"Of {findings.contradicted:,} rows an earlier label said otherwise."] if findings.contradicted else []),
         markdown_table(("signal", "value", "bound"), signals),
@@ -102,6 +105,27 @@ def window_markdown(result: WindowResult) -> str:
         *([f"Report: [{result.report}](file://{result.report})"] if result.report else []),
     ]
     return "\n\n".join(parts)
+
+
+def _account_parts(account: AccountStatement) -> list[str]:
+    """Champion beside challenger and predecessor on the same rows, and what that sums to."""
+    others = {"challenger": account.newest, "predecessor": account.predecessor}
+    rows = [
+        (who, one.version, str(one.window), one.rows, one.champion_loss, one.other_loss, _with_error(one.difference))
+        for who, one in others.items()
+        if one is not None
+    ]
+    head = ("compared with", "version", "window", "rows", f"loss of version {account.champion}", "its loss", "excess")
+    said = [f"{account}; {account.expected:.3g} expected of the next window.".capitalize()]
+    if account.champion_better is not None:
+        said.append(f"P(version {account.champion} is better than its predecessor) = {account.champion_better:.2g}.")
+    if account.unlabelled:
+        said.append(f"The labels of {account.unlabelled} windows have not come.")
+    return ["## Account", " ".join(said), *([markdown_table(head, rows)] if rows else [])]
+
+
+def _with_error(difference: ExcessLoss) -> str:
+    return f"{difference.excess:+.2%} ± {difference.error:.2%}"
 
 
 @local_task("show checks")

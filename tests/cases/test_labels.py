@@ -51,7 +51,7 @@ def home(tmp_path: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> P
 def close(job: Job, model: Model, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> tuple[WindowResult, list[ModelEvent]]:
     sent: list[ModelEvent] = []
     monkeypatch.setattr(monitoring.closing, "send", sent.append)
-    result, _ = close_window(WINDOW, Judge(model, archive), job.spec, MonitorState(), 0.0, WINDOW.end)
+    result, *_ = close_window(WINDOW, Judge(model, archive), job.spec, MonitorState(), 0.0, WINDOW.end)
     return result, sent
 
 

@@ -70,7 +70,8 @@ def test_the_trigger_listens_to_the_events_that_the_monitor_sends() -> None:
     from monitoring import events
 
     (trigger,) = read(deploy.template())["flows.retrain.retrain"]["triggers"]
-    assert set(trigger["expect"]) == {events.DRIFT_DETECTED, events.PERFORMANCE_DEGRADED, events.MODEL_AGED}
+    expected = {events.DRIFT_DETECTED, events.PERFORMANCE_DEGRADED, events.CHALLENGER_DUE, events.MODEL_AGED}
+    assert set(trigger["expect"]) == expected
     assert trigger["match"]["prefect.resource.id"] == events.resource_id("flights")
 
 

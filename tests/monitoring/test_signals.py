@@ -66,7 +66,7 @@ add_labels(archive, [told(model, frame)])
 import monitoring.closing
 sent = []
 monitoring.closing.send = sent.append
-result, _ = close_window(window_at(later, week), Judge(model, archive), named, MonitorState(), 0.0, later + week)
+result, *_ = close_window(window_at(later, week), Judge(model, archive), named, MonitorState(), 0.0, later + week)
 (event,) = sent
 assert event.name == "perennial.performance.degraded"
 assert event.payload["evidence"]["gap"] > event.payload["evidence"]["gap_bound"] == 0.0

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+from monitoring.avoidable_loss import ExcessLoss
 from monitoring.calibration import Calibration
+from monitoring.champion_account import AccountStatement, ChampionAccount, PairedLoss
 from monitoring.policy import Decision, Findings
 from monitoring.state import WindowResult
 from monitoring.window import window_at
@@ -52,6 +54,18 @@ def test_checks_list_what_was_set_aside() -> None:
     assert "- amount: is below 0 in 2 rows, such as -1.0" in page
 
 
+def an_account() -> AccountStatement:
+    """Version 3 beside a better challenger and a worse predecessor."""
+
+    def beside(version: int, loss: float) -> PairedLoss:
+        difference = ExcessLoss(excess=0.6 / loss - 1, error=0.02)
+        window = window_at(datetime(2024, 1, 1, tzinfo=UTC), timedelta(days=7))
+        return PairedLoss(window=window, version=version, rows=160, champion_loss=0.6, other_loss=loss, difference=difference)
+
+    kept = ChampionAccount(champion=3, challengers=(beside(4, 0.48),), predecessor=(beside(2, 0.8),))
+    return kept.statement(small_model().card.spec, timedelta(days=7))
+
+
 def test_a_window_shows_its_signals_against_their_bounds() -> None:
     result = WindowResult(
         model="small",
@@ -69,6 +83,7 @@ def test_a_window_shows_its_signals_against_their_bounds() -> None:
         metrics=Metrics(rows=160, values={"log_loss": 0.6, "auc": 0.7, "brier": 0.2}),
         served_metrics=None,
         unknown_categories={},
+        account=an_account(),
         decision=Decision(kind="drift", reason="drift 0.5 is over its bound 0.1", event_id="abc"),
         report="/reports/1.html",
         closed_at=datetime(2024, 1, 9, tzinfo=UTC),
@@ -82,3 +97,7 @@ def test_a_window_shows_its_signals_against_their_bounds() -> None:
     assert "| brier | 0.2 |" in page
     assert page.index("| amount | 0.7 |") < page.index("| shop | 0.1 |")
     assert "Event `abc`." in page
+    assert "Avoidable loss 0.25 ± 0.02 of 0.2 in 1 windows, which pays a promotion; 0.25 expected of the next window." in page
+    assert "P(version 3 is better than its predecessor) = 1." in page
+    assert "| challenger | 4 | 2024-01-01 00:00 to 2024-01-08 00:00 | 160 | 0.6 | 0.48 | +25.00% ± 2.00% |" in page
+    assert "| predecessor | 2 | 2024-01-01 00:00 to 2024-01-08 00:00 | 160 | 0.6 | 0.8 | -25.00% ± 2.00% |" in page
