@@ -119,11 +119,16 @@ class SearchSpec(FrozenModel):
 
 
 class GateSpec(FrozenModel):
-    """When a challenger may replace the champion."""
+    """What keeps a challenger from replacing the champion: proof that it is worse, or a guardrail."""
 
-    holdout: Duration = Field(timedelta(days=3), description="newest labelled rows on which both are compared")
-    min_rows: int = Field(200, ge=2, description="fewest rows to judge on; with fewer the gate says hold")
-    min_gain: float = Field(0.0, ge=0, description="least relative improvement of the metric")
+    holdout: Duration | None = Field(None, description="newest labelled rows on which both are compared (default: one window)")
+    min_rows: int = Field(200, ge=2, description="fewest rows to judge on; with fewer the guardrails alone decide")
+    min_probability: Fraction = Field(0.2, description="refuse when the challenger is better with a smaller probability")
+    require_approval: bool = Field(False, description="what the gate lets through waits for `perennial approve`")
+    max_calibration_loss: float = Field(0.1, ge=0, description="largest rise of the calibration error over the champion's")
+    max_slice_loss: float = Field(0.1, ge=0, description="largest proven relative rise of the loss in a value of `slices`")
+    max_latency_ms: float = Field(50, gt=0, description="longest median time to score one row, in milliseconds")
+    max_noise_change: float = Field(0.25, gt=0, description="largest change of scores under small noise, in their deviations")
 
 
 class WindowSpec(FrozenModel):
@@ -163,9 +168,11 @@ class SignalsSpec(_SignalKeys):
 
 
 class RetrainSpec(FrozenModel):
-    """Which rows a retraining uses: all so far, the trailing windows, or all weighted by recency."""
+    """Which rows a retraining uses: all so far, the trailing windows, all weighted by recency, or what lost least of these."""
 
-    data: Literal["all", "trailing", "weighted"] = Field("all", description="rows a retraining uses")
+    data: Literal["all", "trailing", "weighted", "auto"] = Field(
+        "all", description="rows a retraining uses; `auto` compares the others at each training, for three more fits"
+    )
     windows: int = Field(8, ge=1, description="how many windows `trailing` keeps")
     half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
 
@@ -260,6 +267,11 @@ class ModelSpec(FrozenModel):
     @property
     def enabled_signals(self) -> tuple[Signal, ...]:
         return tuple(signal for signal in signals_of(self.task) if getattr(self.signals, signal.name))
+
+    @property
+    def judged_length(self) -> timedelta:
+        """The newest labelled rows that a retraining's judge does not learn."""
+        return self.gate.holdout or self.window.length
 
     @property
     def cooldown(self) -> timedelta:

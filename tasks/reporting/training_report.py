@@ -14,10 +14,12 @@ from perennial.arrays import Floats
 from perennial.base import StoredModel, read_stored
 from perennial.metrics import score
 from perennial.spec import Task
+from tasks.data.retraining_data import NewClass
 from tasks.data.validate import Checks
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import Challenger
+from tasks.promotion.labelled_rows import LabelledRows
 from tasks.task_defaults import local_task
 
 
@@ -36,9 +38,10 @@ class TrainingReport(StoredModel):
     kinds: dict[str, str] = Field(description="kind of each input")
     base_rate: dict[str, float] = Field(description="share of each class among the training labels, or their mean and deviation")
     test_rows: int
-    metrics: dict[str, float] = Field(description="on the test rows, which are newer than those learnt from")
+    metrics: dict[str, float] = Field(description="on the newest rows, by the same recipe fitted without them")
     baseline: dict[str, float] = Field(description="the same of the model that always predicts the training labels' mean")
-    verdict: Verdict
+    new_classes: tuple[NewClass, ...] = Field((), description="of the labels, which the champion does not know")
+    verdict: Verdict | None = Field(description="None for a challenger about which nothing has been decided yet")
     warning: str | None = Field(description="what the monitor will not watch, and why")
 
 
@@ -54,7 +57,7 @@ def read_training_report(home: Path, version: int) -> TrainingReport:
 
 
 @local_task("write report")
-def write_training_report(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:
+def write_training_report(job: Job, challenger: Challenger, known: LabelledRows, verdict: Verdict | None) -> None:
     """Write down what a training found; it is over when this is called."""
     card, evaluation, labels = challenger.model.card, challenger.evaluation, challenger.data.table.labels
     report = TrainingReport(
@@ -63,7 +66,8 @@ def write_training_report(job: Job, challenger: Challenger, checks: Checks, verd
         task=card.task,
         learner=card.learner,
         target=card.spec.target,
-        checks=checks,
+        checks=known.checks,
+        new_classes=known.new_classes,
         train_rows=card.data.rows,
         since=card.data.since,
         until=card.until,
@@ -75,7 +79,18 @@ def write_training_report(job: Job, challenger: Challenger, checks: Checks, verd
         verdict=verdict,
         warning=missing_bounds_warning(card.spec, challenger.calibration),
     )
-    file = report_file(job.home, card.version)
+    _write(job.home, report)
+
+
+@local_task("add verdict")
+def add_verdict(job: Job, version: int, verdict: Verdict) -> None:
+    """Add what the gate decided to the report of a version that was trained on this machine."""
+    if report_file(job.home, version).exists():
+        _write(job.home, read_training_report(job.home, version).model_copy(update={"verdict": verdict}))
+
+
+def _write(home: Path, report: TrainingReport) -> None:
+    file = report_file(home, report.version)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(report.model_dump_json(indent=1), encoding="utf-8")
 

@@ -14,7 +14,8 @@ from perennial import __version__
 from tests.support.processes import ROOT, python
 
 COMMANDS = (
-    "check", "up", "down", "status", "deploy", "train", "retrain", "rollback", "predict", "serve", "demo", "version",
+    "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "rollback",
+    "predict", "serve", "demo", "version",
 )  # fmt: skip
 HEAVY = ("prefect", "polars", "lightgbm", "litserve", "pandas", "sklearn", "wandb", "evidently", "hyperopt", "redis", "numpy")
 
@@ -56,12 +57,13 @@ def test_a_command_imports_what_imports_prefect_only_after_it_has_joined_the_sta
     for function in (one for one in ast.parse(Path(cli.__file__).read_text()).body if isinstance(one, ast.FunctionDef)):
         nodes = list(ast.walk(function))
         shown = [one.lineno for one in nodes if isinstance(one, ast.ImportFrom) and one.module == "deployments.summary"]
-        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("join_stack", "_run_flow")]
+        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("_announce", "_run_flow")]
         assert not shown or not joined or min(shown) > max(joined), function.name
 
 
 def test_the_stack_is_joined_before_prefect_reads_the_environment() -> None:
-    code = "import sys; import deployments.foreground, deployments.alias_moves; print('loaded:', *sys.modules)"
+    modules = "deployments.foreground, deployments.alias_moves, deployments.terminal"
+    code = f"import sys; import {modules}; print('loaded:', *sys.modules)"
     done = subprocess.run(python("-c", code), capture_output=True, text=True, cwd=ROOT, check=True)
     assert "prefect" not in done.stdout.rpartition("loaded:")[2].split()
 

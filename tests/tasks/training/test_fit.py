@@ -22,10 +22,10 @@ from tasks.promotion.publish import publish, read_champion
 from tasks.training.assemble import assemble, git_commit
 from tasks.training.calibrate import TRAININGS, calibrate_bounds
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
-from tasks.training.fit import Fitted, fit, newest_apart
+from tasks.training.fit import Fitted, Recipe, fit, newest_apart, refit, rounds_so_far
 from tasks.training.split import split_newest
 from tasks.training.training_data import TrainingData
-from tests.support.models import ROWS, TASKS, small_frame, small_spec
+from tests.support.models import ROWS, TASKS, small_frame, small_model, small_spec
 from tests.tasks.making import make_job, make_training
 
 PARAMS: Params = {"learning_rate": 0.2, "num_leaves": 7}
@@ -98,6 +98,40 @@ def test_too_few_rows_to_stop_by_take_a_fixed_number_of_rounds(tmp_path: Path) -
     job = make_job(tmp_path)
     fitted = fit.fn(job, make_training(job, small_frame(rows=120)), PARAMS)
     assert (fitted.rounds, fitted.curve) == (job.spec.search.max_rounds, ())
+
+
+def test_the_rounds_are_the_median_of_those_that_this_training_and_its_ancestors_chose(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    data = make_training(job, small_frame())
+    alone = fit.fn(job, data, PARAMS)
+    assert alone.recipe == Recipe(alone.params, alone.rounds, (alone.rounds,))
+    later = fit.fn(job, data, PARAMS, (3, 3))
+    assert later.recipe == Recipe(alone.params, 3, (3, 3, alone.rounds))
+    assert isinstance(later.estimator, TreeEstimator)
+    assert later.estimator.booster.num_trees() == 3
+    assert fit.fn(job, data, PARAMS, (1_000, 1_000)).rounds == job.spec.search.max_rounds
+
+
+def test_a_training_without_rows_to_choose_by_takes_its_ancestors_rounds_and_adds_none(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    assert fit.fn(job, make_training(job, small_frame(rows=120)), PARAMS, (5, 7)).recipe == Recipe(PARAMS, 6, (5, 7))
+
+
+def test_a_refit_has_the_recipe_and_learns_the_rows_it_is_given(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    judge = fit.fn(job, make_training(job, small_frame(rows=800)), PARAMS, (3, 3))
+    whole = refit.fn(job, make_training(job, small_frame()), judge.recipe)
+    assert whole.recipe == judge.recipe
+    assert whole.estimator.to_bytes() != judge.estimator.to_bytes()
+    assert whole.estimator.to_bytes() == fit.fn(job, make_training(job, small_frame()), PARAMS, (3, 3)).estimator.to_bytes()
+
+
+def test_other_parameters_begin_a_history_of_their_own(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    card = small_model().card.model_copy(update={"rounds_chosen": (3, 4), "params": PARAMS})
+    assert rounds_so_far(job, PARAMS, card) == (3, 4)
+    assert rounds_so_far(job, {**PARAMS, "num_leaves": 31}, card) == ()
+    assert rounds_so_far(job, PARAMS, None) == ()
 
 
 def test_weights_matter(tmp_path: Path) -> None:
