@@ -67,7 +67,7 @@ class Shadows:
     def roll_back(self, version: int, reason: str, now: datetime) -> None:
         """Make an earlier version champion again; raises AliasConflict where another promoter has moved the alias."""
         name, standing = self.champion.card.name, self.champion.card.version
-        self.registry.promote(name, CHAMPION, version, expect=standing, reason=f"rolled back: {reason}", now=now)
+        self.registry.roll_back(name, version, expect=standing, reason=f"rolled back: {reason}", now=now)
 
     def newest_until(self) -> datetime:
         """The newest training row of the champion and its challengers."""
