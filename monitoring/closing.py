@@ -15,6 +15,7 @@ import polars as pl
 from monitoring.archive import CONTRADICTED, Archive
 from monitoring.calibration import bounds_in_force
 from monitoring.champion_account import AccountStatement, ChampionAccount
+from monitoring.diagnosis import Diagnosis, diagnose
 from monitoring.drift import Drift
 from monitoring.events import (
     LABELS_UNKNOWN,
@@ -102,6 +103,7 @@ def close_window(
         served_metrics=measured.served,
         rows_by_version=dict(answered.group_by(VERSION).len().sort(VERSION).iter_rows()),
         unknown_categories=measured.drift.unknown,
+        diagnosis=_diagnosis(findings, measured, statement, model, spec),
         account=statement,
         decision=decision,
         report=str(link) if link and _write_report(archive.home, model, table, findings, measured.drift) else None,
@@ -121,6 +123,20 @@ def _account(
     account = book(state.account_of(judge.model.card.version), None if void else findings.window, judge.shadows, spec)
     newest_age = max(findings.window.end - judge.shadows.newest_until(), timedelta())
     return account, account.statement(spec, newest_age, never_labelled=not judge.archive.has_labels())
+
+
+def _diagnosis(
+    findings: Findings, measured: Measurement, statement: AccountStatement | None, model: Model, spec: ModelSpec
+) -> Diagnosis | None:
+    """The kind of change; the newest comparison with a challenger counts if it is of this window."""
+    newest = statement.newest if statement else None
+    excess = newest.difference if newest and newest.window == findings.window else None
+    contributions = _contributions(measured, model)
+    return None if unjudgeable(findings, spec) else diagnose(findings, spec, contributions, measured.error_structure, excess)
+
+
+def _contributions(measured: Measurement, model: Model) -> dict[str, float]:
+    return {name: one.total * model.profile.importance[name] for name, one in measured.drift.distances.items()}
 
 
 def _decide(
@@ -184,6 +200,9 @@ def _findings(
         contradicted=int(rows[CONTRADICTED].sum()),
         unknown_labels=measured.unknown_labels,
         unreadable_share=unreadable_share,
+        means=measured.means,
+        expected_loss=measured.expected_loss,
+        moved_loss=measured.moved_loss,
     )
 
 
@@ -234,7 +253,7 @@ def _evidence(findings: Findings, measured: Measurement, model: Model) -> dict[s
             evidence[signal.name] = findings.values[signal.name]
         if signal.name in findings.bounds:
             evidence[signal.bound_key] = findings.bounds[signal.name]
-    shares = {name: one.total * model.profile.importance[name] for name, one in measured.drift.distances.items()}
+    shares = _contributions(measured, model)
     top = sorted(shares, key=lambda name: (-shares[name], name))[:TOP_FEATURES]
     names = ", ".join(f"{name} {shares[name]:.3g}" for name in top)
     return evidence | {"age_days": findings.age / timedelta(days=1), "top_features": names}

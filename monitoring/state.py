@@ -12,6 +12,7 @@ import fsspec
 from pydantic import AwareDatetime, Field, ValidationError
 
 from monitoring.champion_account import AccountStatement, ChampionAccount
+from monitoring.diagnosis import Diagnosis
 from monitoring.policy import Decision, Findings, RetrainRequestState
 from monitoring.window import Window
 from perennial.atomic_files import replace
@@ -48,6 +49,7 @@ class WindowResult(StoredModel):
     served_metrics: Metrics | None
     rows_by_version: dict[int, int]
     unknown_categories: dict[str, int]
+    diagnosis: Diagnosis | None = Field(None, description="the kind of change; None where nothing can be said about the window")
     account: AccountStatement | None = Field(None, description="of the champion; None where a retired version was judged")
     decision: Decision
     report: str | None

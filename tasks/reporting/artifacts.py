@@ -1,7 +1,7 @@
 """Artifacts in the Prefect UI: what a run found and decided, readable without any other tool."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from monitoring.avoidable_loss import ExcessLoss
 from monitoring.calibration import Calibration, missing_bounds_warning
 from monitoring.champion_account import AccountStatement
+from monitoring.policy import Findings
 from monitoring.state import WindowResult
 from perennial.model import Model
 from perennial.signals import SIGNALS
@@ -104,6 +105,8 @@ def window_markdown(result: WindowResult) -> str:
         f"# {result.model}: {findings.window}",
         f"**{result.decision.kind}**: {result.decision.reason}",
         f"{findings.rows:,} rows, {findings.labelled:,} labelled, judged for version {result.version}.",
+        *([f"**Diagnosis**: {result.diagnosis}."] if result.diagnosis else []),
+        *_estimate_parts(findings),
         *(_account_parts(result.account) if result.account else []),
         *([f"{findings.asked_again:,} rows have an id that was asked about more than once."] if findings.asked_again else []),
         *([f"Of {findings.contradicted:,} rows an earlier label said otherwise."] if findings.contradicted else []),
@@ -117,6 +120,18 @@ def window_markdown(result: WindowResult) -> str:
         *([f"Report: [{result.report}](file://{result.report})"] if result.report else []),
     ]
     return "\n\n".join(parts)
+
+
+def _estimate_parts(findings: Findings) -> Iterator[str]:
+    """What the champion's confidence expects, beside what came; and the base rate beside the mean score."""
+    expected, loss = findings.expected_loss, findings.values.get("loss")
+    if expected is not None:
+        truth = (
+            f"over the {findings.labelled:,} labels that have come it is {loss:.4g}" if loss is not None else "no label has come"
+        )
+        yield f"By the champion's own confidence a loss of {expected:.4g} was to be expected; {truth}."
+    if findings.means is not None:
+        yield "Mean of the labels {:.4g}, of the same rows' scores {:.4g}.".format(*findings.means)
 
 
 def _account_parts(account: AccountStatement) -> list[str]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from monitoring.avoidable_loss import ExcessLoss
 from monitoring.calibration import Calibration
 from monitoring.champion_account import AccountStatement, ChampionAccount, PairedLoss
+from monitoring.diagnosis import Diagnosis
 from monitoring.policy import Decision, Findings
 from monitoring.state import WindowResult
 from monitoring.window import window_at
@@ -77,7 +78,10 @@ def test_a_window_shows_its_signals_against_their_bounds() -> None:
             values={"drift": 0.5, "loss": 0.6, "auc": 0.7},
             bounds={"drift": 0.1, "loss": 0.55, "auc": 0.65},
             null_increases={"amount": 0.02},
+            expected_loss=0.42,
+            means=(0.31, 0.28),
         ),
+        diagnosis=Diagnosis(kind="covariate drift", reason="the features have moved", features=("amount",)),
         rows_by_version={3: 168},
         distances={"amount": 0.7, "shop": 0.1},
         metrics=Metrics(rows=160, values={"log_loss": 0.6, "auc": 0.7, "brier": 0.2}),
@@ -91,6 +95,9 @@ def test_a_window_shows_its_signals_against_their_bounds() -> None:
     page = window_markdown(result)
     assert "# small: 2024-01-01 00:00 to 2024-01-08 00:00" in page
     assert "**drift**: drift 0.5 is over its bound 0.1" in page
+    assert "**Diagnosis**: covariate drift: the features have moved (amount)." in page
+    assert "confidence a loss of 0.42 was to be expected; over the 160 labels that have come it is 0.6." in page
+    assert "Mean of the labels 0.31, of the same rows' scores 0.28." in page
     assert "| drift | 0.5 | 0.1 |" in page
     assert "| loss | 0.6 | 0.55 |" in page
     assert "| AUC | 0.7 | 0.65 |" in page
