@@ -35,7 +35,7 @@ def registry(settings: Settings) -> Registry:
 def turned(weeks: int, after: int, seed: int = 5, shift: float = 0.0) -> pl.DataFrame:
     """Whole weeks in which a yes is a no, and two days that let their windows close."""
     frame = small_frame(rows=weeks * WEEK + 48, seed=seed, start=LATER + timedelta(weeks=after), shift=shift)
-    return frame.with_columns(1 - pl.col("outcome"))
+    return frame.with_columns((1 - pl.col("outcome")).alias("outcome"))
 
 
 def challenger(settings: Settings, after: int, promote: bool = False) -> int:
@@ -57,7 +57,7 @@ def test_a_challenger_that_would_have_saved_enough_is_promoted(store: redis.Redi
     assert account is not None
     assert account.newest is not None
     assert (account.champion, account.newest.version, account.newest.rows, account.windows) == (1, 2, WEEK, 1)
-    assert account.avoidable > account.cost > account.error
+    assert account.avoidable > account.cost + account.error
     assert account.newest.champion_loss > account.newest.other_loss
     (event,) = told(prefect_api, result.decision.event_id)
     assert event["event"] == PROMOTION_DUE
@@ -103,9 +103,9 @@ def test_a_crash_books_no_window_twice(
 def test_a_champion_that_does_worse_than_its_predecessor_is_rolled_back(
     store: redis.Redis, settings: Settings, prefect_api: str
 ) -> None:
-    right = challenger(settings, 171, promote=True)
+    right = challenger(settings, 105, promote=True)
     wrong = publish_small(registry(settings), MODEL)
-    serve(store, MODEL, turned(1, 171))
+    serve(store, MODEL, turned(1, 105))
     assert run(settings, QUIET).requests == 0
     (result,) = results(settings)
     assert result.decision.kind == "rollback", result.decision.reason
@@ -116,7 +116,7 @@ def test_a_champion_that_does_worse_than_its_predecessor_is_rolled_back(
     (event,) = told(prefect_api, result.decision.event_id)
     assert event["event"] == MODEL_ROLLED_BACK
     assert (event["payload"]["version"], event["payload"]["previous"]) == (right, wrong)
-    serve(store, MODEL, turned(1, 172).slice(48))
+    serve(store, MODEL, turned(1, 106).slice(48))
     run(settings, QUIET)
     assert registry(settings).aliases("small").champion == right, "it stays"
     assert results(settings)[-1].decision.kind == "none", results(settings)[-1].decision.reason
@@ -144,7 +144,7 @@ def test_a_quiet_month_asks_for_a_challenger(store: redis.Redis, settings: Setti
 
 
 def test_without_labels_drift_promotes(store: redis.Redis, settings: Settings, prefect_api: str) -> None:
-    serve(store, MODEL, turned(1, 180, shift=1.5), labels=False)
+    serve(store, MODEL, turned(1, 109, shift=1.5), labels=False)
     run(settings)
     (result,) = results(settings)
     assert result.decision.kind == "promotion"
@@ -152,8 +152,8 @@ def test_without_labels_drift_promotes(store: redis.Redis, settings: Settings, p
 
 
 def test_broken_data_enter_no_account(store: redis.Redis, settings: Settings, prefect_api: str) -> None:
-    challenger(settings, 191)
-    broken = turned(1, 191).with_columns(amount=pl.lit(None, pl.Float64))
+    challenger(settings, 111)
+    broken = turned(1, 111).with_columns(amount=pl.lit(None, pl.Float64))
     serve(store, MODEL, broken)
     run(settings, QUIET)
     (result,) = results(settings)

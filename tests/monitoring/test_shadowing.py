@@ -177,7 +177,7 @@ def test_a_window_waits_for_its_labels_and_is_booked_once(tmp_path: Path, regist
     add_labels(watched.archive, [told(watched.model, late)])
     account = booked(watched, [week(4)], account)
     assert ([one.window for one in account.challengers], account.waiting) == ([week(2)], (week(3), week(4)))
-    contrary = late.with_columns(1 - pl.col("outcome"))
+    contrary = late.with_columns((1 - pl.col("outcome")).alias("outcome"))
     add_labels(watched.archive, [told(watched.model, contrary, received_at=TURN + 20 * WEEK)])
     again = book(account, None, shadows(watched, week(5)), small_spec())
     assert again == account, "what comes when a window is booked changes no entry"
