@@ -18,6 +18,7 @@ from deployments.terminal import make_console as _console
 from deployments.terminal import read_settings as _settings
 from deployments.terminal import run_flow as _run_flow
 from deployments.terminal import show as _show
+from deployments.terminal import show_backtest as _show_backtest
 from deployments.terminal import show_training as _show_training
 from perennial import __version__
 from perennial.errors import PerennialError
@@ -170,6 +171,24 @@ def train(
 def retrain(spec: Spec, *, verbose: Verbose = False) -> int:
     """Train a challenger on all that is known by now, as the automation does; `policy.promote = "always"` promotes it too."""
     return _show_training(spec, _run_flow("retrain", verbose, spec=str(spec), event=None))
+
+
+@app.command
+def backtest(
+    spec: Spec,
+    *,
+    start: Annotated[str | None, Parameter(help="where lives begin (ISO 8601; default: after a sixth of the history)")] = None,
+    label_delay: Annotated[str | None, Parameter(help="how long after its event a label comes (default: lateness)")] = None,
+    data: Annotated[tuple[str, ...], Parameter(help="a further data mode to compare: all, trailing or weighted")] = (),
+    write: Annotated[bool, Parameter(help="put the recommended sections into the spec", negative="")] = False,
+    verbose: Verbose = False,
+) -> int:
+    """Live through the sources' history under many policies, and say which one to write into the spec.
+
+    A model is trained for each window, so it takes minutes; what is trained is kept, and a second run goes on from there.
+    """
+    given = {"start": start, "label_delay": label_delay, "data": data}
+    return _show_backtest(spec, _run_flow("backtest", verbose, spec=str(spec), **given), write=write)
 
 
 @app.command

@@ -11,6 +11,7 @@ from perennial.model_loading import load_card
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
+from tasks.backtest.report import BacktestReport, section_text
 from tasks.data.columns import column_table
 from tasks.reporting.training_report import TrainingReport, read_training_report
 from tasks.serving.replay import Sent
@@ -55,6 +56,21 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
 def training_columns(version: int, spec: Path, settings: Settings) -> Table:
     """What each column of the table held from which a version was trained."""
     return column_table(read_training_report(settings.model_home(load_spec(spec).name), version).checks.columns)
+
+
+def backtest_rows(report: BacktestReport, path: Path, spec: Path, *, written: bool) -> dict[str, str]:
+    """What a backtest found and recommends, row by row."""
+    rates = report.findings.items()
+    false_alarms = [f"{name} {rate.alarms_after_training:.0%}" for name, rate in rates if rate.alarms_after_training is not None]
+    todo = f"perennial up {spec}   (runs by the new sections)" if written else f"perennial backtest {spec} --write"
+    return {
+        "windows": f"{len(report.starts)} from {report.starts[0]:%Y-%m-%d} on, learning from {report.data}",
+        "findings": f"in first windows after a training: {', '.join(false_alarms)}" if false_alarms else "",
+        "verdict": "\n".join(report.sentences),
+        "sections": section_text(report.sections),
+        "report": f"{path}\n{path.with_suffix('.html')}",
+        "next": f"{'written into' if written else 'not yet in'} {spec}: {todo}",
+    }
 
 
 def rollback_rows(move: RolledBack, spec: Path, settings: Settings) -> dict[str, str]:

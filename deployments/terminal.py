@@ -28,6 +28,21 @@ def run_flow(name: str, verbose: bool, **parameters: Any) -> "State[Any]":
     return foreground.run_flow(name, read_settings(), make_console(), verbose=verbose, **parameters)
 
 
+def show_backtest(spec: Path, state: "State[Any]", *, write: bool) -> int:
+    """What a backtest found, and what it recommends, in the spec if so; returns the exit code."""
+    from deployments.spec_edit import write_keys
+    from deployments.summary import backtest_rows
+    from tasks.backtest.report import policy_table, read_report
+
+    path = Path(state.result())
+    report = read_report(path)
+    if write:
+        write_keys(spec, report.sections)
+    make_console().print(policy_table(report))
+    show(backtest_rows(report, path, spec, written=write))
+    return 0
+
+
 def show_training(spec: Path, state: "State[Any]") -> int:
     """What a training found and decided; returns the exit code."""
     from deployments.summary import training_columns, training_rows

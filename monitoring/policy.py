@@ -274,7 +274,9 @@ def _alarms(findings: Findings, spec: ModelSpec, cause: Literal["drift", "perfor
 
 
 def _cooldown_end(kind: Kind, last: RetrainRequestState | None, spec: ModelSpec) -> datetime | None:
-    if last is None or kind in ("none", "rollback") or (kind in PROMOTIONS and last.request.cause not in PROMOTIONS):
+    """When the cooldown ends; what comes every so many windows has its period in the spec, and a rollback waits for nothing."""
+    unbound = kind in ("none", "rollback", "challenger")
+    if last is None or unbound or (kind in PROMOTIONS and last.request.cause not in PROMOTIONS):
         return None
     return last.request.window_end + spec.cooldown
 

@@ -14,7 +14,7 @@ from perennial import __version__
 from tests.support.processes import ROOT, python
 
 COMMANDS = (
-    "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "rollback",
+    "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "backtest", "rollback",
     "predict", "serve", "demo", "version",
 )  # fmt: skip
 HEAVY = ("prefect", "polars", "lightgbm", "litserve", "pandas", "sklearn", "wandb", "evidently", "hyperopt", "redis", "numpy")

@@ -324,3 +324,10 @@ def test_only_the_account_promotes_where_labels_come_and_its_opposite_does_not(
     due = [account(*signed, error=error).due for signed in (excesses, [-one for one in excesses])]
     assert not all(due)
     assert all(one or kind not in PROMOTIONS for one, kind in zip(due, kinds, strict=True))
+
+
+def test_a_challenger_every_window_waits_for_no_cooldown() -> None:
+    """What comes every so many windows has its period in the spec; a finding in the same window waits."""
+    spec = SPEC.model_copy(update={"policy": SPEC.policy.model_copy(update={"every": 1})})
+    due = account(0.0, spec=spec).model_copy(update={"newest_age": spec.window.length})
+    assert decide(findings(0), requested(week_before(START), "challenger"), spec, account=due).kind == "challenger"
