@@ -60,6 +60,7 @@ def fit_challenger(
     fitted = refit(job, whole, judge.recipe)
     draft = assemble(job, whole, fitted, evaluation, cause, champion)
     calibration = calibrate(job, draft, whole, fitted, champion)
+    draft = replace(draft, card=draft.card.model_copy(update={"recalibration": calibration.recalibration}))
     return Challenger(draft, judge, known.dataset, whole, tuned, fitted, evaluation, calibration)
 
 

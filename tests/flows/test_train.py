@@ -38,6 +38,7 @@ def test_the_first_training_serves_at_once(home: Path, task: Task) -> None:
     assert model.card.data.rows == small_frame(task).height, "what is published has learnt every row"
     assert (model.card.metrics.rows, model.card.rounds_chosen) == (7 * 24, (model.card.rounds,))
     assert "drift" in model.card.bounds
+    assert (model.card.recalibration is None) == (task == "regression")
 
 
 def test_a_linear_model_is_trained_served_explained_and_reported_on(home: Path, store_url: str) -> None:
@@ -71,7 +72,7 @@ def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:
 def test_a_monitor_that_would_be_silent_is_announced_loudly(home: Path, prefect_api: str) -> None:
     train(str(write_small(home)), "2024-01-21")
     run = runs(prefect_api, "train")[0]
-    warning = "on drift, loss, auc: no bound. A bound takes 3 measured blocks, and the training rows fill 0:"
+    warning = "on drift, loss, auc: no bound. A bound takes 3 measured blocks, and the training rows fill 1:"
     assert warning in artifacts(prefect_api, run["id"])["small-evaluation"]["data"]
     wait_until(lambda: [line for line in logged(prefect_api, run["id"]) if warning in line], 30, "the warning in the run's log")
 
