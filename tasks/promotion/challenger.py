@@ -24,10 +24,14 @@ from tasks.training.tune import Tuned, keep_or_tune
 
 @dataclass(frozen=True)
 class Challenger:
-    """A trained model, a draft until it is published, its judge, and what is known of the training for those who report it."""
+    """A trained model, a draft until it is published, its judge, and what is known of the training for those who report it.
+
+    The judge has learnt the `older` rows, the model the whole `data`.
+    """
 
     model: Model
     judge: Fitted
+    older: TrainingData
     dataset: Dataset
     data: TrainingData
     tuned: Tuned
@@ -61,7 +65,7 @@ def fit_challenger(
     draft = assemble(job, whole, fitted, evaluation, cause, champion)
     calibration = calibrate(job, draft, whole, fitted, champion)
     draft = replace(draft, card=draft.card.model_copy(update={"recalibration": calibration.recalibration}))
-    return Challenger(draft, judge, known.dataset, whole, tuned, fitted, evaluation, calibration)
+    return Challenger(draft, judge, older, known.dataset, whole, tuned, fitted, evaluation, calibration)
 
 
 def fit_judge(job: Job, known: LabelledRows, card: ModelCard) -> Fitted:

@@ -1,7 +1,7 @@
 """The training report: in a page's worth of figures what a training read, learnt and decided, for the terminal.
 
 It is written beside the model's other state when a training is over, whichever process ran it, and read by the command that
-started it. Its baseline is the model that always predicts the training labels' mean (the classes' shares).
+started it. Its baseline is the model that always predicts the mean (the classes' shares) of the labels that the judge has learnt.
 """
 
 from pathlib import Path
@@ -60,6 +60,7 @@ def read_training_report(home: Path, version: int) -> TrainingReport:
 def write_training_report(job: Job, challenger: Challenger, known: LabelledRows, verdict: Verdict | None) -> None:
     """Write down what a training found; it is over when this is called."""
     card, evaluation, labels = challenger.model.card, challenger.evaluation, challenger.data.table.labels
+    constant = constant_predictions(card.task, challenger.older.table.labels, evaluation.predictions)
     report = TrainingReport(
         model=card.name,
         version=card.version,
@@ -75,7 +76,7 @@ def write_training_report(job: Job, challenger: Challenger, known: LabelledRows,
         base_rate=base_rate(card.task, card.classes, labels),
         test_rows=evaluation.metrics.rows,
         metrics=evaluation.metrics.values,
-        baseline=score(card.task, evaluation.labels, constant_predictions(card.task, labels, evaluation.predictions)).values,
+        baseline=score(card.task, evaluation.labels, constant).values,
         verdict=verdict,
         warning=missing_bounds_warning(card.spec, challenger.calibration),
     )
