@@ -45,8 +45,10 @@ class ChampionAccount(FrozenModel):
         """The same against the predecessor."""
         return _summed(self.predecessor)
 
-    def statement(self, spec: ModelSpec, newest_age: timedelta, *, never_labelled: bool = False) -> "AccountStatement":
-        """The account as a window's record has it; the two last are as the statement describes them."""
+    def statement(
+        self, spec: ModelSpec, newest_age: timedelta, *, never_labelled: bool = False, promised: float | None = None
+    ) -> "AccountStatement":
+        """The account as a window's record has it; the three last are as the statement describes them."""
         account = self.avoidable
         return AccountStatement(
             champion=self.champion,
@@ -59,6 +61,8 @@ class ChampionAccount(FrozenModel):
             newest=self.challengers[-1] if self.challengers else None,
             predecessor=self.predecessor[-1] if self.predecessor else None,
             champion_better=self.regression.champion_better if self.predecessor else None,
+            promised=promised,
+            turned_out=self.regression.avoidable / len(self.predecessor) if self.predecessor else None,
             unlabelled=len(self.waiting),
             never_labelled=never_labelled,
             newest_age=newest_age,
@@ -81,6 +85,8 @@ class AccountStatement(FrozenModel):
     newest: PairedLoss | None = Field(None, description="the newest window's comparison with its challenger")
     predecessor: PairedLoss | None = Field(None, description="the newest comparison with the predecessor, in the probation")
     champion_better: float | None = Field(None, description="P(the champion is better than its predecessor), in the probation")
+    promised: float | None = Field(None, description="relative change of the loss that the gate measured at the promotion")
+    turned_out: float | None = Field(None, description="the same as the probation's windows have it, on average")
     unlabelled: int = Field(0, description="windows in a row, this one included, whose labels have not come")
     never_labelled: bool = Field(False, description="whether the log holds no label at all")
     newest_age: timedelta = Field(timedelta(), description="from the newest training row of any version to the window's end")
@@ -92,6 +98,15 @@ class AccountStatement(FrozenModel):
         excess, error = one.difference.excess, one.difference.error
         losses = f"version {self.champion} lost {one.champion_loss:.4g}, challenger {one.version} {one.other_loss:.4g}"
         return f"{losses} on {one.rows:,} rows ({excess:+.1%} ± {error:.1%})"
+
+    def truth(self) -> str:
+        """What the promotion promised and what it turned out to be; empty where there is neither."""
+        if self.turned_out is None or self.predecessor is None:
+            return ""
+        promised = (
+            "nothing was compared at its promotion" if self.promised is None else f"promised {self.promised:+.1%} of the loss"
+        )
+        return f"{promised}, turned out {self.turned_out:+.1%} beside version {self.predecessor.version}"
 
     def __str__(self) -> str:
         """The account in one line."""

@@ -122,7 +122,8 @@ def _account(
     void = unjudgeable(findings, spec) or broken_data(findings, spec)
     account = book(state.account_of(judge.model.card.version), None if void else findings.window, judge.shadows, spec)
     newest_age = max(findings.window.end - judge.shadows.newest_until(), timedelta())
-    return account, account.statement(spec, newest_age, never_labelled=not judge.archive.has_labels())
+    unlabelled, promised = not judge.archive.has_labels(), judge.shadows.promised()
+    return account, account.statement(spec, newest_age, never_labelled=unlabelled, promised=promised)
 
 
 def _diagnosis(

@@ -69,6 +69,11 @@ class Shadows:
         name, standing = self.champion.card.name, self.champion.card.version
         self.registry.roll_back(name, version, expect=standing, reason=f"rolled back: {reason}", now=now)
 
+    def promised(self) -> float | None:
+        """The relative change of the loss by which the gate let the champion serve; None where nothing was compared."""
+        move = self.registry.last_move(self.champion.card.name, CHAMPION)
+        return None if move is None else move.evidence.get("promised")
+
     def newest_until(self) -> datetime:
         """The newest training row of the champion and its challengers."""
         return max(card.until for card in (self.champion.card, *self.challengers()))

@@ -144,6 +144,7 @@ def _account_parts(account: AccountStatement) -> list[str]:
     ]
     head = ("compared with", "version", "window", "rows", f"loss of version {account.champion}", "its loss", "excess")
     said = [f"{account}; {account.expected:.3g} expected of the next window.".capitalize()]
+    said += [f"Version {account.champion}: {account.truth()}."] if account.truth() else []
     if account.champion_better is not None:
         said.append(f"P(version {account.champion} is better than its predecessor) = {account.champion_better:.2g}.")
     if account.unlabelled:

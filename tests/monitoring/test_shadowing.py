@@ -233,6 +233,23 @@ def test_a_rollback_moves_the_alias_and_says_why(tmp_path: Path, registry: Regis
     shadows(watched, week(3)).roll_back(1, "because", TURN)
     assert registry.aliases("small").champion == 1
     assert registry.history("small")[-1].reason == "rolled back: because"
+    assert list(registry.withdrawn("small")) == [2]
+
+
+@pytest.mark.parametrize("evidence", [{"promised": -0.04}, {}])
+def test_what_a_promotion_promised_stands_beside_what_it_turned_out_to_be(
+    tmp_path: Path, registry: Registry, evidence: dict[str, float]
+) -> None:
+    publish_small(registry, new())
+    version = publish_small(registry, old(), promote=False)
+    registry.promote("small", CHAMPION, version, expect=1, reason="better", now=TURN, evidence=evidence)
+    watched = session(tmp_path, registry, turned(4))
+    promised = shadows(watched, week(3)).promised()
+    statement = booked(watched, [week(2), week(3)]).statement(small_spec(), WEEK, promised=promised)
+    assert statement.turned_out is not None
+    assert statement.turned_out > 1, "the predecessor is right"
+    head = "promised -4.0% of the loss" if evidence else "nothing was compared at its promotion"
+    assert statement.truth() == f"{head}, turned out {statement.turned_out:+.1%} beside version 1"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def an_account() -> AccountStatement:
         return PairedLoss(window=window, version=version, rows=160, champion_loss=0.6, other_loss=loss, difference=difference)
 
     kept = ChampionAccount(champion=3, challengers=(beside(4, 0.48),), predecessor=(beside(2, 0.8),))
-    return kept.statement(small_model().card.spec, timedelta(days=7))
+    return kept.statement(small_model().card.spec, timedelta(days=7), promised=-0.3)
 
 
 def test_a_window_shows_its_signals_against_their_bounds() -> None:
@@ -106,5 +106,6 @@ def test_a_window_shows_its_signals_against_their_bounds() -> None:
     assert "Event `abc`." in page
     assert "Avoidable loss 0.25 ± 0.02 of 0.2 in 1 windows, which pays a promotion; 0.25 expected of the next window." in page
     assert "P(version 3 is better than its predecessor) = 1." in page
+    assert "Version 3: promised -30.0% of the loss, turned out -25.0% beside version 2." in page
     assert "| challenger | 4 | 2024-01-01 00:00 to 2024-01-08 00:00 | 160 | 0.6 | 0.48 | +25.00% ± 2.00% |" in page
     assert "| predecessor | 2 | 2024-01-01 00:00 to 2024-01-08 00:00 | 160 | 0.6 | 0.8 | -25.00% ± 2.00% |" in page
