@@ -1,10 +1,11 @@
 """Calibrate: bounds for the monitor's signals from a rolling origin: the newest training windows, each judged from its past.
 
-A judge is fitted to the rows before a window, with the parameters and rounds of the model itself, and measured on the window as
-the monitor will measure. It knows nothing from after the window: a model that was trained on both sides of one interpolates,
-finds it easier than the future is, and its bounds alarm in every third ordinary window. Costs at most `TRAININGS` fits.
+A judge is fitted to the rows before a few windows, with the parameters and rounds of the model itself, and measured on each as
+the monitor will measure. It knows nothing from after them: a model that was trained on both sides of a window interpolates, finds
+it easier than the future is, and its bounds alarm in every third ordinary window. Costs two fits by default.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -25,7 +26,7 @@ from tasks.training.fit import Fitted, has_contrast
 from tasks.training.training_data import TrainingData
 
 TRAININGS = 4
-"""Most fits that a calibration may cost: neighbouring windows share a judge, which knows the rows before the older of them."""
+"""Most fits that a calibration may cost."""
 
 ENOUGH = 0.5
 """Share of the training rows that a judge knows, but where that leaves fewer than three windows: one that knows much less than
@@ -42,7 +43,7 @@ def calibrate_bounds(job: Job, draft: Model, data: TrainingData, fitted: Fitted)
     judged = _judgeable(job, data)
     if len(judged) < MIN_BLOCKS:
         return Calibration(bounds={}, blocks=len(judged))
-    found = [one for group in _groups(judged) for one in _measured(draft, data, fitted, group)]
+    found = [one for group in _groups(judged, job.spec.policy.every) for one in _measured(draft, data, fitted, group)]
     recalibration = fit_recalibration(job.spec.task, [(one.labels, one.scores) for one in found])
     bounds = bounds_of(job.spec, [one.values for one in found])
     return Calibration(bounds=bounds, blocks=len(judged), recalibration=recalibration)
@@ -59,9 +60,13 @@ def _judgeable(job: Job, data: TrainingData) -> list[Block]:
     return [block for place, block in enumerate(found) if place >= least or block[0] >= ENOUGH * len(times)]
 
 
-def _groups(judged: Sequence[Block]) -> Iterator[Sequence[Block]]:
-    """The blocks that share a judge: as even as can be, in order of time."""
-    edges = np.linspace(0, len(judged), min(TRAININGS, len(judged)) + 1).astype(int)
+def _groups(judged: Sequence[Block], every: int) -> Iterator[Sequence[Block]]:
+    """The blocks that share a judge, in order of time, as even as can be.
+
+    As many as there are windows between two challengers: a model is watched at each age up to that, so its bounds are of those.
+    """
+    count = min(TRAININGS, math.ceil(len(judged) / every))
+    edges = np.linspace(0, len(judged), count + 1).astype(int)
     yield from (judged[start:stop] for start, stop in pairwise(edges.tolist()))
 
 

@@ -205,11 +205,14 @@ class TestBounds:
         data, fitted, _, draft = trained(job)
         assert calibrate_bounds(job, draft, data, fitted) == calibrate_bounds(job, draft, data, fitted)
 
-    @pytest.mark.parametrize(("weeks", "most", "known"), [(6, 8, (3, 4, 5)), (12, 8, (6, 7, 9, 10)), (12, 3, (9, 10, 11))])
+    @pytest.mark.parametrize(
+        ("weeks", "most", "every", "known"),
+        [(6, 8, 4, (3,)), (6, 8, 1, (3, 4, 5)), (12, 8, 4, (6, 9)), (12, 8, 1, (6, 7, 9, 10)), (12, 3, 2, (9, 10))],
+    )
     def test_a_judge_knows_the_rows_before_its_windows_and_no_others(
-        self, tmp_path: Path, weeks: int, most: int, known: tuple[int, ...]
+        self, tmp_path: Path, weeks: int, most: int, every: int, known: tuple[int, ...]
     ) -> None:
-        job = with_blocks(make_job(tmp_path), most)
+        job = with_blocks(make_job(tmp_path), most, every)
         data = make_training(job, small_frame(rows=weeks * 7 * 24))
         fitted = fit.fn(job, data, PARAMS)
         recording = RecordingTrainer(fitted.trainer)
@@ -244,8 +247,10 @@ class TestBounds:
         assert found is None or 0.2 < found.slope < 5
 
 
-def with_blocks(job: Job, most: int) -> Job:
-    return replace(job, spec=job.spec.model_copy(update={"signals": job.spec.signals.model_copy(update={"blocks": most})}))
+def with_blocks(job: Job, most: int, every: int) -> Job:
+    signals, policy = job.spec.signals, job.spec.policy
+    sections = {"signals": signals.model_copy(update={"blocks": most}), "policy": policy.model_copy(update={"every": every})}
+    return replace(job, spec=job.spec.model_copy(update=sections))
 
 
 def test_a_commit_is_known_inside_a_repository_only(tmp_path: Path) -> None:
