@@ -78,8 +78,7 @@ def close_window(
     Raises PrefectUnreachable when an event is due and is not confirmed: the window is still open then.
     """
     model, archive = judge.model, judge.archive
-    answered = collect(archive.with_labels(window.start, window.end), archive.home)
-    rows = answered if judge.versions is None else answered.filter(pl.col(VERSION).is_in(list(judge.versions)))
+    answered, rows = judged_rows(window, judge)
     table = model.compiled.table(rows)
     measured = measure(model, table, rows[LABEL], rows[SCORE])
     findings = _findings(window, rows, measured, model, archive, unreadable_share, bounds_in_force(spec, model.card.bounds))
@@ -103,7 +102,7 @@ def close_window(
         served_metrics=measured.served,
         rows_by_version=dict(answered.group_by(VERSION).len().sort(VERSION).iter_rows()),
         unknown_categories=measured.drift.unknown,
-        diagnosis=_diagnosis(findings, measured, statement, model, spec),
+        diagnosis=diagnose_window(findings, measured, statement, model, spec),
         account=statement,
         decision=decision,
         report=str(link) if link and _write_report(archive.home, model, table, findings, measured.drift) else None,
@@ -111,6 +110,12 @@ def close_window(
     )
     save_result(archive.home, result)
     return ClosedWindow(result, request, account)
+
+
+def judged_rows(window: Window, judge: Judge) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The window's rows with the labels that have come, and those of them that are judged."""
+    answered = collect(judge.archive.with_labels(window.start, window.end), judge.archive.home)
+    return answered, answered if judge.versions is None else answered.filter(pl.col(VERSION).is_in(list(judge.versions)))
 
 
 def _account(
@@ -126,7 +131,7 @@ def _account(
     return account, account.statement(spec, newest_age, never_labelled=unlabelled, promised=promised)
 
 
-def _diagnosis(
+def diagnose_window(
     findings: Findings, measured: Measurement, statement: AccountStatement | None, model: Model, spec: ModelSpec
 ) -> Diagnosis | None:
     """The kind of change; the newest comparison with a challenger counts if it is of this window."""

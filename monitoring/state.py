@@ -87,6 +87,12 @@ def load_results(home: Path) -> tuple[WindowResult, ...]:
     return tuple(map(_read_result, sorted((home / "windows").glob("*.json"))))
 
 
+def load_result(home: Path, window: Window) -> WindowResult | None:
+    """The result of one window; None where it has none. Raises ArchiveError, NewerFormat."""
+    path = home / "windows" / f"{window.key}.json"
+    return _read_result(path) if path.exists() else None
+
+
 def newest_result(home: Path) -> WindowResult | None:
     """The result of the window closed last; None before the first one. Raises ArchiveError, NewerFormat."""
     newest = max((home / "windows").glob("*.json"), default=None)
