@@ -20,7 +20,7 @@ HEAD = ("policy", "trained", "promoted", "loss", "gain", "random", "calendars", 
 MEANINGS: dict[Decay, str] = {
     "none": "no decay: older models lose no more than the newest one on the same rows, so a new version brings nothing but risk",
     "growth": "more data helps: what older models lose follows how few rows they know, more than how old they are",
-    "gradual": "gradual decay: each window of age costs about as much as the one before",
+    "gradual": "gradual decay: what age costs comes window by window",
     "abrupt": "abrupt decay: few windows bring most of what age costs, so that a calendar is mostly too early or too late",
 }
 
@@ -64,7 +64,7 @@ def build_report(job: Job, matrices: Mapping[str, LossMatrix]) -> BacktestReport
     matrix, found, modes = study.matrix, recommend(study), tuple(_modes(study, matrices))
     chosen = best_mode(study, matrices)
     sections = {"policy": policy_section(found)} | ({"retrain": {"data": f'"{chosen}"'}} if chosen != data else {})
-    policies, decay, kind = study.results(), decay_curve(matrix), decay_kind(matrix)
+    policies, decay, kind = study.results(), decay_curve(matrix), decay_kind(matrix, grows=data == "all")
     default = study.losses(study.ours()[DEFAULT](spec.policy.cost))
     series = {"never": study.never, "every window": study.always, DEFAULT: default}
     return BacktestReport(
