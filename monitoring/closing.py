@@ -86,13 +86,7 @@ def close_window(
     decision = _decide(findings, statement, judge, spec, state, now)
     link = report_path(archive.home, window) if findings.rows else None
     request = _request(findings, statement, measured, decision, model, link)
-    if request is not None:
-        decision = decision.model_copy(update={"event_id": request.event_id})
-        send(request_event(request, now))
-    if decision.kind == "rollback":
-        decision = _roll_back(window, statement, decision, judge, now)
-    if findings.unknown_labels and judge.serves:
-        send(_unknown_labels_event(model, findings, now))
+    decision = _carry_out(decision, request, findings, statement, judge, now)
     result = WindowResult(
         model=model.card.name,
         version=model.card.version,
@@ -155,6 +149,25 @@ def _decide(
         return decision
     retired = f"version {judge.model.card.version}, whose input contract no longer serves, asks for no retraining"
     return Decision(kind="none", reason=f"{decision.reason}; {retired}")
+
+
+def _carry_out(
+    decision: Decision,
+    request: RetrainRequest | None,
+    findings: Findings,
+    statement: AccountStatement | None,
+    judge: Judge,
+    now: datetime,
+) -> Decision:
+    """Send what the window leads to, have it confirmed, and roll back where that was decided; the decision with its event."""
+    if request is not None:
+        decision = decision.model_copy(update={"event_id": request.event_id})
+        send(request_event(request, now))
+    if decision.kind == "rollback":
+        decision = _roll_back(findings.window, statement, decision, judge, now)
+    if findings.unknown_labels and judge.serves:
+        send(_unknown_labels_event(judge.model, findings, now))
+    return decision
 
 
 def _roll_back(window: Window, statement: AccountStatement | None, decision: Decision, judge: Judge, now: datetime) -> Decision:
