@@ -11,6 +11,7 @@ import pytest
 from deployments import cli
 from deployments.cli import INTERRUPTED, app, run
 from perennial import __version__
+from tests.support.models import write_small
 from tests.support.processes import ROOT, python
 
 COMMANDS = (
@@ -122,3 +123,8 @@ def test_deploying_to_an_api_that_is_away_names_it(capsys: pytest.CaptureFixture
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     assert run(["deploy", str(ROOT / "examples" / "flights.toml")]) == 1
     assert "the Prefect API at http://127.0.0.1:9/api does not answer" in capsys.readouterr().err
+
+
+def test_an_approval_without_a_version_that_waits_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["approve", str(write_small(home))]) == 1
+    assert capsys.readouterr().err == "error: no version of small waits for approval since its champion came to serve\n"
