@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from perennial import atomic_files as files
 from tasks.backtest.report import HEAD, BacktestReport, policy_cells, report_markdown, report_path, section_text
-from tasks.backtest.study import PolicyResult
+from tasks.backtest.study import DEFAULT, PolicyResult
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
@@ -103,20 +103,19 @@ def _add_decay(figure: go.Figure, report: BacktestReport) -> None:
 
 
 def _add_pareto(figure: go.Figure, report: BacktestReport) -> None:
+    """Every policy as a point that says its name when it is pointed at; those on the frontier say it always."""
     shown = [one for one in report.policies if one.gain_share is not None]
-    colours = [OURS if one.name.startswith("perennial") else OTHER for one in shown]
-    figure.add_scatter(
-        x=[one.promotions for one in shown],
-        y=[one.gain_share for one in shown],
-        text=[one.name for one in shown],
-        mode="markers+text",
-        textposition="bottom right",
-        textfont={"size": 10},
-        marker={"color": colours, "size": 9},
-        showlegend=False,
-        row=2,
-        col=1,
-    )
+    points = {"x": [one.promotions for one in shown], "y": [one.gain_share for one in shown]}
+    marker = {"color": [OURS if one.name.startswith(DEFAULT) else OTHER for one in shown], "size": 9}
+    names, style = [one.name for one in shown], {"mode": "markers", "showlegend": False}
+    figure.add_scatter(**points, hovertext=names, hoverinfo="text+x+y", marker=marker, row=2, col=1, **style)
     frontier = pareto_frontier(report.policies)
-    x, y, line = [one.promotions for one in frontier], [one.gain_share for one in frontier], {"color": FRONTIER, "shape": "hv"}
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, name="frontier", showlegend=False, row=2, col=1)
+    line = {"x": [one.promotions for one in frontier], "y": [one.gain_share for one in frontier]}
+    text = {
+        "mode": "lines+text",
+        "text": [one.name for one in frontier],
+        "textposition": "bottom right",
+        "textfont": {"size": 10},
+    }
+    colour = {"color": FRONTIER, "shape": "hv"}
+    figure.add_scatter(**line, **text, line=colour, cliponaxis=False, showlegend=False, row=2, col=1)

@@ -117,10 +117,14 @@ def _sentences(
     if len(modes) > 1:
         losses = ", ".join(f"{one.data} {one.later_loss:.4g}" for one in modes)
         yield f"which rows are learnt from: {losses} (mean loss of the later windows); chosen beforehand: {chosen}"
-    gain = (
-        "nothing to gain there" if found.gain_share is None else f"{found.gain_share:.0%} of what a promotion every window gains"
-    )
-    yield f"recommended: {found.name}; on the {found.windows} later windows {found.promotions} promotions, {gain}"
+    yield f"recommended: {found.name}; on the {found.windows} later windows {found.promotions} promotions, {_gain(found)}"
+
+
+def _gain(found: Recommendation) -> str:
+    if found.gain_share is None or found.default_gain_share is None:
+        return "and nothing to gain"
+    default = "" if found.name == DEFAULT else f" (the default: {found.default_gain_share:.0%})"
+    return f"{found.gain_share:.0%} of what a promotion every window gains{default}"
 
 
 def _calendar_as_good(study: Study) -> str | None:

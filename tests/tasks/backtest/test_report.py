@@ -37,6 +37,7 @@ def test_the_verdict_is_said_in_sentences(report: BacktestReport) -> None:
 
 def test_a_window_of_age_that_costs_more_than_a_version_is_named(tmp_path: Path) -> None:
     sentences = " ".join(report_of(tmp_path, all=0.6).sentences)
+    assert re.search(r"recommended: every window; .* gains \(the default: \d+%\)", sentences)
     assert "one window of age costs 0.60 of a window's loss, a new version 0.2: retrain every window" in sentences
     assert "a calendar does as well: a promotion every window" in sentences
 
