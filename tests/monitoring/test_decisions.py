@@ -106,6 +106,8 @@ def test_a_champion_that_does_worse_than_its_predecessor_is_rolled_back(
     right = challenger(settings, 105, promote=True)
     wrong = publish_small(registry(settings), MODEL)
     serve(store, MODEL, turned(1, 105))
+    with pointed_at(NOWHERE):
+        assert (run(settings, QUIET).waiting, registry(settings).aliases("small").champion) == (True, wrong), "told, then done"
     assert run(settings, QUIET).requests == 0
     (result,) = results(settings)
     assert result.decision.kind == "rollback", result.decision.reason
