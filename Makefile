@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format bench bench-serve docs lock clean
+.PHONY: help demo up down test lint format bench bench-serve bench-decisions docs lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -47,6 +47,9 @@ bench: .venv/.installed  ## measure the paths where speed counts
 
 bench-serve: .venv/.installed  ## measure the service against others, each in an environment of its own (ARGS=--quick; needs wrk)
 	$(BIN)/python -m benchmarks.serve $(ARGS)
+
+bench-decisions: .venv/.installed  ## measure what decisions about training and promoting are worth (ARGS="--sets bike-7d --data DIR")
+	$(BIN)/python -m benchmarks.decisions $(ARGS)
 
 docs: .venv/.installed  ## generate the reference in docs/
 	$(BIN)/python docs/generate.py

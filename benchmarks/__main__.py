@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.drift import compare_with_evidently, in_parts
 from benchmarks.measure import Comparison, compare, machine
 from benchmarks.rows import Flights, flights
 from monitoring.archive import Archive
@@ -29,8 +30,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000, help="rows of the table paths (default: 50,000)")
     given = parser.parse_args()
     found = [_shown(comparison) for comparison in _comparisons(flights(given.rows), given.rounds)]
+    parts = in_parts()
+    sys.stdout.write(f"drift of {parts['rows']:,.0f} rows in parts: {parts['cpu_seconds']:.1f} s, {parts['peak_mb']:.0f} MB\n")
+    record = {"machine": machine(), "paths": [one.record() for one in found], "drift in parts": parts}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), "paths": [one.record() for one in found]}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _shown(comparison: Comparison) -> Comparison:
@@ -41,6 +45,7 @@ def _shown(comparison: Comparison) -> Comparison:
 def _comparisons(data: Flights, rounds: int) -> Iterator[Comparison]:
     yield from _features(data, rounds)
     yield from _codec(data, rounds)
+    yield compare_with_evidently(min(rounds, 3))
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder)) as url:
         bulk, single = (
             partial(_intake, data, url, Path(folder) / "home", rows, size) for rows, size in ((20_000, 100), (2_000, 1))

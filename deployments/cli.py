@@ -5,21 +5,23 @@ Nothing heavy is imported here, so that `perennial --help` answers at once.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from deployments.interrupts import repeat_dropped_interrupts
+from deployments.terminal import announce as _announce
+from deployments.terminal import make_console as _console
+from deployments.terminal import read_settings as _settings
+from deployments.terminal import run_flow as _run_flow
+from deployments.terminal import show as _show
+from deployments.terminal import show_backtest as _show_backtest
+from deployments.terminal import show_training as _show_training
 from perennial import __version__
-from perennial.errors import PerennialError, PrefectUnreachable, StackError
-from perennial.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from prefect import State
-    from rich.console import Console
+from perennial.errors import PerennialError
 
 INTERRUPTED = 130
 """What a shell expects of a command ended by Ctrl-C."""
@@ -114,7 +116,11 @@ def down() -> int:
 
 @app.command
 def status() -> int:
-    """Show each part of the stack, its address and state, and automations that failed. Exit code 1 when a part is not well."""
+    """Show each part of the stack, what each model's newest window led to, and automations that failed.
+
+    Exit code 1 when a part is not well.
+    """
+    from deployments.alias_moves import waiting_approvals
     from deployments.stack import stack as stacks
     from deployments.stack.status import stack_status
 
@@ -125,10 +131,14 @@ def status() -> int:
         return 1
     found = stack_status(stack, os.environ, datetime.now(UTC))
     console.print(found.table())
+    for decision in found.decisions:
+        console.print(decision, markup=False, highlight=False)
     for failure in found.failures:
         console.print(failure, style="red", markup=False)
     for change in stacks.spec_changes(stack, settings):
         console.print(change, style="yellow", markup=False)
+    for waiting in waiting_approvals([service.spec for service in stack.services], settings):
+        console.print(waiting, style="yellow", markup=False)
     return 0 if found.healthy else 1
 
 
@@ -159,8 +169,26 @@ def train(
 
 @app.command
 def retrain(spec: Spec, *, verbose: Verbose = False) -> int:
-    """Train a challenger on all that is known by now and let the gate decide, as the automation does."""
+    """Train a challenger on all that is known by now, as the automation does; `policy.promote = "always"` promotes it too."""
     return _show_training(spec, _run_flow("retrain", verbose, spec=str(spec), event=None))
+
+
+@app.command
+def backtest(
+    spec: Spec,
+    *,
+    start: Annotated[str | None, Parameter(help="where lives begin (ISO 8601; default: after a sixth of the history)")] = None,
+    label_delay: Annotated[str | None, Parameter(help="how long after its event a label comes (default: lateness)")] = None,
+    data: Annotated[tuple[str, ...], Parameter(help="a further data mode to compare: all, trailing or weighted")] = (),
+    write: Annotated[bool, Parameter(help="put the recommended sections into the spec", negative="")] = False,
+    verbose: Verbose = False,
+) -> int:
+    """Live through the sources' history under many policies, and say which one to write into the spec.
+
+    A model is trained for each window, so it takes minutes; what is trained is kept, and a second run goes on from there.
+    """
+    given = {"start": start, "label_delay": label_delay, "data": data}
+    return _show_backtest(spec, _run_flow("backtest", verbose, spec=str(spec), **given), write=write)
 
 
 @app.command
@@ -169,19 +197,30 @@ def rollback(
 ) -> int:
     """Make an earlier version champion again; the service swaps within seconds."""
     from deployments.alias_moves import roll_back
-    from deployments.foreground import join_stack
 
-    settings, untold = _settings(), ""
+    settings = _settings()
     move = roll_back(spec, to, settings, datetime.now(UTC))
-    try:
-        join_stack(settings, os.environ)
-        if "PREFECT_API_URL" in os.environ:
-            move.announce()
-    except (PrefectUnreachable, StackError) as error:
-        untold = f"the Prefect feed does not know: {error}"
+    untold = _announce(move)
     from deployments.summary import rollback_rows  # imports Prefect, which reads the environment that was joined
 
     _show({**rollback_rows(move, spec, settings), "event": untold})
+    return 0
+
+
+@app.command
+def promote(spec: Spec, *, verbose: Verbose = False) -> int:
+    """Make a version champion that knows all labelled rows, trained first where there is none, unless the gate refuses."""
+    return _show_training(spec, _run_flow("promote", verbose, spec=str(spec), event=None))
+
+
+@app.command
+def approve(spec: Spec) -> int:
+    """Make the version champion that the gate let through and that waits for a person (`gate.require_approval`)."""
+    from deployments import alias_moves
+
+    move = alias_moves.approve(spec, _settings(), datetime.now(UTC))
+    was = f"{move.model} version {move.version} (was {move.previous})"
+    _show({"champion": was, "reason": move.reason, "event": _announce(move)})
     return 0
 
 
@@ -300,37 +339,3 @@ def main() -> None:
     """The `perennial` command."""
     repeat_dropped_interrupts()
     sys.exit(run(sys.argv[1:]))
-
-
-def _settings() -> Settings:
-    return load_settings(os.environ)
-
-
-def _run_flow(name: str, verbose: bool, **parameters: Any) -> "State[Any]":
-    from deployments.foreground import join_stack, run_flow
-
-    join_stack(_settings(), os.environ)
-    return run_flow(name, _settings(), _console(), verbose=verbose, **parameters)
-
-
-def _show_training(spec: Path, state: "State[Any]") -> int:
-    from deployments.summary import training_columns, training_rows
-
-    if state.name == "Declined":
-        _show({"declined": state.message or ""})
-    else:
-        _console().print(training_columns(state.result(), spec, _settings()))
-        _show(training_rows(state.result(), spec, _settings()))
-    return 0
-
-
-def _show(rows: Mapping[str, str]) -> None:
-    from deployments.summary import format_rows
-
-    _console().print(format_rows(rows), markup=False, highlight=False)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(soft_wrap=True)

@@ -30,6 +30,7 @@ def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
         "model": spec.name,
         "spec": path,
         "resource": resource_id(spec.name),
+        "promotion": f"perennial.promotion.{spec.name}",
         "monitor_restart": f"perennial.monitor-restart.{spec.name}",
         "infrastructure": {"working_dir": "."} | ({"command": command} if command else {}),
     }

@@ -23,8 +23,12 @@ from perennial.settings import Settings
 if TYPE_CHECKING:
     from prefect import State
     from rich.console import Console
+    from rich.status import Status
 
 OWN_PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
+
+PROGRESS = "tasks.backtest"
+"""Logger of the steps that say how far they are."""
 
 TEMPORARY_SERVER = {
     # Seconds for it to start; a busy machine takes more than the 20 that Prefect gives it.
@@ -54,7 +58,11 @@ def run_flow(name: str, settings: Settings, console: "Console", *, verbose: bool
     flow = getattr(import_module(f"flows.{name}"), name)
     log = log_file(state_dir(settings.home), flow.name)
     try:
-        with nullcontext() if verbose else _logged_to(log), console.status(f"{flow.name}; its log is {log}"):
+        with (
+            nullcontext() if verbose else _logged_to(log),
+            console.status(f"{flow.name}; its log is {log}") as status,
+            _progress_shown(status, flow.name),
+        ):
             state: State[Any] = flow(**parameters, return_state=True)
             if not state.is_completed():
                 state.result()
@@ -66,6 +74,23 @@ def run_flow(name: str, settings: Settings, console: "Console", *, verbose: bool
             reason = str(error).partition(" stdout:")[0].partition(" stderr:")[0].rstrip(".")
             raise PrefectUnreachable(f"{reason}: {fix}") from error
         raise
+
+
+@contextmanager
+def _progress_shown(status: "Status", name: str) -> Iterator[None]:
+    """Show what long steps say of their progress beside the spinner."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            status.update(f"{name}: {record.getMessage()}")
+
+    handler, logger = Shown(logging.INFO), logging.getLogger(PROGRESS)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _is_of_the_api(error: Exception) -> bool:

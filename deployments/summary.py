@@ -11,6 +11,7 @@ from perennial.model_loading import load_card
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import Task, load_spec
+from tasks.backtest.report import BacktestReport, section_text
 from tasks.data.columns import column_table
 from tasks.reporting.training_report import read_training_report
 from tasks.serving.replay import Sent
@@ -31,6 +32,7 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
     report = read_training_report(settings.model_home(name), version)
     card, checks, verdict = report.card, report.checks, report.verdict
     quarantined = f"{checks.bad_rows:,} quarantined, " if checks.bad_rows else ""
+    tested = f"{card.metrics.rows:,} newest rows, by the same recipe fitted without them"
     champion = Registry(settings.registry_url).aliases(name).champion
     return {
         "model": f"{card.name} version {card.version} ({card.task}, {card.learner})",
@@ -42,9 +44,9 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
         "kinds": "\n".join(_kinds({column.name: column.kind for column in card.schema_.columns})),
         "base rate": f"{card.spec.target}: {', '.join(_base_rate(card.task, report.base_rate))}",
         "label texts": " is false, ".join(map(repr, checks.label_texts)) + " is true" if checks.label_texts else "",
-        "new classes": _lines(verdict.new_classes),
-        "test": "\n".join([f"{card.metrics.rows:,} newer rows", *_metrics(card.metrics.values, report.baseline)]),
-        "gate": f"{verdict.outcome}: {verdict.reason}",
+        "new classes": _lines(report.new_classes),
+        "test": "\n".join([tested, *_metrics(card.metrics.values, report.baseline)]),
+        "gate": f"{verdict.outcome}: {verdict.reason}" if verdict else "not asked: a challenger, until a promotion is due",
         "warning": report.warning or "",
         "serves": _serves(champion, spec, settings),
         "next": "perennial status" if running_service(spec, settings) else f"perennial up {spec}",
@@ -54,6 +56,21 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
 def training_columns(version: int, spec: Path, settings: Settings) -> Table:
     """What each column of the table held from which a version was trained."""
     return column_table(read_training_report(settings.model_home(load_spec(spec).name), version).checks.columns)
+
+
+def backtest_rows(report: BacktestReport, path: Path, spec: Path, *, written: bool) -> dict[str, str]:
+    """What a backtest found and recommends, row by row."""
+    rates = report.findings.items()
+    false_alarms = [f"{name} {rate.alarms_after_training:.0%}" for name, rate in rates if rate.alarms_after_training is not None]
+    todo = f"perennial up {spec}   (runs by the new sections)" if written else f"perennial backtest {spec} --write"
+    return {
+        "windows": f"{len(report.starts)} from {report.starts[0]:%Y-%m-%d} on, learning from {report.data}",
+        "findings": f"in first windows after a training: {', '.join(false_alarms)}" if false_alarms else "",
+        "verdict": "\n".join(report.sentences),
+        "sections": section_text(report.sections),
+        "report": f"{path}\n{path.with_suffix('.html')}",
+        "next": f"{'written into' if written else 'not yet in'} {spec}: {todo}",
+    }
 
 
 def rollback_rows(move: RolledBack, spec: Path, settings: Settings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Retrain: a challenger from the base dataset and the labelled rows of the prediction log, and the gate's decision on it."""
+"""Retrain: a challenger from the base dataset and all labelled rows of the prediction log; promoted at once if the spec says."""
 
 from typing import Any
 
@@ -7,11 +7,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from monitoring.events import RETRAIN_DECLINED, RETRAIN_STARTED
-from tasks.data.retraining_data import build_dataset, find_new_classes, select_rows, validate_log
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
-from tasks.promotion.gate import gate
-from tasks.promotion.publish import apply_verdict, publish_challenger, require_champion, train_challenger
+from tasks.promotion.candidates import judge_challenger
+from tasks.promotion.challenger import train_challenger
+from tasks.promotion.labelled_rows import read_labelled_rows
+from tasks.promotion.publish import apply_verdict, publish_challenger, require_champion
 from tasks.promotion.retrain_request import (
     acknowledge_request,
     already_handled,
@@ -20,10 +21,7 @@ from tasks.promotion.retrain_request import (
     read_request,
     record_outcome,
 )
-from tasks.reporting.outcome import announce, report_outcome
-from tasks.training.split import split_newest
-from tasks.training.training_data import build_training_data
-from tasks.training.tune import keep_or_tune
+from tasks.reporting.outcome import announce, report_training
 
 
 @flow(name="retrain", flow_run_name=run_name, on_failure=[report_failure, announce_failure])
@@ -38,17 +36,13 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
         announce(job, RETRAIN_DECLINED, request, reason=reason)
         return Completed(name="Declined", message=reason)
     announce(job, RETRAIN_STARTED, request)
-    dataset = build_dataset(job, champion)
-    rows, checks = validate_log(job, dataset)
-    split = split_newest(rows, job.spec.event_time, job.spec.gate.holdout)
-    new_classes = find_new_classes(job, rows, champion)
-    selected = select_rows(job, split.train, new_classes)
-    data = build_training_data(job, selected.rows, dataset.manifest, selected.weights, champion.card.label_texts)
-    tuned = keep_or_tune(job, data, champion)
-    draft = train_challenger(job, dataset, data, tuned, split.test, cause_of(request), champion)
-    verdict = gate(job, draft.model, champion, split.test, new_classes)
+    known, verdict = read_labelled_rows(job, champion), None
+    draft = train_challenger(job, known, cause_of(request), champion)
+    if job.spec.policy.promote == "always":
+        verdict = judge_challenger(job, known, champion, draft.model, draft.judge, by_person=request is None)
     challenger = publish_challenger(job, draft)
-    apply_verdict(job, challenger.model, champion, verdict)
-    record_outcome(job, request, verdict.outcome)
-    report_outcome(job, challenger, checks, verdict)
+    if verdict is not None:
+        apply_verdict(job, challenger.model, champion, verdict)
+    record_outcome(job, request, verdict.outcome if verdict else "challenger")
+    report_training(job, challenger, known, verdict)
     return challenger.version

@@ -1,4 +1,4 @@
-"""Train: from the sources to a published version; the first one serves at once, a later one must beat the champion."""
+"""Train: from the sources to a published version; the first one serves at once, a later one unless the gate refuses it."""
 
 from prefect import flow
 
@@ -8,10 +8,12 @@ from tasks.data.ingest import ingest
 from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
 from tasks.job import open_job
-from tasks.promotion.gate import gate
-from tasks.promotion.publish import apply_verdict, publish_challenger, read_champion, train_challenger
+from tasks.promotion.candidates import judge_challenger
+from tasks.promotion.challenger import fit_challenger
+from tasks.promotion.labelled_rows import LabelledRows
+from tasks.promotion.publish import apply_verdict, publish_challenger, read_champion
 from tasks.reporting.artifacts import show_checks, show_trials
-from tasks.reporting.outcome import report_outcome
+from tasks.reporting.outcome import report_training
 from tasks.training.split import split_newest
 from tasks.training.training_data import build_training_data
 from tasks.training.tune import tune
@@ -25,15 +27,17 @@ def train(spec: str, until: str | None = None) -> int:
     rows, checks = validate(job, dataset)
     show_checks(job, checks)
     split = split_newest(rows, job.spec.event_time, job.spec.split.test)
-    data = build_training_data(job, split.train, dataset.manifest, label_texts=checks.label_texts)
-    tuned = tune(job, data, job.spec.search.trials)
+    known = LabelledRows(job.spec.event_time, dataset, rows, checks, split, checks.label_texts)
+    older = build_training_data(job, split.train, dataset.manifest, label_texts=checks.label_texts)
+    tuned = tune(job, older, job.spec.search.trials)
     show_trials(job, tuned)
     champion = read_champion(job)
     cause = Cause(kind="manual" if champion else "initial")
-    draft = train_challenger(job, dataset, data, tuned, split.test, cause, champion)
-    verdict = gate(job, draft.model, champion, split.test)
+    whole = build_training_data(job, rows, dataset.manifest, label_texts=checks.label_texts)
+    draft = fit_challenger(job, known, older, whole, tuned, cause, champion)
+    verdict = judge_challenger(job, known, champion, draft.model, draft.judge, by_person=True)
     challenger = publish_challenger(job, draft)
-    set_base(job.home, dataset.manifest.fingerprint, job.spec, data.compiled.features.kinds)
+    set_base(job.home, dataset.manifest.fingerprint, job.spec, whole.compiled.features.kinds)
     apply_verdict(job, challenger.model, champion, verdict)
-    report_outcome(job, challenger, checks, verdict)
+    report_training(job, challenger, known, verdict)
     return challenger.version

@@ -184,6 +184,10 @@ class Archive:
         ids = self._predictions.scan().select(ID).collect()
         return Counts(predictions=ids.height, labels=labels.height, joined=ids.join(labels, on=ID, how="semi").height)
 
+    def has_labels(self) -> bool:
+        """Whether any label has ever come."""
+        return bool(self._labels.days())
+
     def dates(self) -> tuple[date, ...]:
         """Event dates that have predictions, ascending."""
         return self._predictions.days()

@@ -1,8 +1,8 @@
-"""Calibration: bounds from what the signals do on blocks the model was not trained on.
+"""Calibration: bounds from what the signals do on blocks, each measured by a model that was trained before it.
 
-A bound is a one-sided prediction bound: where the value of one more ordinary window stays, with
-the given confidence, if windows are like the blocks. Blocks are whole windows, because rows of one
-week resemble each other; bounds from single rows drawn at random fire in nearly every ordinary week.
+A bound is a one-sided prediction bound: where the value of one more ordinary window stays, if windows are like the blocks. The
+confidence asked for is that of all signals together. Blocks are whole windows, because rows of one week resemble each other;
+bounds from single rows drawn at random fire in nearly every ordinary week.
 """
 
 import math
@@ -12,11 +12,12 @@ from typing import Literal
 
 import polars as pl
 
-from monitoring.measurement import loss_metric, measure
+from monitoring.measurement import Measurement, loss_metric, measure
 from monitoring.policy import MIN_COVERAGE
 from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.durations import format_duration
+from perennial.estimates import Recalibration
 from perennial.model import Model
 from perennial.signals import Bounds, SignalValues, signals_of
 from perennial.spec import ModelSpec
@@ -26,13 +27,14 @@ MIN_BLOCKS = 3
 
 
 class Calibration(FrozenModel):
-    """The bounds of a model, and on how many blocks its signals were measured for them.
+    """The bounds of a model, and on how many blocks its signals were measured for them; `recalibration` is from their scores.
 
     `inherited` names the signals whose bounds are those of version `parent`, because there were too few blocks for own ones.
     """
 
     bounds: Bounds
     blocks: int
+    recalibration: Recalibration | None = None
     inherited: tuple[str, ...] = ()
     parent: int | None = None
 
@@ -47,20 +49,26 @@ def blocks(until: datetime, length: timedelta, count: int, since: datetime) -> t
     return tuple(reversed(found))
 
 
-def block_values(model: Model, rows: pl.DataFrame) -> SignalValues:
-    """The signals of rows `model` was not trained on (raw inputs, event time, target), just as a window's are measured."""
-    return measure(model, model.compiled.table(rows), rows[model.card.spec.target]).values
+def measure_block(model: Model, rows: pl.DataFrame) -> Measurement:
+    """Rows `model` was not trained on (raw inputs, event time, target), measured just as a window is."""
+    return measure(model, model.compiled.table(rows), rows[model.card.spec.target])
 
 
 def calibrate(spec: ModelSpec, blocks: Sequence[SignalValues]) -> Bounds:
     """Bounds of a model from the values of its blocks; a signal without enough values has none."""
+    confidence = signal_confidence(spec)
     found = {
         signal.name: prediction_bound(
-            [values[signal.name] for values in blocks if signal.name in values], spec.signals.confidence, signal.alarms_when
+            [values[signal.name] for values in blocks if signal.name in values], confidence, signal.alarms_when
         )
         for signal in signals_of(spec.task)
     }
     return {name: bound for name, bound in found.items() if bound is not None}
+
+
+def signal_confidence(spec: ModelSpec) -> float:
+    """The confidence of each signal's bound with which an ordinary window keeps all of them as often as asked: Bonferroni."""
+    return 1 - (1 - spec.signals.confidence) / max(1, len(spec.enabled_signals))
 
 
 def inherit_bounds(spec: ModelSpec, found: Calibration, parent: Model | None) -> Calibration:
@@ -95,8 +103,8 @@ def missing_bounds_warning(spec: ModelSpec, found: Calibration) -> str | None:
     return (
         f"{what}. A bound takes {MIN_BLOCKS} measured blocks, and the training rows fill "
         f"{found.blocks}: whole windows of window.length = {format_duration(spec.window.length)} "
-        f"with at least window.min_rows = {spec.window.min_rows} rows each. Train on more history, make window.length "
-        f"shorter, or name {keys} in [signals]"
+        f"with at least window.min_rows = {spec.window.min_rows} rows each, after a first one to learn from. Train on more "
+        f"history, make window.length shorter, or name {keys} in [signals]"
     )
 
 

@@ -8,21 +8,34 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from monitoring.archive import CONTRADICTED, Archive
 from monitoring.calibration import bounds_in_force
+from monitoring.champion_account import AccountStatement, ChampionAccount
+from monitoring.diagnosis import Diagnosis, diagnose
 from monitoring.drift import Drift
-from monitoring.events import LABELS_UNKNOWN, ModelEvent, deterministic_id, request_event, send, window_event_id
+from monitoring.events import (
+    LABELS_UNKNOWN,
+    MODEL_ROLLED_BACK,
+    ModelEvent,
+    deterministic_id,
+    request_event,
+    send,
+    window_event_id,
+)
 from monitoring.measurement import Measurement, measure
 from monitoring.partitions import collect
-from monitoring.policy import Decision, Findings, RetrainRequest, decide
+from monitoring.policy import Decision, Findings, RetrainRequest, broken_data, decide, unjudgeable
 from monitoring.receipts import without_outcome
 from monitoring.report import disagreement, report_path, write_report
+from monitoring.shadowing import Shadows, book
 from monitoring.state import MonitorState, WindowResult, save_result
 from monitoring.window import Window
 from perennial.error_reporting import report
+from perennial.errors import AliasConflict
 from perennial.labels import similar_class
 from perennial.log_columns import EVENT_TIME, LABEL, SCORE, VERSION
 from perennial.model import Model
@@ -39,36 +52,41 @@ log = logging.getLogger(__name__)
 class Judge:
     """The model that judges a window, the log typed by its schema, and the versions whose rows it judges, or None for all.
 
-    One that no longer `serves` judges and reports, and requests nothing.
+    The champion comes with the versions that shadow it. One that no longer `serves` judges and reports, and requests nothing.
     """
 
     model: Model
     archive: Archive
     versions: frozenset[int] | None = None
+    shadows: Shadows | None = None
     serves: bool = True
+
+
+class ClosedWindow(NamedTuple):
+    """What is to be remembered of a window that was closed: its result, the request that was confirmed, the account."""
+
+    result: WindowResult
+    request: RetrainRequest | None
+    account: ChampionAccount | None
 
 
 def close_window(
     window: Window, judge: Judge, spec: ModelSpec, state: MonitorState, unreadable_share: float, now: datetime
-) -> tuple[WindowResult, RetrainRequest | None]:
-    """Close one window: its result, which is on disk then, and the request that was confirmed.
+) -> ClosedWindow:
+    """Close one window; its result is on disk then.
 
     Raises PrefectUnreachable when an event is due and is not confirmed: the window is still open then.
     """
     model, archive = judge.model, judge.archive
-    answered = collect(archive.with_labels(window.start, window.end), archive.home)
-    rows = answered if judge.versions is None else answered.filter(pl.col(VERSION).is_in(list(judge.versions)))
+    answered, rows = judged_rows(window, judge)
     table = model.compiled.table(rows)
     measured = measure(model, table, rows[LABEL], rows[SCORE])
     findings = _findings(window, rows, measured, model, archive, unreadable_share, bounds_in_force(spec, model.card.bounds))
-    decision = _decide(findings, judge, spec, state, now)
+    account, statement = _account(findings, judge, spec, state)
+    decision = _decide(findings, statement, judge, spec, state, now)
     link = report_path(archive.home, window) if findings.rows else None
-    request = _request(findings, measured, decision, model, link)
-    if request is not None:
-        decision = decision.model_copy(update={"event_id": request.event_id})
-        send(request_event(request, now))
-    if findings.unknown_labels and judge.serves:
-        send(_unknown_labels_event(model, findings, now))
+    request = _request(findings, statement, measured, decision, model, link)
+    decision = _carry_out(decision, request, findings, statement, judge, now)
     result = WindowResult(
         model=model.card.name,
         version=model.card.version,
@@ -78,21 +96,99 @@ def close_window(
         served_metrics=measured.served,
         rows_by_version=dict(answered.group_by(VERSION).len().sort(VERSION).iter_rows()),
         unknown_categories=measured.drift.unknown,
+        diagnosis=diagnose_window(findings, measured, statement, model, spec),
+        account=statement,
         decision=decision,
         report=str(link) if link and _write_report(archive.home, model, table, findings, measured.drift) else None,
         closed_at=now,
     )
     save_result(archive.home, result)
-    return result, request
+    return ClosedWindow(result, request, account)
 
 
-def _decide(findings: Findings, judge: Judge, spec: ModelSpec, state: MonitorState, now: datetime) -> Decision:
+def judged_rows(window: Window, judge: Judge) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The window's rows with the labels that have come, and those of them that are judged."""
+    answered = collect(judge.archive.with_labels(window.start, window.end), judge.archive.home)
+    return answered, answered if judge.versions is None else answered.filter(pl.col(VERSION).is_in(list(judge.versions)))
+
+
+def _account(
+    findings: Findings, judge: Judge, spec: ModelSpec, state: MonitorState
+) -> tuple[ChampionAccount | None, AccountStatement | None]:
+    """The champion's account with this window, unless nothing can be said about it or its data are broken."""
+    if judge.shadows is None:
+        return state.account, None
+    void = unjudgeable(findings, spec) or broken_data(findings, spec)
+    account = book(state.account_of(judge.model.card.version), None if void else findings.window, judge.shadows, spec)
+    newest_age = max(findings.window.end - judge.shadows.newest_until(), timedelta())
+    unlabelled, promised = not judge.archive.has_labels(), judge.shadows.promised()
+    return account, account.statement(spec, newest_age, never_labelled=unlabelled, promised=promised)
+
+
+def diagnose_window(
+    findings: Findings, measured: Measurement, statement: AccountStatement | None, model: Model, spec: ModelSpec
+) -> Diagnosis | None:
+    """The kind of change; the newest comparison with a challenger counts if it is of this window."""
+    newest = statement.newest if statement else None
+    excess = newest.difference if newest and newest.window == findings.window else None
+    contributions = _contributions(measured, model)
+    return None if unjudgeable(findings, spec) else diagnose(findings, spec, contributions, measured.error_structure, excess)
+
+
+def _contributions(measured: Measurement, model: Model) -> dict[str, float]:
+    return {name: one.total * model.profile.importance[name] for name, one in measured.drift.distances.items()}
+
+
+def _decide(
+    findings: Findings, statement: AccountStatement | None, judge: Judge, spec: ModelSpec, state: MonitorState, now: datetime
+) -> Decision:
     """The policy's decision; a model that no longer serves says what it would be and asks for nothing."""
-    decision = decide(findings, state.last_request, spec, without_outcome(judge.archive.home, state.last_request, now))
+    waited = without_outcome(judge.archive.home, state.last_request, now)
+    decision = decide(findings, state.last_request, spec, waited, statement)
     if judge.serves or decision.kind == "none":
         return decision
     retired = f"version {judge.model.card.version}, whose input contract no longer serves, asks for no retraining"
     return Decision(kind="none", reason=f"{decision.reason}; {retired}")
+
+
+def _carry_out(
+    decision: Decision,
+    request: RetrainRequest | None,
+    findings: Findings,
+    statement: AccountStatement | None,
+    judge: Judge,
+    now: datetime,
+) -> Decision:
+    """Send what the window leads to, have it confirmed, and roll back where that was decided; the decision with its event."""
+    if request is not None:
+        decision = decision.model_copy(update={"event_id": request.event_id})
+        send(request_event(request, now))
+    if decision.kind == "rollback":
+        decision = _roll_back(findings.window, statement, decision, judge, now)
+    if findings.unknown_labels and judge.serves:
+        send(_unknown_labels_event(judge.model, findings, now))
+    return decision
+
+
+def _roll_back(window: Window, statement: AccountStatement | None, decision: Decision, judge: Judge, now: datetime) -> Decision:
+    """Let the predecessor serve again: the event, then the move, so that what is cut off between is told once and done twice."""
+    assert statement is not None
+    assert statement.predecessor is not None
+    assert judge.shadows is not None
+    card, before = judge.model.card, statement.predecessor.version
+    event = ModelEvent(
+        name=MODEL_ROLLED_BACK,
+        model=card.name,
+        id=deterministic_id(MODEL_ROLLED_BACK, card.name, card.version, card.trained_at.isoformat(), window.start.isoformat()),
+        occurred=now,
+        payload={"version": before, "previous": card.version, "cause": "probation", "reason": decision.reason},
+    )
+    send(event)
+    try:
+        judge.shadows.roll_back(before, decision.reason, now)
+    except AliasConflict as error:
+        log.warning("version %d stays where it is: %s", card.version, error)
+    return decision.model_copy(update={"event_id": event.id})
 
 
 def _findings(
@@ -117,17 +213,27 @@ def _findings(
         bounds=bounds,
         age=max(window.end - until, timedelta()),
         null_increases=measured.drift.null_increases,
+        unseen_increases=measured.drift.unseen_increases,
+        outside_increases=measured.drift.outside_increases,
         asked_again=archive.asked_again(window.start, window.end),
         contradicted=int(rows[CONTRADICTED].sum()),
         unknown_labels=measured.unknown_labels,
         unreadable_share=unreadable_share,
+        means=measured.means,
+        expected_loss=measured.expected_loss,
+        moved_loss=measured.moved_loss,
     )
 
 
 def _request(
-    findings: Findings, measured: Measurement, decision: Decision, model: Model, link: Path | None
+    findings: Findings,
+    statement: AccountStatement | None,
+    measured: Measurement,
+    decision: Decision,
+    model: Model,
+    link: Path | None,
 ) -> RetrainRequest | None:
-    if decision.kind == "none":
+    if decision.kind == "none" or decision.kind == "rollback":
         return None
     card, window = model.card, findings.window
     return RetrainRequest(
@@ -137,7 +243,7 @@ def _request(
         window_end=window.end,
         cause=decision.kind,
         reason=decision.reason,
-        evidence=_evidence(findings, measured, model),
+        evidence=_evidence(findings, measured, model) | (_account_evidence(statement) if statement else {}),
         report=str(link) if link else None,
         event_id=window_event_id(card.name, card.version, card.trained_at, window, decision.kind),
     )
@@ -166,10 +272,19 @@ def _evidence(findings: Findings, measured: Measurement, model: Model) -> dict[s
             evidence[signal.name] = findings.values[signal.name]
         if signal.name in findings.bounds:
             evidence[signal.bound_key] = findings.bounds[signal.name]
-    shares = {name: one.total * model.profile.importance[name] for name, one in measured.drift.distances.items()}
+    shares = _contributions(measured, model)
     top = sorted(shares, key=lambda name: (-shares[name], name))[:TOP_FEATURES]
     names = ", ".join(f"{name} {shares[name]:.3g}" for name in top)
     return evidence | {"age_days": findings.age / timedelta(days=1), "top_features": names}
+
+
+def _account_evidence(account: AccountStatement) -> dict[str, float | str]:
+    figures: dict[str, float | str] = {"cost": account.cost}
+    if account.newest is not None:
+        figures |= {"avoidable": account.avoidable, "avoidable_error": account.error, "expected": account.expected}
+        figures |= {"challenger": float(account.newest.version)}
+        figures |= {"champion_loss": account.newest.champion_loss, "challenger_loss": account.newest.other_loss}
+    return figures
 
 
 def _write_report(home: Path, model: Model, table: pl.DataFrame, findings: Findings, ours: Drift) -> bool:

@@ -12,10 +12,16 @@ from perennial.profile import CategoricalProfile, FeatureProfile, NumericProfile
 
 
 class Distance(FrozenModel):
-    """One feature's distance. `values` leaves nulls out; `nulls` is the rise (or fall) of their share."""
+    """One feature's distance. `values` leaves nulls out; the others are the rise (or fall) of a share.
+
+    `nulls`: of nulls. `unseen`: of categories that the reference does not list. `outside`: of numbers beyond the outermost bin's
+    edge, which is four standard deviations beyond the reference's range: seconds sent as milliseconds, not a warm week.
+    """
 
     values: float
     nulls: float
+    unseen: float = 0.0
+    outside: float = 0.0
 
     @property
     def total(self) -> float:
@@ -34,7 +40,17 @@ class Drift(FrozenModel):
     @property
     def null_increases(self) -> dict[str, float]:
         """By feature: how much the share of nulls rose; only those that rose."""
-        return {name: distance.nulls for name, distance in self.distances.items() if distance.nulls > 0}
+        return {name: one.nulls for name, one in self.distances.items() if one.nulls > 0}
+
+    @property
+    def unseen_increases(self) -> dict[str, float]:
+        """By feature: how much the share of unknown categories rose; only those that rose."""
+        return {name: one.unseen for name, one in self.distances.items() if one.unseen > 0}
+
+    @property
+    def outside_increases(self) -> dict[str, float]:
+        """By feature: how much the share of numbers far outside of the reference's range rose; only those that rose."""
+        return {name: one.outside for name, one in self.distances.items() if one.outside > 0}
 
 
 def measure_drift(reference: Profile, window: Profile) -> Drift:
@@ -54,8 +70,9 @@ def distance(reference: FeatureProfile, window: FeatureProfile) -> Distance:
     if before is None or now is None:
         return Distance(values=0.0, nulls=nulls)
     if isinstance(reference, NumericProfile):
-        return Distance(values=_wasserstein(before, now, reference), nulls=nulls)
-    return Distance(values=_jensen_shannon(before, now), nulls=nulls)
+        outside = float(now[[0, -1]].sum() - before[[0, -1]].sum())
+        return Distance(values=_wasserstein(before, now, reference), nulls=nulls, outside=outside)
+    return Distance(values=_jensen_shannon(before, now), nulls=nulls, unseen=float(now[-1] - before[-1]))
 
 
 def _wasserstein(before: Floats, now: Floats, reference: NumericProfile) -> float:

@@ -22,6 +22,8 @@ from perennial.errors import PrefectUnreachable
 DRIFT_DETECTED = "perennial.drift.detected"
 PERFORMANCE_DEGRADED = "perennial.performance.degraded"
 MODEL_AGED = "perennial.model.aged"
+CHALLENGER_DUE = "perennial.challenger.due"
+PROMOTION_DUE = "perennial.promotion.due"
 DATA_BROKEN = "perennial.data.broken"
 LABELS_UNKNOWN = "perennial.labels.unknown"
 RETRAIN_STARTED = "perennial.retrain.started"
@@ -35,6 +37,8 @@ MODEL_ROLLED_BACK = "perennial.model.rolled-back"
 EVENT_NAMES: Mapping[Cause, str] = {
     "drift": DRIFT_DETECTED,
     "performance": PERFORMANCE_DEGRADED,
+    "challenger": CHALLENGER_DUE,
+    "promotion": PROMOTION_DUE,
     "age": MODEL_AGED,
     "data": DATA_BROKEN,
 }

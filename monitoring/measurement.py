@@ -12,9 +12,10 @@ import polars as pl
 from monitoring.drift import Drift, measure_drift
 from perennial.arrays import Floats
 from perennial.errors import DataError
+from perennial.estimates import expected_loss, moved_to_base_rate
 from perennial.metrics import Metrics, score
 from perennial.model import Model
-from perennial.profile import count_profile
+from perennial.profile import Profile, bin_codes, count_profile
 from perennial.signals import SignalInput, SignalValues, measure_signals
 from perennial.spec import ModelSpec
 
@@ -23,15 +24,24 @@ from perennial.spec import ModelSpec
 class Measurement:
     """What a model was found to be like on some rows. `metrics` is None without a label, `served` also without scores.
 
-    `unknown_labels` counts the labels of each class that the model does not know; they are labels like others.
+    `labels` (n,) and `scores` are those of all rows. `unknown_labels` counts the labels of each class that the model does not
+    know; they are labels like others. `means` is the mean of labels and of scores where both are there and numbers.
+    `expected_loss` is what the model's calibrated confidence expects of all rows, labelled or not; `moved_loss` is the loss of
+    scores moved to the labels' base rate; `error_structure` says by feature how much the errors differ between its bins.
     """
 
+    labels: Floats
+    scores: Floats
     labelled: int
     unknown_labels: dict[str, int]
     drift: Drift
     metrics: Metrics | None
     served: Metrics | None
     values: SignalValues
+    means: tuple[float, float] | None
+    expected_loss: float | None
+    moved_loss: float | None
+    error_structure: dict[str, float]
 
 
 def loss_metric(spec: ModelSpec) -> str:
@@ -54,14 +64,56 @@ def measure(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Ser
         labels=codes,
         scores=scores,
     )
+    recalibration, loss = model.card.recalibration, loss_metric(model.card.spec)
     return Measurement(
+        labels=codes,
+        scores=scores,
         labelled=int(known.sum()),
         unknown_labels=model.label_codec.unknown(labels),
         drift=drift,
         metrics=metrics,
         served=_served(model, codes[known], served.filter(pl.Series(known))) if metrics and served is not None else None,
         values=measure_signals(model.card.task, rows),
+        means=(float(codes[known].mean()), float(scores[known].mean())) if metrics and scores.ndim == 1 else None,
+        expected_loss=expected_loss(loss, recalibration.apply(scores)) if recalibration else None,
+        moved_loss=_moved_loss(model, codes[known], scores[known]) if metrics else None,
+        error_structure=error_structure(table.filter(pl.Series(known)), model.profile, _errors(codes[known], scores[known])),
     )
+
+
+def error_structure(table: pl.DataFrame, profile: Profile, errors: Floats) -> dict[str, float]:
+    """By feature: the variance of the errors' mean between its bins over that of rows drawn at random (the F statistic).
+
+    Near 1 where the errors do not depend on the feature; what a changed concept has changed stands out.
+    """
+    found = {}
+    for name, feature in profile.features.items():
+        _, bins = np.unique(bin_codes(table[name], feature), return_inverse=True)
+        counts = np.bincount(bins) if errors.size else np.zeros(1)
+        groups, rest = counts.size - 1, errors.size - counts.size
+        if groups < 1 or rest < 1:
+            continue
+        means = np.bincount(bins, weights=errors) / counts
+        between = float((counts * np.square(means - errors.mean())).sum()) / groups
+        within = float(np.square(errors - means[bins]).sum()) / rest
+        found[name] = between / within if within > 0 else 1.0
+    return found
+
+
+def _errors(codes: Floats, scores: Floats) -> Floats:
+    """Label minus score; for more than two classes whether the likeliest was right, minus its probability."""
+    if scores.ndim == 1:
+        return codes - scores
+    return np.asarray((scores.argmax(axis=1) == codes).astype(float) - scores.max(axis=1))
+
+
+def _moved_loss(model: Model, codes: Floats, scores: Floats) -> float | None:
+    """The loss of scores that are moved to the base rate of the labels; None where every label is of an unknown class."""
+    known = codes < len(model.card.classes) if model.card.classes else np.full(codes.size, fill_value=True)
+    if not known.any():
+        return None
+    moved = moved_to_base_rate(model.card.task, codes[known], scores[known])
+    return score(model.card.task, codes[known], moved).values.get(loss_metric(model.card.spec))
 
 
 def _served(model: Model, codes: Floats, served: pl.Series) -> Metrics | None:

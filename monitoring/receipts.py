@@ -18,7 +18,7 @@ from perennial.atomic_files import create_exclusively
 from perennial.base import StoredModel, read_stored
 from perennial.errors import NewerFormat
 
-Outcome = Literal["promoted", "held", "rejected", "declined", "failed"]
+Outcome = Literal["challenger", "promoted", "held", "rejected", "declined", "failed"]
 
 log = logging.getLogger(__name__)
 

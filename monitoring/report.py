@@ -49,12 +49,17 @@ def write_report(home: Path, model: Model, window: Window, table: pl.DataFrame, 
     path = report_path(home, window)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
-        snapshot = _run(model, window, table, DEFAULT_THRESHOLD if bound is None else bound)
+        snapshot = run_report(model, window, table, DEFAULT_THRESHOLD if bound is None else bound)
         snapshot.save_json(str(path.with_suffix(".json")))
         _add_to_workspace(home / "evidently", model.card.name, snapshot)
         snapshot.save_html(str(path))
-        found = ((metric["config"], metric["value"]) for metric in snapshot.dict()["metrics"])
-        return {str(config["column"]): float(value) for config, value in found if "column" in config}
+        return distances(snapshot)
+
+
+def distances(snapshot: Any) -> dict[str, float]:
+    """Evidently's distance of each column that a report shows."""
+    found = ((metric["config"], metric["value"]) for metric in snapshot.dict()["metrics"])
+    return {str(config["column"]): float(value) for config, value in found if "column" in config}
 
 
 def disagreement(theirs: Mapping[str, float], ours: Drift) -> dict[str, float]:
@@ -63,7 +68,8 @@ def disagreement(theirs: Mapping[str, float], ours: Drift) -> dict[str, float]:
     return {name: gap for name, gap in gaps.items() if abs(gap) > TOLERANCE * max(1.0, theirs[name])}
 
 
-def _run(model: Model, window: Window, table: pl.DataFrame, threshold: float) -> Any:
+def run_report(model: Model, window: Window, table: pl.DataFrame, threshold: float) -> Any:
+    """Evidently's snapshot of the window against the model's reference, nothing written."""
     report, dataset, definition, preset = _evidently()
     kinds = model.card.features.kinds
     numeric = [name for name in table.columns if kinds[name] == "numeric"]

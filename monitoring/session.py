@@ -9,14 +9,21 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+import polars as pl
+
 from monitoring.archive import MAX_CLOCK_SKEW, Archive
+from monitoring.champion_account import ChampionAccount
 from monitoring.closing import Judge
 from monitoring.consumer import Batch
+from monitoring.partitions import collect
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
+from monitoring.shadowing import Shadows
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
 from monitoring.window import ORIGIN, Window, due_windows, newest_rows, watermark, window_at
 from perennial.errors import PerennialError
+from perennial.log_columns import VERSION
 from perennial.model import Model
+from perennial.model_card import ModelCard
 from perennial.model_loading import load_card, load_model
 from perennial.registry import Registry
 from perennial.schema import Schema
@@ -30,7 +37,7 @@ class MonitorSession:
 
     def __init__(self, spec: ModelSpec, home: Path, model: Model, now: datetime, registry: Registry, base: Path) -> None:
         self._spec, self._home, self._registry, self._base = spec, home, registry, base
-        self._schemas: dict[int, Schema | None] = {}
+        self._cards: dict[int, ModelCard | None] = {}
         self.state = load_state(home)
         self.use(model)
         self._newest, self._oldest = self.archive.newest(now), self.archive.oldest()
@@ -47,14 +54,32 @@ class MonitorSession:
         own = self._alike(champion, counts)
         others = counts.keys() - own
         if sum(counts[version] for version in others) <= sum(counts[version] for version in own):
-            return Judge(champion, self.archive, own)
-        version = max(others, key=lambda version: (counts[version], version))
-        try:
-            model = load_model(self._registry, self._spec.name, version, self._base)
-        except PerennialError as error:
-            log.warning("version %d cannot judge the rows that it answered: %s", version, error)
-            return Judge(champion, self.archive, own)
+            return Judge(champion, self.archive, own, self._shadows())
+        model = self._load(max(others, key=lambda version: (counts[version], version)))
+        if model is None:
+            return Judge(champion, self.archive, own, self._shadows())
         return Judge(model, self._archive(model), self._alike(model, others), serves=False)
+
+    def _shadows(self) -> Shadows:
+        """The versions that the champion may be compared with: those of its input contract."""
+
+        def card(version: int) -> ModelCard | None:
+            found = self._card(version)
+            return found if found is not None and self._alike(self.model, (version,)) else None
+
+        return Shadows(self._registry, self.model, self._answered_alike, card, self._load)
+
+    def _answered_alike(self, window: Window) -> pl.DataFrame:
+        """A window's rows, with their labels, that were answered under the champion's input contract."""
+        rows = collect(self.archive.with_labels(window.start, window.end), self.archive.home)
+        return rows.filter(pl.col(VERSION).is_in(list(self._alike(self.model, rows[VERSION].unique()))))
+
+    def _load(self, version: int) -> Model | None:
+        try:
+            return load_model(self._registry, self._spec.name, version, self._base)
+        except PerennialError as error:
+            log.warning("version %d cannot be loaded to judge: %s", version, error)
+            return None
 
     def _archive(self, model: Model) -> Archive:
         return Archive(self._home, self._spec.task, model.card.schema_, self._schema_of)
@@ -65,12 +90,16 @@ class MonitorSession:
         return frozenset(version for version, one in schemas.items() if one.dtypes == model.card.schema_.dtypes)
 
     def _schema_of(self, version: int) -> Schema | None:
-        if version not in self._schemas:
+        card = self._card(version)
+        return card.schema_ if card else None
+
+    def _card(self, version: int) -> ModelCard | None:
+        if version not in self._cards:
             try:
-                self._schemas[version] = load_card(self._registry, self._spec.name, version).schema_
+                self._cards[version] = load_card(self._registry, self._spec.name, version)
             except PerennialError:
-                self._schemas[version] = None
-        return self._schemas[version]
+                self._cards[version] = None
+        return self._cards[version]
 
     def advance(self, batch: Batch, now: datetime) -> None:
         """Move the watermark by the archived predictions; a time in the future does not count, nor do one or two rows."""
@@ -88,10 +117,10 @@ class MonitorSession:
             return []
         return list(due_windows(spec, since, reached, self.archive.dates()))
 
-    def record(self, result: WindowResult, sent: RetrainRequest | None) -> None:
-        """The window is closed: remember it, and the request that was sent."""
+    def record(self, result: WindowResult, sent: RetrainRequest | None, account: ChampionAccount | None) -> None:
+        """The window is closed: remember it, the request that was sent, and the champion's account."""
         last = next_state(self.state.last_request, sent, result.closed_at)
-        self._save(MonitorState(closed_until=result.window.end, last_request=last))
+        self._save(MonitorState(closed_until=result.window.end, last_request=last, account=account))
 
     def remember(self, request: RetrainRequestState) -> None:
         """What has become of the last request."""

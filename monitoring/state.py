@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
+from monitoring.champion_account import AccountStatement, ChampionAccount
+from monitoring.diagnosis import Diagnosis
 from monitoring.policy import Decision, Findings, RetrainRequestState
 from monitoring.window import Window
 from perennial.atomic_files import replace
@@ -27,6 +29,13 @@ class MonitorState(StoredModel):
 
     closed_until: AwareDatetime | None = None
     last_request: RetrainRequestState | None = None
+    account: ChampionAccount | None = None
+
+    def account_of(self, champion: int) -> ChampionAccount:
+        """The champion's account: a new one where another version was champion, with the windows that wait for labels still."""
+        if self.account is not None and self.account.champion == champion:
+            return self.account
+        return ChampionAccount(champion=champion, waiting=self.account.waiting if self.account else ())
 
 
 class WindowResult(StoredModel):
@@ -40,6 +49,8 @@ class WindowResult(StoredModel):
     served_metrics: Metrics | None
     rows_by_version: dict[int, int]
     unknown_categories: dict[str, int]
+    diagnosis: Diagnosis | None = Field(None, description="the kind of change; None where nothing can be said about the window")
+    account: AccountStatement | None = Field(None, description="of the champion; None where a retired version was judged")
     decision: Decision
     report: str | None
     closed_at: AwareDatetime
@@ -73,13 +84,26 @@ def save_result(home: Path, result: WindowResult) -> None:
 
 def load_results(home: Path) -> tuple[WindowResult, ...]:
     """The results of all closed windows, oldest first; raises ArchiveError, NewerFormat."""
-    found = []
-    for path in sorted((home / "windows").glob("*.json")):
-        try:
-            found.append(read_stored(WindowResult, path.read_bytes(), str(path)))
-        except (OSError, ValidationError) as error:
-            raise ArchiveError(f"{path} cannot be read ({error}); restore it, or delete it to do without this window") from error
-    return tuple(found)
+    return tuple(map(_read_result, sorted((home / "windows").glob("*.json"))))
+
+
+def load_result(home: Path, window: Window) -> WindowResult | None:
+    """The result of one window; None where it has none. Raises ArchiveError, NewerFormat."""
+    path = home / "windows" / f"{window.key}.json"
+    return _read_result(path) if path.exists() else None
+
+
+def newest_result(home: Path) -> WindowResult | None:
+    """The result of the window closed last; None before the first one. Raises ArchiveError, NewerFormat."""
+    newest = max((home / "windows").glob("*.json"), default=None)
+    return _read_result(newest) if newest is not None else None
+
+
+def _read_result(path: Path) -> WindowResult:
+    try:
+        return read_stored(WindowResult, path.read_bytes(), str(path))
+    except (OSError, ValidationError) as error:
+        raise ArchiveError(f"{path} cannot be read ({error}); restore it, or delete it to do without this window") from error
 
 
 def write_stored(path: Path, value: StoredModel, write: Callable[[Any, str, bytes], object] = replace) -> None:

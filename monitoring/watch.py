@@ -11,7 +11,7 @@ event may die with its server: until a retraining has written its receipt, a req
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from monitoring.events import request_event, send
 from monitoring.lease import Lease, lease_key
 from monitoring.receipts import is_acknowledged
 from monitoring.report import prepare
+from monitoring.revision import revise
 from monitoring.session import MonitorSession
 from monitoring.state import WindowResult
 from monitoring.window import Window
@@ -187,11 +188,13 @@ class Monitor:
     def _close(self, session: MonitorSession, window: Window) -> None:
         unreadable = self._since_close.unreadable_share
         judge, now = session.judge(window), self._clock()
-        result, sent = close_window(window, judge, self._spec, session.state, unreadable, now)
-        session.record(result, sent)
+        waited = session.state.account.waiting if session.state.account else ()
+        result, sent, account = close_window(window, judge, self._spec, session.state, unreadable, now)
+        session.record(result, sent, account)
+        self._revise(session, window, [one for one in waited if account is None or one not in account.waiting])
         decision = result.decision
         self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY
-        requests = self.summary.requests + decision.requests_retraining
+        requests = self.summary.requests + (decision.flow is not None)
         self._note(windows=self.summary.windows + 1, requests=requests, waiting=False)
         log.info("window %s: %s (%s)", window, decision.kind, decision.reason)
         try:
@@ -199,6 +202,13 @@ class Monitor:
         except Exception as error:  # the window is closed; how it is shown may fail in any way
             log.exception("window %s could not be shown", window)
             report(error, group=("monitoring", "show-window"), model=self._spec.name)
+
+    def _revise(self, session: MonitorSession, closed: Window, booked: Iterable[Window]) -> None:
+        """Measure the window before the closed one again, and those whose labels have come in numbers only now."""
+        before = Window(start=closed.start - (closed.end - closed.start), end=closed.start)
+        for window in {before, *booked}:
+            if (revised := revise(window, session.judge(window), self._spec)) is not None:
+                log.info("window %s: measured again with %d labels (%s)", window, revised.findings.labelled, revised.diagnosis)
 
     def _remind(self, session: MonitorSession) -> None:
         """Send the last request again where nothing shows that it came through; the same id is one event to a living server."""

@@ -13,7 +13,8 @@
     ├── RegistryError        the registry refuses or fails
     │   ├── VersionNotFound  no such version or alias
     │   ├── CorruptVersion   files do not match their recorded digests
-    │   └── AliasConflict    another promoter moved the alias first: read it again and decide anew
+    │   ├── AliasConflict    another promoter moved the alias first: read it again and decide anew
+    │   └── VersionWithdrawn the version was rolled back, and only a person makes it champion again
     ├── StoreUnreachable     Redis or Valkey does not answer
     ├── PredictionsLost      predictions were answered and are in no log: a process was killed, or store and disk failed together
     ├── ArchiveError         the prediction log cannot be written or read
@@ -72,6 +73,9 @@ class CorruptVersion(RegistryError): ...
 
 
 class AliasConflict(RegistryError): ...
+
+
+class VersionWithdrawn(RegistryError): ...
 
 
 class StoreUnreachable(PerennialError): ...

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from perennial.base import FrozenModel, StoredModel
+from perennial.estimates import Recalibration
 from perennial.features import FeatureSet
 from perennial.learners.declarations import Params
 from perennial.metrics import Metrics
@@ -26,7 +27,7 @@ class DataRef(FrozenModel):
 class Cause(FrozenModel):
     """Why a model was trained; `event_id` names the event that asked for it."""
 
-    kind: Literal["initial", "drift", "performance", "age", "manual"]
+    kind: Literal["initial", "drift", "performance", "challenger", "promotion", "age", "manual"]
     event_id: str | None = None
     detail: str = ""
 
@@ -40,7 +41,11 @@ class Slice(FrozenModel):
 
 
 class ModelCard(StoredModel):
-    """One version of a model, described. `classes` are multiclass labels in the order of the scores, else ()."""
+    """One version of a model, described. `classes` are multiclass labels in the order of the scores, else ().
+
+    The model has learnt every row there was. Its metrics are its judge's: the same recipe fitted to the rows before
+    `judged_since`, and measured on those from then on.
+    """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
@@ -54,10 +59,16 @@ class ModelCard(StoredModel):
     label_texts: tuple[str, ...] = Field((), description="values of a binary target that mean false and true, else ()")
     params: Params
     rounds: int = Field(ge=1, description="boosting rounds of the estimator; 1 for a learner without rounds")
+    rounds_chosen: tuple[int, ...] = Field(
+        (), description="what this training and its ancestors' chose; `rounds` is their median"
+    )
     metrics: Metrics
+    judged_since: datetime | None = None
     slices: tuple[Slice, ...] = ()
     bounds: Bounds = Field(default_factory=dict)
+    recalibration: Recalibration | None = Field(None, description="makes probabilities of scores, for estimates without labels")
     data: DataRef
+    mode_losses: dict[str, float] = Field(default_factory=dict, description="of each data mode on the newest rows, if compared")
     trained_at: datetime
     git_commit: str | None = None
     wandb_run: str | None = None

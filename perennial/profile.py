@@ -4,14 +4,14 @@ Bins and categories come from the training table once (`fit_profile`); afterward
 (`count_profile`), so the same rows give the same profile wherever they are counted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
-from perennial.arrays import Floats
+from perennial.arrays import Floats, Indices
 from perennial.base import FrozenModel, StoredModel
 from perennial.features import top_categories
 from perennial.spec import Kind
@@ -139,6 +139,30 @@ def _centers(known: Floats, edges: Floats) -> Floats:
 def _fit_categorical(values: pl.Series) -> CategoricalProfile:
     categories = top_categories(values)
     return CategoricalProfile(categories=categories, counts=(0,) * len(categories), other=0, nulls=0)
+
+
+def merge_profiles(parts: Iterable[Profile]) -> Profile:
+    """The profile of all rows from profiles of their parts, counted in the same bins: the same however rows are shared out."""
+    counted = list(parts)
+    features = {name: _merge_counts([part.features[name] for part in counted]) for name in counted[0].features}
+    return counted[0].model_copy(update={"rows": sum(part.rows for part in counted), "features": features})
+
+
+def _merge_counts(parts: Sequence[FeatureProfile]) -> FeatureProfile:
+    sums: dict[str, object] = {"counts": tuple(map(sum, zip(*(part.counts for part in parts), strict=True)))}
+    for name in ("nulls", "other"):
+        if name in type(parts[0]).model_fields:
+            sums[name] = sum(getattr(part, name) for part in parts)
+    return parts[0].model_copy(update=sums)
+
+
+def bin_codes(values: pl.Series, like: FeatureProfile) -> Indices:
+    """The place of each value among the bins, or categories, of `like`; -1 for nulls and for categories that it does not list."""
+    if isinstance(like, CategoricalProfile):
+        codes = values.cast(pl.Enum(like.categories), strict=False).to_physical().cast(pl.Int64).fill_null(-1)
+        return codes.to_numpy().astype(np.int64)
+    numbers = values.cast(pl.Float64).to_numpy()
+    return np.where(np.isnan(numbers), -1, np.searchsorted(like.edges, numbers, side="right"))
 
 
 def _known(values: pl.Series) -> Floats:

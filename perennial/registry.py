@@ -6,7 +6,8 @@
     models/{name}/aliases.json      where the aliases stand after the newest move
 
 Files are not overwritten, but for `aliases.json`, which repeats what the moves say. A number is given once, for services and
-the prediction log know versions by number (tests/cases/test_faults.py).
+the prediction log know versions by number (tests/cases/test_faults.py). A version that was rolled back becomes champion again by
+a person's move only (tests/perennial/test_rollbacks.py).
 """
 
 import hashlib
@@ -19,11 +20,13 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
 from perennial.base import Stored, StoredModel, read_stored
-from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound
+from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound, VersionWithdrawn
 
 MANIFEST = "manifest.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+APPROVAL = "approval"  # the version that has passed the gate and waits for a person (`gate.require_approval`)
+REJECTED = "rejected"  # the version that the gate refused last
 CONTRACT = "contract"  # the version that was champion when the row contracts of earlier champions were closed
 _ATTEMPTS = 64  # publishers that may race for a version number before one gives up
 
@@ -35,7 +38,10 @@ class Manifest(StoredModel):
 
 
 class Move(StoredModel):
-    """One move of an alias, and `positions` after it; `version` None means the alias was taken away."""
+    """One move of an alias, and `positions` after it; `version` None means the alias was taken away.
+
+    `evidence` is what a promotion rests on; `promised` in it is the relative change of the loss that the gate measured.
+    """
 
     generation: int
     alias: str
@@ -44,6 +50,9 @@ class Move(StoredModel):
     at: AwareDatetime
     reason: str
     positions: dict[str, int]
+    rollback: bool = False
+    by_person: bool = False
+    evidence: dict[str, Any] = Field(default_factory=dict)
 
 
 class Aliases(StoredModel):
@@ -111,8 +120,33 @@ class Registry:
             aliases = _after(move)
         return aliases
 
-    def promote(self, name: str, alias: str, version: int, *, expect: int | None, reason: str, now: datetime) -> Aliases:
-        """Move an alias from `expect` to `version`; raises AliasConflict when it does not stand there any more."""
+    def promote(
+        self,
+        name: str,
+        alias: str,
+        version: int,
+        *,
+        expect: int | None,
+        reason: str,
+        now: datetime,
+        by_person: bool = False,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Aliases:
+        """Move an alias from `expect` to `version`; raises AliasConflict when it does not stand there any more.
+
+        Raises VersionWithdrawn where a rolled-back version would become champion without a person.
+        """
+        if alias == CHAMPION and not by_person and (rollback := self.withdrawn(name).get(version)) is not None:
+            raise VersionWithdrawn(describe_withdrawal(name, version, rollback))
+        change = {"version": version, "reason": reason, "at": now, "by_person": by_person, "evidence": dict(evidence or {})}
+        return self._move_alias(name, alias, version, expect, change)
+
+    def roll_back(self, name: str, version: int, *, expect: int, reason: str, now: datetime, by_person: bool = False) -> Aliases:
+        """Make an earlier version champion again and withdraw `expect`; raises AliasConflict when that serves no more."""
+        change = {"version": version, "reason": reason, "at": now, "by_person": by_person, "rollback": True}
+        return self._move_alias(name, CHAMPION, version, expect, change)
+
+    def _move_alias(self, name: str, alias: str, version: int, expect: int | None, change: Mapping[str, Any]) -> Aliases:
         if not self._exists(name, version):
             raise self._no_such(name, version)
         current = self.aliases(name)
@@ -121,14 +155,34 @@ class Registry:
             moved = f"is at version {standing}, not {expect}: it was moved"
             raise AliasConflict(f"{alias} of {name!r} {moved}; read it, decide again")
         positions = {**current.positions, alias: version}
-        change = {"alias": alias, "version": version, "previous": expect, "at": now, "reason": reason}
-        move = Move(generation=current.generation + 1, positions=positions, **change)
+        move = Move(generation=current.generation + 1, alias=alias, previous=expect, positions=positions, **change)
         path = f"{self._model(name)}/moves/{move.generation:08d}.json"
         if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
             raise AliasConflict(f"{alias} of {name!r} was moved by another promoter just now; read it, decide again")
         aliases = _after(move)
         replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
         return aliases
+
+    def last_move(self, name: str, alias: str) -> Move | None:
+        """The newest move of an alias; of the champion: how the version that serves came to do so."""
+        return next((move for move in self.moves(name) if move.alias == alias), None)
+
+    def withdrawn(self, name: str) -> dict[int, Move]:
+        """The versions that were rolled back and that no person has made champion since, each with its rollback."""
+        found: dict[int, Move] = {}
+        for move in self.history(name):
+            if move.alias != CHAMPION or move.version is None:
+                continue
+            if move.rollback and move.previous is not None and move.version < move.previous:
+                found[move.previous] = move
+            if move.by_person:
+                found.pop(move.version, None)
+        return found
+
+    def awaiting_approval(self, name: str) -> Move | None:
+        """The move by which a version came to wait for a person; None where none waits, or the champion has changed since."""
+        newest = next((move for move in self.moves(name) if move.alias in (APPROVAL, CHAMPION)), None)
+        return newest if newest is not None and newest.alias == APPROVAL else None
 
     def moves(self, name: str) -> Iterator[Move]:
         """Every move of every alias, newest first; each is read when it is asked for."""
@@ -194,3 +248,9 @@ def _digest(content: bytes) -> str:
 
 def _after(move: Move) -> Aliases:
     return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at)
+
+
+def describe_withdrawal(name: str, version: int, rollback: Move) -> str:
+    """Why a version does not serve again by itself, and what a person can do about it."""
+    when = f"version {version} of {name!r} was rolled back on {rollback.at:%Y-%m-%d %H:%M} ({rollback.reason})"
+    return f"{when} and returns by hand only: perennial rollback SPEC --to {version}"

@@ -17,6 +17,7 @@ from perennial.errors import SpecError
 from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
 from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
+from perennial.spec_policy import PolicySpec
 from perennial.spec_sources import JoinSpec, SourceSpec
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -118,11 +119,16 @@ class SearchSpec(FrozenModel):
 
 
 class GateSpec(FrozenModel):
-    """When a challenger may replace the champion."""
+    """What keeps a challenger from replacing the champion: proof that it is worse, or a guardrail."""
 
-    holdout: Duration = Field(timedelta(days=3), description="newest labelled rows on which both are compared")
-    min_rows: int = Field(200, ge=2, description="fewest rows to judge on; with fewer the gate says hold")
-    min_gain: float = Field(0.0, ge=0, description="least relative improvement of the metric")
+    holdout: Duration | None = Field(None, description="newest labelled rows on which both are compared (default: one window)")
+    min_rows: int = Field(200, ge=2, description="fewest rows to judge on; with fewer the guardrails alone decide")
+    min_probability: Fraction = Field(0.2, description="refuse when the challenger is better with a smaller probability")
+    require_approval: bool = Field(False, description="what the gate lets through waits for `perennial approve`")
+    max_calibration_loss: float = Field(0.1, ge=0, description="largest rise of the calibration error over the champion's")
+    max_slice_loss: float = Field(0.1, ge=0, description="largest proven relative rise of the loss in a value of `slices`")
+    max_latency_ms: float = Field(50, gt=0, description="longest median time to score one row, in milliseconds")
+    max_noise_change: float = Field(0.25, gt=0, description="largest change of scores under small noise, in their deviations")
 
 
 class WindowSpec(FrozenModel):
@@ -143,9 +149,15 @@ else:
 class SignalsSpec(_SignalKeys):
     """Which signals may ask for a retraining, and their bounds; a bound left out is calibrated."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided calibrated bounds")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="with which an ordinary window keeps all calibrated bounds")
     blocks: int = Field(8, ge=3, description="newest training windows used for calibration")
     max_null_increase: Fraction = Field(0.3, description="rise of a column's null share that counts as broken data")
+    max_unseen_increase: Fraction = Field(
+        0.3, description="rise of the share of categories that the training never had that counts as broken data"
+    )
+    max_outside_increase: Fraction = Field(
+        0.3, description="rise of the share of numbers far outside the training's range (4 sd) that counts as broken data"
+    )
     cooldown: Duration | None = Field(None, description="quiet time after a request to retrain (default: one window)")
     max_age: Duration | None = Field(None, description="retrain when the champion's newest training row is older")
 
@@ -156,9 +168,11 @@ class SignalsSpec(_SignalKeys):
 
 
 class RetrainSpec(FrozenModel):
-    """Which rows a retraining uses: all so far, the trailing windows, or all weighted by recency."""
+    """Which rows a retraining uses: all so far, the trailing windows, all weighted by recency, or what lost least of these."""
 
-    data: Literal["all", "trailing", "weighted"] = Field("all", description="rows a retraining uses")
+    data: Literal["all", "trailing", "weighted", "auto"] = Field(
+        "all", description="rows a retraining uses; `auto` compares the others at each training, for three more fits"
+    )
     windows: int = Field(8, ge=1, description="how many windows `trailing` keeps")
     half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
 
@@ -193,6 +207,7 @@ class ModelSpec(FrozenModel):
     window: WindowSpec = Field(default_factory=WindowSpec)
     signals: SignalsSpec = Field(default_factory=SignalsSpec)
     retrain: RetrainSpec = Field(default_factory=RetrainSpec)
+    policy: PolicySpec = Field(default_factory=PolicySpec)
 
     @field_validator("features", mode="before")
     @classmethod
@@ -252,6 +267,11 @@ class ModelSpec(FrozenModel):
     @property
     def enabled_signals(self) -> tuple[Signal, ...]:
         return tuple(signal for signal in signals_of(self.task) if getattr(self.signals, signal.name))
+
+    @property
+    def judged_length(self) -> timedelta:
+        """The newest labelled rows that a retraining's judge does not learn."""
+        return self.gate.holdout or self.window.length
 
     @property
     def cooldown(self) -> timedelta:

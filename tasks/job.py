@@ -19,7 +19,10 @@ from perennial.spec import ModelSpec, load_spec
 
 @dataclass(frozen=True)
 class Job:
-    """What a flow run works on; `environ` is kept out of its representation, for it may hold passwords."""
+    """What a flow run works on; `environ` is kept out of its representation, for it may hold passwords.
+
+    `threads` are those that one training may use.
+    """
 
     path: Path
     spec: ModelSpec
@@ -27,6 +30,7 @@ class Job:
     now: datetime
     run_id: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     @property
     def base(self) -> Path:
@@ -42,11 +46,6 @@ class Job:
     def registry(self) -> Registry:
         """The registry that holds this model's versions."""
         return Registry(self.settings.registry_url)
-
-    @property
-    def threads(self) -> int:
-        """Threads a training may use."""
-        return os.cpu_count() or 1
 
 
 def load_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id: str | None = None) -> Job:

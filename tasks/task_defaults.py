@@ -4,12 +4,15 @@
 hashed for a cache: they are whole tables. The one search that is worth remembering (`tune`) says so itself.
 """
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from perennial.errors import PrefectUnreachable, SourceError, StoreUnreachable
 
@@ -29,6 +32,11 @@ def remote_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A task that reads from elsewhere: a lost connection is tried again, a wrong table is not."""
     delays = [delay.total_seconds() for delay in BACKOFF]
     return task(name=name, cache_policy=NO_CACHE, retries=len(delays), retry_delay_seconds=delays, retry_condition_fn=_retry)
+
+
+def thread_per_core() -> TaskRunner[PrefectFuture[Any]]:
+    """The task runner of a flow whose tasks each keep one core busy."""
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1))
 
 
 def _retry(_task: Any, _run: Any, state: Any) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from deployments.demo.frozen_baseline import open_frozen_baseline
 from monitoring.events import DRIFT_DETECTED
+from perennial.registry import CHAMPION
 from tasks.data.ingest import assemble
 from tests.support.bike_sharing import HOURS, VARIABLE, needs_hours
 from tests.support.processes import ROOT
@@ -54,27 +55,43 @@ def test_it_is_trained_and_served(loop: Stage) -> None:
     assert httpx.get(f"{loop.service.url}/model").json()["task"] == "regression"
 
 
-def test_summer_is_a_drift_for_which_it_is_retrained_and_promoted(loop: Stage, life: Replay) -> None:
-    life.until(OPENING + loop.spec.window.length + loop.spec.window.lateness + DAY)
+def test_summer_is_a_drift_for_which_a_challenger_is_trained(loop: Stage, life: Replay) -> None:
+    life.until(closed(loop, 1))
     window = loop.window(OPENING)
     assert window.decision.kind == "drift", window.decision.reason
     assert window.decision.event_id is not None
-    run = loop.retraining(window.decision.event_id)
+    run = loop.run_of(window.decision.event_id)
     assert (run.automated, run.state) == (True, "COMPLETED"), run.message
     assert loop.event(window.decision.event_id).name == DRIFT_DETECTED
     assert loop.parameters(run)["event"] == loop.event(window.decision.event_id).payload
-    assert (loop.card(2).cause.kind, loop.champion) == ("drift", 2)
-    wait_until(lambda: loop.serving == 2, LOOP_TIMEOUT, "the service to answer with version 2")
+    assert (loop.card(2).cause.kind, loop.champion) == ("drift", 1)
+
+
+def test_what_the_challenger_would_have_saved_promotes_a_version(loop: Stage, life: Replay) -> None:
+    life.until(closed(loop, 2))
+    window = loop.window(OPENING + loop.spec.window.length)
+    assert window.decision.kind == "promotion", window.decision.reason
+    assert window.decision.event_id is not None
+    run = loop.run_of(window.decision.event_id, "promote")
+    assert (run.automated, run.state) == (True, "COMPLETED"), run.message
+    assert loop.champion in (2, 3)
+    wait_until(lambda: loop.serving == loop.champion, LOOP_TIMEOUT, "the service to answer with the new champion")
+
+
+def closed(loop: Stage, windows: int) -> datetime:
+    """When so many windows are over, and what was waited for afterwards."""
+    return OPENING + windows * loop.spec.window.length + loop.spec.window.lateness + DAY
 
 
 def test_the_new_version_is_better_on_what_it_answers_than_the_first_would_have_been(loop: Stage, life: Replay) -> None:
-    end = OPENING + 3 * loop.spec.window.length + loop.spec.window.lateness + DAY
-    life.until(end)
-    assert loop.window(OPENING + 2 * loop.spec.window.length).findings.rows > 300
+    life.until(closed(loop, 4))
+    assert loop.window(OPENING + 3 * loop.spec.window.length).findings.rows > 300
     counts = loop.archived()
     assert loop.client.total.failed == 0, loop.client.total.failures
     assert counts.predictions == len(life.asked)
     assert counts.joined == len(life.told)
-    compared = open_frozen_baseline(loop.registry, loop.spec, SPEC.parent, loop.loop.home).answered_by(2)
+    promoted = next(move.version for move in loop.registry.history(loop.spec.name) if move.alias == CHAMPION and move.previous)
+    assert promoted is not None
+    compared = open_frozen_baseline(loop.registry, loop.spec, SPEC.parent, loop.loop.home).answered_by(promoted)
     assert compared is not None
     assert compared.loop.values["rmse"] < compared.static.values["rmse"]

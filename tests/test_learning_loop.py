@@ -2,6 +2,7 @@
 
 A small shop answers one question, and one day the world turns: what was a yes becomes a no. Everything here is real: the
 commands, the store, the Prefect server and its worker, the service, the monitor, the gate. Nobody touches the model.
+A finding trains a challenger; what the challenger would have saved makes it champion.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 
 from deployments.stack import supervisord
-from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED, ModelEvent
+from monitoring.events import MODEL_PROMOTED, PERFORMANCE_DEGRADED, PROMOTION_DUE, ModelEvent
 from monitoring.policy import RetrainRequest
 from perennial.log_columns import ID, SCORE, VERSION
 from tests.support.models import START, instances, small_frame, write_small
@@ -32,11 +33,14 @@ TURN = OPENING + WEEK
 AFTER = TURN + WEEK + DAY + timedelta(hours=6)
 """The week of the turn is over, and so is the day that late rows are waited for."""
 
+PROVEN = AFTER + WEEK
+"""So is the week in which the challenger has shadowed the champion."""
+
 
 def the_world() -> pl.DataFrame:
-    """a row an hour for eight weeks. At the turn amounts grow, and what had been true of a row is not any more."""
+    """A row an hour for nine weeks. At the turn amounts grow, and what had been true of a row is not any more."""
     before = small_frame(rows=24 * 7 * 6, seed=1)
-    turned = small_frame(rows=24 * 7 * 2, seed=2, start=TURN, shift=2.0)
+    turned = small_frame(rows=24 * 7 * 3, seed=2, start=TURN, shift=2.0)
     return pl.concat([before, turned.with_columns((1 - pl.col("outcome")).alias("outcome"))])
 
 
@@ -91,43 +95,65 @@ def test_4_a_week_in_which_the_model_fails_becomes_an_event(loop: Stage, life: R
     assert Path(request.report).exists()
 
 
-def test_5_the_automation_retrains_for_that_event_while_the_service_goes_on_answering(loop: Stage) -> None:
+def test_5_the_automation_trains_a_challenger_for_that_event_while_the_first_model_goes_on_answering(loop: Stage) -> None:
     event_id = loop.window(TURN).decision.event_id
     assert event_id is not None
-    versions: list[int] = []
-    wait_until(lambda: ask_again(loop, versions) == 2, LOOP_TIMEOUT + FLOW_TIMEOUT, "an answer of version 2")
-    assert versions == sorted(versions)
-    assert set(versions) == {1, 2}
-    run = loop.retraining(event_id)
+    run = loop.run_of(event_id, "retrain")
     assert run.automated
     assert run.state == "COMPLETED", run.message
     assert loop.parameters(run)["event"] == loop.event(event_id).payload
     assert [run.id for run in loop.history.runs("retrain")] == [run.id]
-
-
-def test_6_the_gate_has_found_the_challenger_better(loop: Stage) -> None:
-    event_id = loop.window(TURN).decision.event_id
-    card, move = loop.card(2), loop.registry.history("small")[-1]
+    card = loop.card(2)
     assert (card.parent, card.cause.kind, card.cause.event_id) == (1, "performance", event_id)
-    assert (move.alias, move.version, move.previous) == ("champion", 2, 1)
-    assert "against the champion's" in move.reason
-    promoted = wait_until(lambda: promotion(loop, version=2), 60, "the promotion told")
+    assert card.until > TURN + WEEK, "it knows the week of the turn"
+    assert (loop.registry.aliases("small").challenger, loop.champion, ask_again(loop)) == (2, 1, 1)
+
+
+def test_6_in_the_next_week_the_challenger_would_have_saved_more_than_a_promotion_costs(loop: Stage, life: Replay) -> None:
+    life.until(PROVEN)
+    result = loop.window(TURN + WEEK)
+    assert result.decision.kind == "promotion", result.decision.reason
+    account = result.account
+    assert account is not None
+    assert account.newest is not None
+    assert (account.champion, account.newest.version) == (1, 2)
+    assert account.newest.champion_loss > account.newest.other_loss
+    assert account.avoidable > account.cost
+    assert account.avoidable > account.error
+    assert result.decision.event_id is not None
+    assert loop.event(result.decision.event_id).name == PROMOTION_DUE
+    assert "avoidable loss" in perennial("status", PERENNIAL_HOME=str(loop.stack.home))
+
+
+def test_7_the_automation_promotes_past_the_gate_and_the_service_swaps_under_requests(loop: Stage) -> None:
+    event_id = loop.window(TURN + WEEK).decision.event_id
+    assert event_id is not None
+    versions: list[int] = []
+    wait_until(lambda: versions.append(ask_again(loop)) or versions[-1] > 1, LOOP_TIMEOUT + FLOW_TIMEOUT, "a newer answer")
+    assert versions == sorted(versions)
+    run = loop.run_of(event_id, "promote")
+    assert run.automated
+    assert run.state == "COMPLETED", run.message
+    move = loop.registry.history("small")[-1]
+    assert (move.alias, move.version, move.previous) == ("champion", versions[-1], 1)
+    assert loop.card(versions[-1]).until > TURN + 2 * WEEK, "it knows every labelled row"
+    promoted = wait_until(lambda: promotion(loop, version=versions[-1]), 60, "the promotion told")
     assert promoted.payload["request"] == event_id
 
 
-def test_7_the_new_model_is_right_where_the_old_one_was_wrong(loop: Stage, life: Replay) -> None:
-    new_world = the_world().filter(pl.col("asked_at") >= AFTER)
-    life.until(AFTER + 3 * DAY)
+def test_8_the_new_model_is_right_where_the_old_one_was_wrong(loop: Stage, life: Replay) -> None:
+    new_world = the_world().filter(pl.col("asked_at") >= PROVEN)
+    life.until(PROVEN + 3 * DAY)
     loop.archived()
-    answers = loop.archive().scan(AFTER, AFTER + 3 * DAY).select(ID, VERSION, SCORE).collect()
+    answers = loop.archive().scan(PROVEN, PROVEN + 3 * DAY).select(ID, VERSION, SCORE).collect()
     rows = answers.join(new_world, left_on=ID, right_on="row_id")
     assert rows.height == 3 * 24
-    assert rows[VERSION].unique().to_list() == [2]
+    assert rows[VERSION].unique().to_list() == [loop.champion]
     right = (rows[SCORE] > 0.5) == (rows["outcome"] == 1)
     assert right.sum() > 0.7 * rows.height
 
 
-def test_8_no_request_has_failed_and_nothing_was_lost(loop: Stage, life: Replay) -> None:
+def test_9_no_request_has_failed_and_nothing_was_lost(loop: Stage, life: Replay) -> None:
     counts = loop.archived()
     assert loop.client.total.failed == 0, loop.client.total.failures
     assert counts.predictions == len(life.asked) == len(set(life.asked))
@@ -135,7 +161,7 @@ def test_8_no_request_has_failed_and_nothing_was_lost(loop: Stage, life: Replay)
     assert perennial("status", PERENNIAL_HOME=str(loop.stack.home)).count("running") == 5
 
 
-def test_9_down_leaves_no_process(loop: Stage) -> None:
+def test_10_down_leaves_no_process(loop: Stage) -> None:
     environ = {"PERENNIAL_HOME": str(loop.stack.home)}
     perennial("down", **environ)
     assert supervisord.find_supervisor(loop.stack.state_dir) is None
@@ -149,9 +175,8 @@ def promotion(loop: Stage, version: int) -> ModelEvent | None:
     return told[0] if told else None
 
 
-def ask_again(loop: Stage, versions: list[int]) -> int:
-    """Ask for the newest hours once more, and remember which version answered; a question asked twice is archived once."""
+def ask_again(loop: Stage) -> int:
+    """Ask for some hours once more; returns which version answered. A question asked twice is archived once."""
     rows = instances(the_world().filter(pl.col("asked_at").is_between(AFTER - DAY, AFTER, closed="left")))
     reply = httpx.post(f"{loop.service.url}/predict", json={"instances": rows}, timeout=30).raise_for_status().json()
-    versions.append(reply["version"])
-    return versions[-1]
+    return int(reply["version"])

@@ -108,6 +108,7 @@ EXPECTED: dict[str, Callable[[str], None]] = {
     "/docs": shows("<html"),
     "perennial replay": shows("requests"),
     "perennial retrain": shows("flights version 2", "gate"),
+    "perennial promote": shows("flights version", "gate"),
     "perennial rollback": shows("flights version 1 (was "),
     "perennial down": shows(),
 }

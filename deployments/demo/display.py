@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments.demo.frozen_baseline import Comparison, mean_of
-from monitoring.policy import Findings
+from monitoring.champion_account import AccountStatement
+from monitoring.policy import Findings, Flow
 from monitoring.state import WindowResult
 from tasks.serving.replay import Sent
 
@@ -30,7 +31,7 @@ class ReplayProgress:
     sent: Sent = field(default_factory=Sent)
     sending_s: float = 0.0
     windows: list[tuple[WindowResult, Comparison | None]] = field(default_factory=list)
-    retrainings: int = 0
+    runs: int = 0
     version: int | None = None
 
 
@@ -54,12 +55,13 @@ def _cells(progress: ReplayProgress) -> list[tuple[str, ...]]:
     metric, name = METRICS[progress.task]
     recent = [comparison for _, comparison in windows if comparison][-ROLLING_WINDOWS:]
     quality = f"{number(mean_of(recent, 'loop', metric))} loop, {number(mean_of(recent, 'static', metric))} frozen first model"
-    requests = sum(result.decision.requests_retraining for result, _ in windows)
+    requests = sum(result.decision.flow is not None for result, _ in windows)
     return [
         ("requests", f"{sent.requests:,} ({sent.failed} failed)", "rows", f"{sent.predictions:,} at {speed:,.0f}/s"),
         ("windows", f"{len(windows)}", "newest", _signals(windows[-1][0].findings) if windows else "-"),
-        ("events", f"{requests}", "retrainings", f"{progress.retrainings}"),
+        ("events", f"{requests}", "trainings and promotions", f"{progress.runs}"),
         ("serving", f"version {progress.version or '-'}", name, quality),
+        ("account", _account(windows[-1][0].account) if windows else "-", "", ""),
     ]
 
 
@@ -75,16 +77,23 @@ def window_line(result: WindowResult, comparison: Comparison | None, task: str) 
     loop, frozen = (number(mean_of([comparison] if comparison else [], side, metric)) for side in ("loop", "static"))
     kind = "" if result.decision.kind == "none" else f"{result.decision.kind.upper()}: "
     when, rows = f"{findings.window.start:%d %b} to {findings.window.end:%d %b}", f"{findings.rows:>6,} rows"
-    quality = f"{name} {loop} (frozen {frozen})"
-    return "  ".join((when, rows, f"v{result.version}", _signals(findings), quality, f"{kind}{result.decision.reason}"))
+    quality, account = f"{name} {loop} (frozen {frozen})", _account(result.account)
+    return "  ".join((when, rows, f"v{result.version}", _signals(findings), quality, account, f"{kind}{result.decision.reason}"))
 
 
-def outcome_text(before: int | None, after: int | None, newest: int, message: str) -> str:
-    """What a retraining led to: `before` and `after` are the champions around it, `newest` the newest version there is."""
+def _account(account: AccountStatement | None) -> str:
+    """What the challengers would have saved by now, beside what a new version may cost."""
+    saved = account.avoidable if account is not None and account.windows else None
+    return f"avoidable {'-' if saved is None else f'{saved:+.3f}'}" + (f" of {account.cost:g}" if account is not None else "")
+
+
+def outcome_text(flow: Flow, before: int | None, after: int | None, newest: int, message: str) -> str:
+    """What a flow led to: `before` and `after` are the champions around it, `newest` the newest version there is."""
     if after != before:
         return f"version {after} answers now"
     if newest > (before or 0) and not message:
-        return f"the gate refused version {newest}, version {before} answers on"
+        what = f"version {newest} shadows" if flow == "retrain" else f"the gate refused version {newest}"
+        return f"{what}, version {before} answers on"
     return f"{message or 'nothing was published'}; version {before} answers on"
 
 

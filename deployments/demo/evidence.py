@@ -36,8 +36,9 @@ FEED_TIMEOUT = timedelta(seconds=60)  # until confirmed events can be read back:
 class Evidence:
     """What the components of the stack say at the end of a replay.
 
-    `version_comparisons` has, for each version that replaced another, the rows it answered, beside what the replaced one would
-    have answered; `first_served` the event time of the first archived row of each version.
+    `retrains` make challengers, `promotes` let one serve. `version_comparisons` has, for each version that replaced another,
+    the rows it answered, beside what the replaced one would have answered; `first_served` the event time of the first archived
+    row of each version.
     """
 
     sent: Sent
@@ -48,6 +49,7 @@ class Evidence:
     pooled: Comparison | None
     events: Sequence[ModelEvent]
     retrains: Sequence[FlowRun]
+    promotes: Sequence[FlowRun]
     moves: Sequence[Move]
     cards: Sequence[ModelCard]
     version_comparisons: Mapping[int, Comparison | None]
@@ -61,7 +63,7 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
     loop, registry = waiter.loop, waiter.loop.registry
     windows, moves, versions = load_results(loop.home), registry.history(loop.model), registry.versions(loop.model)
     cards = [load_card(registry, loop.model, version) for version in versions]
-    events = _events(waiter, windows, cards)
+    events = _events(waiter, windows, moves)
     frozen = open_frozen_baseline(registry, spec, base, loop.home)
     first_served = frozen.archive.scan().group_by(VERSION).agg(pl.col(EVENT_TIME).min()).collect()
     return Evidence(
@@ -73,6 +75,7 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
         pooled=frozen.compare(frozen.archive.labelled()),
         events=events,
         retrains=loop.history.runs("retrain"),
+        promotes=loop.history.runs("promote"),
         moves=moves,
         cards=cards,
         version_comparisons={
@@ -86,9 +89,9 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
 
 
 def replacements(moves: Sequence[Move]) -> list[tuple[int, int]]:
-    """Versions that became champion, each with the one it replaced; the first champion replaced none."""
+    """Versions that were promoted, each with the one it replaced; the first champion replaced none, a rollback promotes none."""
     changes = ((move.version, move.previous) for move in moves if move.alias == CHAMPION)
-    return [(version, previous) for version, previous in changes if version is not None and previous is not None]
+    return [(new, old) for new, old in changes if new is not None and old is not None and new > old]
 
 
 def gate_event(version: int, events: Sequence[ModelEvent]) -> ModelEvent | None:
@@ -96,14 +99,14 @@ def gate_event(version: int, events: Sequence[ModelEvent]) -> ModelEvent | None:
     return next((event for event in events if event.name in GATE_EVENTS and event.payload.get("version") == version), None)
 
 
-def _events(waiter: LoopWaiter, windows: Sequence[WindowResult], cards: Sequence[ModelCard]) -> Sequence[ModelEvent]:
-    """The feed, once it shows every request of the windows and the gate's decision on every retrained version."""
+def _events(waiter: LoopWaiter, windows: Sequence[WindowResult], moves: Sequence[Move]) -> Sequence[ModelEvent]:
+    """The feed, once it shows every request of the windows and the gate's decision on every promoted version."""
     requests = {window.decision.event_id for window in windows if window.decision.event_id is not None}
-    retrained = [card.version for card in cards if card.parent is not None]
+    promoted = [version for version, _ in replacements(moves)]
 
     def complete_feed() -> Sequence[ModelEvent] | None:
         events = waiter.loop.history.events()
-        complete = requests <= {event.id for event in events} and all(gate_event(version, events) for version in retrained)
+        complete = requests <= {event.id for event in events} and all(gate_event(version, events) for version in promoted)
         return events if complete else None
 
     try:

@@ -1,8 +1,8 @@
 """The driver of the demo: sends a replay tick by tick and paces it, so that the loop can react at the event time it would have.
 
 Before a tick whose rows close a window it waits until everything sent is archived, and afterwards for the window's result and for
-the retraining it requests; once a day of event time it waits until the monitor is close behind. It decides nothing about the
-model: which windows fall due is the monitor's own arithmetic.
+the training or promotion it requests; once a day of event time it waits until the monitor is close behind. It decides nothing
+about the model: which windows fall due is the monitor's own arithmetic.
 """
 
 import time
@@ -16,6 +16,7 @@ from deployments.demo.display import ReplayProgress, outcome_text, panel, print_
 from deployments.demo.frozen_baseline import FrozenBaseline
 from deployments.demo.waits import LoopHandles, LoopWaiter
 from deployments.prefect_client import FlowRun
+from monitoring.policy import Flow
 from monitoring.window import Asked, Window, due_windows, newest_rows, watermark
 from perennial.log_columns import EVENT_TIME, ID
 from perennial.spec import ModelSpec
@@ -65,17 +66,19 @@ class ReplayDriver:
         return due
 
     def _await_window(self, window: Window) -> None:
-        """Wait for the window's result and for the retraining it requests; show both."""
+        """Wait for the window's result and for the flow it requests; show both."""
         result, comparison = self.waiter.wait_for_window(window), self._baseline.window(window)
         self._progress.windows.append((result, comparison))
         print_line(self._console, window_line(result, comparison, self._spec.task))
-        if result.decision.requests_retraining and result.decision.event_id is not None:
-            self._show_retraining(self.waiter.wait_for_retraining(result.decision.event_id))
+        if (flow := result.decision.flow) is not None and result.decision.event_id is not None:
+            self._show_run(flow, self.waiter.wait_for_run(flow, result.decision.event_id))
+        elif result.decision.kind == "rollback":
+            self._progress.version = self.waiter.wait_for_champion()
 
-    def _show_retraining(self, run: FlowRun | None) -> None:
+    def _show_run(self, flow: Flow, run: FlowRun | None) -> None:
         registry, model = self._loop.registry, self._loop.model
         before, after, newest = self._progress.version, registry.aliases(model).champion, registry.versions(model)[-1]
-        outcome = outcome_text(before, after, newest, run.message if run else "")
+        outcome = outcome_text(flow, before, after, newest, run.message if run else "")
         text = f"{run.name} ended {run.state.lower()}; {outcome}" if run else self.waiter.problems[-1]
-        print_line(self._console, f"  retraining: {text}")
-        self._progress.version, self._progress.retrainings = after, self._progress.retrainings + (run is not None)
+        print_line(self._console, f"  {flow}: {text}")
+        self._progress.version, self._progress.runs = after, self._progress.runs + (run is not None)

@@ -29,7 +29,8 @@ from perennial.metrics import higher_is_better
 from perennial.spec import ModelSpec
 
 LOOP, STATIC, BOUND, WITHIN, PROMOTED = "#1f6feb", "#d9822b", "#b42318", "#8c959f", "#1a7f37"
-SYMBOLS = {"refusal": "x", "promotion": "triangle-up", "retraining": "circle", "event": "diamond"}  # from the lowest line up
+SYMBOLS = {"refusal": "x", "promotion": "triangle-up", "training": "circle", "event": "diamond"}  # from the lowest line up
+ACCOUNT_ROW = 2  # below the drift
 MAX_METRICS = 2  # that get a strip of their own: a task's first two without Brier's score, which tells what the log loss tells
 
 PAGE = """<!doctype html>
@@ -74,8 +75,8 @@ def version_table(evidence: Evidence) -> Table:
 def draw(title: str, evidence: Evidence, summary: Mapping[str, Any], lateness: timedelta) -> str:
     """The timeline page."""
     subtitle = (
-        "{predictions_answered:,} predictions, {labels_joined:,} labels, {windows} windows; retrainings: {retrain_runs}, "
-        "promotions: {promotions}, refusals: {refusals}; mean AUC "
+        "{predictions_answered:,} predictions, {labels_joined:,} labels, {windows} windows; challengers trained: {retrain_runs}, "
+        "promotions: {promotions}, refusals: {refusals}, rollbacks: {rollbacks}; mean AUC "
     ).format_map(summary)
     subtitle += f"{number(summary['auc_loop'])} with the loop, {number(summary['auc_static'])} with the first model frozen"
     figure = _figure(evidence, timeline_marks(evidence, lateness))
@@ -87,14 +88,15 @@ def draw(title: str, evidence: Evidence, summary: Mapping[str, Any], lateness: t
 
 
 def timeline_marks(evidence: Evidence, lateness: timedelta) -> dict[str, list[tuple[datetime, str]]]:
-    """Requests, retrainings and the gate's decisions by kind, each at the watermark at which its window closed, with its text."""
+    """Requests, trainings and the gate's decisions by kind, each at the watermark at which its window closed, with its text."""
     closed_at = {result.decision.event_id: result.window.end + lateness for result in evidence.windows}
     causes = {card.version: card.cause.event_id for card in evidence.cards}
     caused = [(event.id, "event", _event_text(event)) for event in evidence.events]
-    caused += [(run.event_id or "", "retraining", _run_text(run)) for run in evidence.retrains]
+    caused += [(run.event_id or "", "training", _run_text(run)) for run in evidence.retrains]
     for event in (event for event in evidence.events if event.name in GATE_EVENTS):
         kind = "refusal" if event.name in REFUSALS else "promotion"
-        caused.append((causes.get(event.payload.get("version", 0)) or "", kind, _event_text(event)))
+        cause = event.payload.get("request") or causes.get(event.payload.get("version", 0)) or ""
+        caused.append((cause, kind, _event_text(event)))
     return {
         kind: [(closed_at[id_], text) for id_, found, text in caused if found == kind and id_ in closed_at] for kind in SYMBOLS
     }
@@ -114,11 +116,13 @@ def _figure(evidence: Evidence, marks: Mapping[str, Sequence[tuple[datetime, str
     known = dict.fromkeys(name for one in evidence.comparisons.values() for name in one.loop.values if name != "brier")
     metrics = sorted(known, key=lambda name: not higher_is_better(name))[:MAX_METRICS]
     titles = ["Drift of the inputs and its bound (red where drift asked for a retraining)"]
+    titles += ["Avoidable loss since the champion's promotion, and what a new version may cost (1 is the loss of one window)"]
     titles += [f"{name} ({'higher' if higher_is_better(name) else 'lower'} is better)" for name in metrics]
     rows = len(titles) + 1
     figure = make_subplots(rows, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=[*titles, "What happened"])
     _add_drift(figure, evidence.windows)
-    for row, metric in enumerate(metrics, start=2):
+    _add_account(figure, evidence.windows)
+    for row, metric in enumerate(metrics, start=ACCOUNT_ROW + 1):
         _add_metric(figure, evidence.comparisons, metric, row)
     _add_marks(figure, marks, rows)
     figure.update_yaxes(rangemode="tozero", row=1, col=1)
@@ -136,11 +140,24 @@ def _add_drift(figure: go.Figure, results: Sequence[WindowResult]) -> None:
     figure.add_scatter(x=middles, y=bounds, mode="lines", line=line, name="bound", row=1, col=1)
 
 
+def _add_account(figure: go.Figure, results: Sequence[WindowResult]) -> None:
+    stated = [(_middle(one.window), one.account) for one in results if one.account is not None]
+    middles, accounts = [middle for middle, _ in stated], [account for _, account in stated]
+    errors, texts = {"array": [one.error for one in accounts], "color": WITHIN}, [f"{one}; {one.beside()}" for one in accounts]
+    saved, style = [one.avoidable if one.windows else None for one in accounts], {"color": LOOP}
+    shown = {"error_y": errors, "hovertext": texts, "mode": "lines+markers", "line": style, "name": "avoidable loss"}
+    figure.add_scatter(x=middles, y=saved, row=ACCOUNT_ROW, col=1, **shown)
+    costs, line = [one.cost for one in accounts], {"color": BOUND, "dash": "dash"}
+    figure.add_scatter(x=middles, y=costs, mode="lines", line=line, name="cost", row=ACCOUNT_ROW, col=1)
+
+
 def _add_metric(figure: go.Figure, comparisons: Mapping[Window, Comparison], metric: str, row: int) -> None:
     middles = [_middle(window) for window in comparisons]
     for name, colour, side in (("frozen first model", STATIC, "static"), ("loop", LOOP, "loop")):
         values, style = [getattr(one, side).values.get(metric) for one in comparisons.values()], {"color": colour}
-        figure.add_scatter(x=middles, y=values, line=style, name=name, legendgroup=name, showlegend=row == 2, row=row, col=1)
+        figure.add_scatter(
+            x=middles, y=values, line=style, name=name, legendgroup=name, showlegend=row == ACCOUNT_ROW + 1, row=row, col=1
+        )
 
 
 def _add_marks(figure: go.Figure, marks: Mapping[str, Sequence[tuple[datetime, str]]], row: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from deployments.demo.evidence import REFUSALS, Evidence, gate_event, replacements
 from deployments.demo.frozen_baseline import mean_of
-from monitoring.events import DRIFT_DETECTED, PERFORMANCE_DEGRADED
+from monitoring.events import CHALLENGER_DUE, DRIFT_DETECTED, MODEL_ROLLED_BACK, PERFORMANCE_DEGRADED, PROMOTION_DUE
 from perennial.model_card import ModelCard
 from perennial.registry import CHAMPION
 
@@ -47,10 +47,14 @@ def summarise(evidence: Evidence, peak_memory_mb: float, wall_time: timedelta) -
         "windows": len(evidence.windows),
         "drift_events": events.count(DRIFT_DETECTED),
         "performance_events": events.count(PERFORMANCE_DEGRADED),
+        "challenger_events": events.count(CHALLENGER_DUE),
+        "promotion_events": events.count(PROMOTION_DUE),
         "retrain_runs": len(evidence.retrains),
         "retrain_runs_started_by_automation": sum(run.automated for run in evidence.retrains),
+        "promote_runs": len(evidence.promotes),
         "promotions": len(replacements(evidence.moves)),
         "refusals": sum(name in REFUSALS for name in events),
+        "rollbacks": events.count(MODEL_ROLLED_BACK),
         "versions": summarise_versions(evidence),
         **_qualities(evidence),
         **_reactions(evidence),
@@ -83,12 +87,12 @@ def _reactions(evidence: Evidence) -> dict[str, Any]:
 
 def find_losses(evidence: Evidence) -> list[str]:
     """What went missing; empty when nothing did."""
-    sent, counts, retrains = evidence.sent, evidence.counts, evidence.retrains
+    sent, counts, runs = evidence.sent, evidence.counts, [*evidence.retrains, *evidence.promotes]
     pairs = (
         ("requests_failed is {}", sent.failed, 0),
         ("predictions_archived is {}, but {} were answered", counts.predictions, sent.predictions),
         ("labels_joined is {}, but {} were sent", counts.joined, sent.labels),
-        ("{} of {} retrainings were started by an automation", sum(run.automated for run in retrains), len(retrains)),
+        ("{} of {} trainings and promotions were started by an automation", sum(run.automated for run in runs), len(runs)),
     )
     return [text.format(found, expected) for text, found, expected in pairs if found != expected]
 
@@ -111,7 +115,7 @@ def summarise_versions(evidence: Evidence) -> list[VersionSummary]:
 
 def _version_summary(card: ModelCard, evidence: Evidence) -> VersionSummary:
     decided, comparison = gate_event(card.version, evidence.events), evidence.version_comparisons.get(card.version)
-    decision = "promoted" if card.version in dict(replacements(evidence.moves)) else "not promoted"
+    decision = "promoted" if card.version in dict(replacements(evidence.moves)) else "challenger"
     if decided is not None:
         decision = REFUSALS.get(decided.name, decision)
     return VersionSummary(

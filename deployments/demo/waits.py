@@ -2,14 +2,15 @@
 
 The demo sends a year in minutes, and a loop that reacts within seconds would miss event time; so the replay stands still
 until the loop has reacted. A wait polls outcomes only: window files, flow runs, the registry, the service's /metrics. A
-monitor that does not catch up ends the demo (StackError); a retraining that does not come is noted in `problems` and the
-replay goes on.
+monitor that does not catch up ends the demo (StackError); a training or promotion that does not come is noted in `problems`
+and the replay goes on.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -19,6 +20,7 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.prefect_client import FlowRun, PrefectHistory
+from monitoring.policy import Flow
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.errors import PrefectUnreachable, StackError, StoreUnreachable
@@ -81,14 +83,14 @@ class LoopWaiter:
         what, home = f"the monitor to close the window {window}", self.loop.home
         return self._wait(lambda: {one.window: one for one in load_results(home)}.get(window), MONITOR_TIMEOUT, what)
 
-    def wait_for_retraining(self, event_id: str) -> FlowRun | None:
-        """Until the retraining that the event started has ended and what it promoted serves; None with a problem noted."""
-        find = self.loop.history.run_for
+    def wait_for_run(self, flow: Flow, event_id: str) -> FlowRun | None:
+        """Until the flow that the event started has ended and what it promoted serves; None with a problem noted."""
+        find = partial(self.loop.history.run_for, event_id, flow)
         try:
-            self._wait(lambda: find(event_id), START_TIMEOUT, f"an automation to answer event {event_id}")
-            run = self._wait(lambda: if_ended(find(event_id)), TRAINING_TIMEOUT, f"the retraining for event {event_id} to end")
+            self._wait(find, START_TIMEOUT, f"an automation to answer event {event_id}")
+            run = self._wait(lambda: if_ended(find()), TRAINING_TIMEOUT, f"{flow} for event {event_id} to end")
             if run.state != "COMPLETED":
-                self.problems.append(f"retraining {run.name} ended {run.state}: {run.message}")
+                self.problems.append(f"{flow} {run.name} ended {run.state}: {run.message}")
             self.wait_for_champion()
             return run
         except StackError as error:
@@ -98,10 +100,10 @@ class LoopWaiter:
     def wait_for_champion(self) -> int | None:
         """Until every worker answers with the champion."""
         champion = self.loop.registry.aliases(self.loop.model).champion
-        if champion is not None and champion not in self.swaps:
+        if champion is not None:
             metrics = self._wait(lambda: self._serving(champion), SWAP_TIMEOUT, f"the service to answer with version {champion}")
             if metrics.swapped_at is not None:
-                self.swaps[champion] = metrics.swapped_at
+                self.swaps.setdefault(champion, metrics.swapped_at)
         return champion
 
     def _serving(self, version: int) -> ServiceMetrics | None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -15,6 +16,8 @@ from deployments.stack import supervisord
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.process_tree import tree_memory_mb
 from deployments.stack.state import PREFECT, STORE, WORKER, Stack
+from monitoring.state import newest_result
+from perennial.errors import PerennialError
 from perennial.logs import without_credentials
 
 RUNNING, NO_MODEL, AWAY = "running", "no model yet", "does not answer"
@@ -63,10 +66,11 @@ class ComponentStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The whole stack, and in words what is wrong: components, and automations that failed since it came up."""
+    """The whole stack; in words what is wrong (components, failed automations) and what each model's newest window led to."""
 
     components: tuple[ComponentStatus, ...]
     failures: tuple[str, ...]
+    decisions: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -97,7 +101,22 @@ def stack_status(stack: Stack, environ: Mapping[str, str], now: datetime) -> Sta
             failed = run is not None and run.state in ("FAILED", "CRASHED")
             components.append(ComponentStatus(f"monitor-{service.model}", "", "failed" if failed else RUNNING))
             failures += [f"monitor-{service.model}: {run.name}: {run.message}"] if run and failed else []
-        return StackStatus(tuple(components), (*failures, *(api.failed_actions(stack.started_at) if up else ())))
+        failures += api.failed_actions(stack.started_at) if up else ()
+        decisions = [line for service in stack.services for line in newest_decision(stack.home / service.model)]
+        return StackStatus(tuple(components), tuple(failures), tuple(decisions))
+
+
+def newest_decision(home: Path) -> list[str]:
+    """What the model's newest window led to and why, with the account: two lines, or none before the first window."""
+    try:
+        result = newest_result(home)
+    except PerennialError as error:
+        return [str(error)]
+    if result is None:
+        return []
+    said = f"{result.model}, {result.window}: {result.decision.kind}: {result.decision.reason}"
+    beside = result.account.beside() if result.account is not None else ""
+    return [said, *([f"  {beside}"] if beside else [])]
 
 
 def _addresses(stack: Stack) -> dict[str, str]:

@@ -115,7 +115,7 @@ def select_rows(job: Job, frame: pl.DataFrame, new_classes: tuple[NewClass, ...]
         frame = frame.filter(~LabelCodec(job.spec.task).parse_column(frame[job.spec.target]).is_in(left_out))
     if retrain.data == "trailing":
         return TrainingRows(frame.filter(time > time.max() - retrain.windows * job.spec.window.length), None)
-    if retrain.data == "all":
+    if retrain.data in ("all", "auto"):
         return TrainingRows(frame, None)
     seconds = frame.select((time.max() - time).dt.total_seconds()).to_series().to_numpy()
     weights = np.exp2(-seconds / retrain.half_life.total_seconds())

@@ -1,21 +1,25 @@
-"""Gate: may the challenger replace the champion? Judged on labelled rows newer than anything either was trained on."""
+"""Gate: what keeps a challenger from serving is proof, not doubt.
 
-import math
-from datetime import datetime
-from typing import Literal
+Refusing a better model costs several times what promoting a worse one does, for the next promotion mends the latter. So a
+challenger is refused where a guardrail is broken, or where it is better than the champion with a probability below
+`gate.min_probability` on the newest rows. With too few of these it is promoted, and the reason says that nothing was compared.
+"""
 
-import numpy as np
+from typing import Any, Literal
+
 import polars as pl
 from pydantic import AwareDatetime
 
+from monitoring.measurement import loss_metric
 from monitoring.receipts import Outcome
 from perennial.base import FrozenModel
 from perennial.labels import LabelCodec
-from perennial.metrics import higher_is_better, score
 from perennial.model import Model
 from perennial.spec import ModelSpec
 from tasks.data.retraining_data import NewClass
 from tasks.job import Job
+from tasks.promotion.comparison import Comparison, Judged, compare
+from tasks.promotion.guardrails import Guardrail, Inspected, check_guardrails
 from tasks.task_defaults import local_task
 
 Decision = Literal["promote", "hold", "reject"]
@@ -25,7 +29,10 @@ OUTCOMES: dict[Decision, Outcome] = {"promote": "promoted", "hold": "held", "rej
 
 
 class Verdict(FrozenModel):
-    """The gate's decision and what it rests on; the metrics are None where nothing could be compared."""
+    """The gate's decision and what it rests on; the metrics are None where nothing could be compared.
+
+    `challenger` is the metric of the judge that stands for it, `probability` that of the judge being better than the champion.
+    """
 
     decision: Decision
     reason: str
@@ -33,8 +40,11 @@ class Verdict(FrozenModel):
     challenger: float | None = None
     champion: float | None = None
     champion_version: int | None = None
+    judge: str = ""
+    probability: float | None = None
     rows: int = 0
     since: AwareDatetime | None = None
+    guardrails: tuple[Guardrail, ...] = ()
     new_classes: tuple[NewClass, ...] = ()
 
     @property
@@ -42,52 +52,78 @@ class Verdict(FrozenModel):
         """The decision, as the receipt of a request to retrain has it."""
         return OUTCOMES[self.decision]
 
+    @property
+    def promised(self) -> float | None:
+        """By how much of itself the loss is to change: negative is better."""
+        return None if self.challenger is None or not self.champion else self.challenger / self.champion - 1
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the move of an alias keeps of it."""
+        kept = {"metric", "challenger", "champion", "judge", "probability", "rows", "since"}
+        broken = {one.name: one.broken for one in self.guardrails if one.broken}
+        return {**self.model_dump(mode="json", include=kept), "promised": self.promised, "broken": broken}
+
 
 @local_task("gate")
 def gate(
-    job: Job, challenger: Model, champion: Model | None, holdout: pl.DataFrame, new_classes: tuple[NewClass, ...] = ()
+    job: Job,
+    challenger: Model,
+    judge: Judged,
+    champion: Model | None,
+    rows: pl.DataFrame,
+    *,
+    new_classes: tuple[NewClass, ...] = (),
+    by_person: bool = True,
 ) -> Verdict:
-    """Compare both models as they would serve. Without a champion the challenger is promoted unopposed.
+    """Decide about a challenger on rows that its judge and the champion have not learnt. Without a champion, guardrails alone.
 
     `new_classes` are those of the labels that the champion does not know; the verdict names them.
     """
-    metric = job.spec.objective_metric
+    spec, metric = job.spec, loss_metric(job.spec)
     if champion is None:
-        return Verdict(decision="promote", reason="the first model: nothing serves yet", metric=metric)
-    since = max(challenger.card.until, champion.card.until)
-    newer = holdout.filter(pl.col(job.spec.event_time) > since)
-    rows = newer.filter(LabelCodec(job.spec.task).parse_column(newer[job.spec.target]).is_not_null())
-    if (excuse := _cannot_judge(job.spec, rows, since)) is not None:
-        verdict = Verdict(decision="hold", reason=excuse, metric=metric)
-    else:
-        old, new = (measure(job.spec, model, rows) for model in (champion, challenger))
-        decision, found = decide(metric, new, old, job.spec.gate.min_gain)
-        reason = f"{found} on {rows.height:,} rows since {since:%Y-%m-%d %H:%M}, newer than both trainings"
-        verdict = Verdict(decision=decision, reason=reason, metric=metric, challenger=new, champion=old)
-    seen = {"champion_version": champion.card.version, "rows": rows.height, "since": since, "new_classes": new_classes}
-    return verdict.model_copy(update=seen)
+        guardrails, reason = check_guardrails(Inspected(spec, challenger)), "the first model: nothing serves yet"
+        return _decide(spec, Verdict(decision="promote", reason=reason, metric=metric, guardrails=guardrails), by_person=True)
+    comparison = compare(spec, judge, champion, rows)
+    seen = {"champion_version": champion.card.version, "rows": comparison.rows.height, "since": comparison.since}
+    doubt = _cannot_compare(spec, comparison)
+    guardrails = check_guardrails(Inspected(spec, challenger, champion, None if doubt else comparison))
+    found = Verdict(decision="promote", reason=doubt or "", metric=metric, guardrails=guardrails, new_classes=new_classes)
+    verdict = found.model_copy(update=seen if doubt else {**seen, **_compared(comparison)})
+    return _decide(spec, verdict, by_person=by_person)
 
 
-def decide(metric: str, challenger: float, champion: float, min_gain: float) -> tuple[Decision, str]:
-    """Promote when the relative gain is positive and at least `min_gain`."""
-    better = challenger - champion if higher_is_better(metric) else champion - challenger
-    gain = better / abs(champion) if champion else math.copysign(math.inf, better) if better else 0.0
-    text = f"{metric} {challenger:.5g} against the champion's {champion:.5g} ({gain:+.2%})"
-    if better > 0 and gain >= min_gain:
-        return "promote", text
-    return "reject", text + (f", less than the {min_gain:.2%} asked for" if better > 0 else ", no better")
+def _compared(comparison: Comparison) -> dict[str, Any]:
+    new, old = comparison.losses()
+    probability, gain = comparison.probability_better(), (old - new) / old if old else 0.0
+    reason = (
+        f"{comparison.metric} {new:.5g} against the champion's {old:.5g} ({gain:+.2%}) on {comparison.rows.height:,} rows since "
+        f"{comparison.since:%Y-%m-%d %H:%M}, judged by {comparison.judge.name}; better with probability {probability:.2f}"
+    )
+    figures = {"challenger": new, "champion": old, "judge": comparison.judge.name, "probability": probability}
+    return {**figures, "reason": reason}
 
 
-def measure(spec: ModelSpec, model: Model, rows: pl.DataFrame) -> float:
-    """The spec's metric of a model on labelled rows; a class it does not know has probability 0."""
-    codes = model.label_codec.encode_column(rows[spec.target])
-    return score(spec.task, codes, np.asarray(model.predict_frame(rows))).values[spec.objective_metric]
+def _decide(spec: ModelSpec, verdict: Verdict, *, by_person: bool) -> Verdict:
+    """Proof and broken guardrails before the wish for a person's word."""
+    decision, reason, least = verdict.decision, verdict.reason, spec.gate.min_probability
+    proof = verdict.probability is not None and verdict.probability < least
+    against = [f"less than gate.min_probability = {least:g}"] if proof else []
+    against += [f"guardrail {one.name}: {one.broken}" for one in verdict.guardrails if one.broken]
+    if against:
+        decision, reason = "reject", "; ".join([reason, *against])
+    elif spec.gate.require_approval and not by_person:
+        decision, reason = "hold", f"{reason}; waits for `perennial approve`"
+    return verdict.model_copy(update={"decision": decision, "reason": reason})
 
 
-def _cannot_judge(spec: ModelSpec, rows: pl.DataFrame, since: datetime) -> str | None:
-    where = f"labelled rows since {since:%Y-%m-%d %H:%M}, newer than both trainings"
-    if rows.height < spec.gate.min_rows:
-        return f"only {rows.height:,} {where}; gate.min_rows asks for {spec.gate.min_rows:,}"
+def _cannot_compare(spec: ModelSpec, comparison: Comparison) -> str | None:
+    """Why the guardrails alone decide; None where the rows can be compared."""
+    rows, least = comparison.rows, spec.gate.min_rows
+    where = f"labelled rows since {comparison.since:%Y-%m-%d %H:%M}, newer than both trainings"
+    unproven = "nothing was compared, the guardrails alone decide"
+    if rows.height < least:
+        return f"warning: {unproven}: only {rows.height:,} {where}; gate.min_rows asks for {least:,}"
     if spec.task != "regression" and LabelCodec(spec.task).parse_column(rows[spec.target]).n_unique() < 2:
-        return f"all {rows.height:,} {where}, have the same {spec.target}: nothing can be compared"
+        return f"warning: {unproven}: all {rows.height:,} {where}, have the same {spec.target}"
     return None

@@ -1,4 +1,4 @@
-"""Requests to retrain: read from an event's payload, acknowledged, declined when they are handled already, and given an outcome.
+"""Requests to retrain or to promote: read from an event, acknowledged, declined when they are handled already, given an outcome.
 
 An automation may deliver an event twice, late, or after another retraining acted on it; the registry says whether one cause
 has been trained for. Acknowledgement and outcome are files that the monitor reads (`monitoring.receipts`). A retraining by
@@ -29,7 +29,7 @@ def read_request(job: Job, event: dict[str, Any] | None) -> RetrainRequest | Non
     try:
         request = RetrainRequest.model_validate_json(json.dumps(event))
     except ValidationError as error:
-        raise TrainingError(f"parameter `event` is not a request to retrain: {error}; leave it out to retrain by hand") from error
+        raise TrainingError(f"parameter `event` is not a request to retrain: {error}; leave it out to act by hand") from error
     if request.model != job.spec.name:
         where = f"the event is about {request.model!r}, but the spec is {job.spec.name!r}"
         raise TrainingError(f"{where}: mend the automation's trigger")
@@ -53,6 +53,19 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
     return None
 
 
+@local_task("already promoted")
+def already_promoted(job: Job, champion: Model, request: RetrainRequest | None) -> str | None:
+    """Why nothing should be promoted for this request; None when something should. A failure may be made good."""
+    if request is None:
+        return None
+    standing, receipt = champion.card.version, receipts.read_receipt(job.home, request.event_id)
+    if request.version != standing:
+        return f"the event is about version {request.version}, and version {standing} serves by now"
+    if receipt is not None and receipt.outcome not in (None, "failed"):
+        return f"this event is settled: {receipt.outcome}"
+    return None
+
+
 def inputs_changed(job: Job, request: RetrainRequest | None) -> str | None:
     """Why the spec must be trained first, with the command; raises TrainingError with that for a retraining by hand."""
     reason = contract_changes(job.home, job.spec, job.path)
@@ -64,7 +77,7 @@ def inputs_changed(job: Job, request: RetrainRequest | None) -> str | None:
 def cause_of(request: RetrainRequest | None) -> Cause:
     """Why the challenger is trained, as its card will say."""
     if request is None:
-        return Cause(kind="manual", detail="retrained by hand")
+        return Cause(kind="manual", detail="trained by hand")
     if request.cause == "data":
         raise TrainingError("broken data is mended at its source, not learnt: take this event out of the automation's trigger")
     return Cause(kind=request.cause, event_id=request.event_id, detail=request.reason)

@@ -1,19 +1,23 @@
 """Artifacts in the Prefect UI: what a run found and decided, readable without any other tool."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from monitoring.avoidable_loss import ExcessLoss
 from monitoring.calibration import Calibration, missing_bounds_warning
+from monitoring.champion_account import AccountStatement
+from monitoring.policy import Findings
 from monitoring.state import WindowResult
 from perennial.model import Model
 from perennial.signals import SIGNALS
+from tasks.data.retraining_data import NewClass
 from tasks.data.validate import Checks
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import Challenger
 from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.tune import Tuned
@@ -26,7 +30,9 @@ TOP = 10
 logger = logging.getLogger(__name__)
 
 
-def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calibration) -> str:
+def evaluation_markdown(
+    model: Model, evaluation: Evaluation, calibration: Calibration, new_classes: tuple[NewClass, ...] = ()
+) -> str:
     """What a version was trained on and how good it is, as a page."""
     card, metrics = model.card, evaluation.metrics.values
     bounds = [(signal.label, calibration.bounds[signal.name]) for signal in SIGNALS if signal.name in calibration.bounds]
@@ -37,7 +43,9 @@ def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calib
         f"# {card.name} version {card.version}",
         f"Trained on {card.data.rows:,} rows from {card.data.since:%Y-%m-%d} to {card.until:%Y-%m-%d %H:%M}, "
         f"{card.rounds} rounds, because: {card.cause.kind}. {card.cause.detail}".rstrip(),
-        "## Test rows",
+        f"## The newest rows, by its judge: the same recipe fitted to the rows before {card.judged_since:%Y-%m-%d %H:%M}"
+        if card.judged_since
+        else "## Test rows",
         markdown_table(("metric", "value"), [("rows", evaluation.metrics.rows), *metrics.items()]),
         "## Calibration",
         markdown_table(("predicted", "observed", "rows"), calibrated),
@@ -45,6 +53,7 @@ def evaluation_markdown(model: Model, evaluation: Evaluation, calibration: Calib
         "## Bounds of the monitor's signals",
         markdown_table(("signal", "bound"), bounds) if bounds else "None could be calibrated.",
         *([f"**Warning**: {warning}."] if warning else []),
+        *_new_classes(new_classes),
         "## Parameters",
         markdown_table(("parameter", "value"), list(card.params.items())),
     ]
@@ -57,9 +66,15 @@ def verdict_markdown(model: Model, verdict: Verdict) -> str:
     if verdict.champion_version is not None:
         rows.append(("champion", verdict.champion_version, verdict.champion))
     head = f"# {verdict.decision.upper()}: {model.card.name} version {model.card.version}"
-    new = [(one.name, one.rows, "yes" if one.learnt else "no", one.similar) for one in verdict.new_classes]
-    classes = [NEW_CLASSES, markdown_table(("class", "rows", "learnt", "probably a misspelling of"), new)] if new else []
-    return "\n\n".join([head, verdict.reason, markdown_table(("model", "version", verdict.metric), rows), *classes])
+    kept = [(one.name, "broken" if one.broken else "kept", one.broken) for one in verdict.guardrails]
+    guardrails = ["## Guardrails", markdown_table(("guardrail", "", "what is wrong"), kept)] if kept else []
+    table = markdown_table(("model", "version", verdict.metric), rows)
+    return "\n\n".join([head, verdict.reason, table, *guardrails, *_new_classes(verdict.new_classes)])
+
+
+def _new_classes(found: tuple[NewClass, ...]) -> list[str]:
+    rows = [(one.name, one.rows, "yes" if one.learnt else "no", one.similar) for one in found]
+    return [NEW_CLASSES, markdown_table(("class", "rows", "learnt", "probably a misspelling of"), rows)] if rows else []
 
 
 def checks_markdown(checks: Checks) -> str:
@@ -90,6 +105,9 @@ def window_markdown(result: WindowResult) -> str:
         f"# {result.model}: {findings.window}",
         f"**{result.decision.kind}**: {result.decision.reason}",
         f"{findings.rows:,} rows, {findings.labelled:,} labelled, judged for version {result.version}.",
+        *([f"**Diagnosis**: {result.diagnosis}."] if result.diagnosis else []),
+        *_estimate_parts(findings),
+        *(_account_parts(result.account) if result.account else []),
         *([f"{findings.asked_again:,} rows have an id that was asked about more than once."] if findings.asked_again else []),
         *([f"Of {findings.contradicted:,} rows an earlier label said otherwise."] if findings.contradicted else []),
         markdown_table(("signal", "value", "bound"), signals),
@@ -102,6 +120,40 @@ def window_markdown(result: WindowResult) -> str:
         *([f"Report: [{result.report}](file://{result.report})"] if result.report else []),
     ]
     return "\n\n".join(parts)
+
+
+def _estimate_parts(findings: Findings) -> Iterator[str]:
+    """What the champion's confidence expects, beside what came; and the base rate beside the mean score."""
+    expected, loss = findings.expected_loss, findings.values.get("loss")
+    if expected is not None:
+        truth = (
+            f"over the {findings.labelled:,} labels that have come it is {loss:.4g}" if loss is not None else "no label has come"
+        )
+        yield f"By the champion's own confidence a loss of {expected:.4g} was to be expected; {truth}."
+    if findings.means is not None:
+        yield "Mean of the labels {:.4g}, of the same rows' scores {:.4g}.".format(*findings.means)
+
+
+def _account_parts(account: AccountStatement) -> list[str]:
+    """Champion beside challenger and predecessor on the same rows, and what that sums to."""
+    others = {"challenger": account.newest, "predecessor": account.predecessor}
+    rows = [
+        (who, one.version, str(one.window), one.rows, one.champion_loss, one.other_loss, _with_error(one.difference))
+        for who, one in others.items()
+        if one is not None
+    ]
+    head = ("compared with", "version", "window", "rows", f"loss of version {account.champion}", "its loss", "excess")
+    said = [f"{account}; {account.expected:.3g} expected of the next window.".capitalize()]
+    said += [f"Version {account.champion}: {account.truth()}."] if account.truth() else []
+    if account.champion_better is not None:
+        said.append(f"P(version {account.champion} is better than its predecessor) = {account.champion_better:.2g}.")
+    if account.unlabelled:
+        said.append(f"The labels of {account.unlabelled} windows have not come.")
+    return ["## Account", " ".join(said), *([markdown_table(head, rows)] if rows else [])]
+
+
+def _with_error(difference: ExcessLoss) -> str:
+    return f"{difference.excess:+.2%} ± {difference.error:.2%}"
 
 
 @local_task("show checks")
@@ -117,12 +169,17 @@ def show_trials(job: Job, tuned: Tuned) -> None:
     create_table_artifact(table, key=f"{job.spec.name}-trials", description=f"best loss {tuned.loss:.5g}")
 
 
-@local_task("show outcome")
-def show_outcome(job: Job, challenger: Challenger, verdict: Verdict) -> None:
-    """The evaluation and the gate's decision, as artifacts."""
-    page = evaluation_markdown(challenger.model, challenger.evaluation, challenger.calibration)
+@local_task("show evaluation")
+def show_evaluation(job: Job, challenger: Challenger, new_classes: tuple[NewClass, ...]) -> None:
+    """What a version was trained on and how good its judge is, as an artifact."""
+    page = evaluation_markdown(challenger.model, challenger.evaluation, challenger.calibration, new_classes)
     create_markdown_artifact(page, key=f"{job.spec.name}-evaluation", description=f"version {challenger.version}")
-    page = verdict_markdown(challenger.model, verdict)
+
+
+@local_task("show verdict")
+def show_verdict(job: Job, model: Model, verdict: Verdict) -> None:
+    """The gate's decision and what it rests on, as an artifact."""
+    page = verdict_markdown(model, verdict)
     create_markdown_artifact(page, key=f"{job.spec.name}-gate", description=f"{verdict.decision}: {verdict.reason}")
 
 

@@ -12,13 +12,14 @@ from monitoring.events import ModelEvent, deterministic_id, send
 from monitoring.policy import RetrainRequest
 from perennial.errors import PrefectUnreachable
 from perennial.model import Model
-from tasks.data.validate import Checks
+from tasks.data.retraining_data import NewClass
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import Challenger
-from tasks.reporting.artifacts import show_outcome
-from tasks.reporting.track import track
-from tasks.reporting.training_report import write_training_report
+from tasks.promotion.labelled_rows import LabelledRows
+from tasks.reporting.artifacts import show_evaluation, show_verdict
+from tasks.reporting.track import track, track_verdict
+from tasks.reporting.training_report import add_verdict, write_training_report
 from tasks.task_defaults import local_task
 
 OUTCOMES = {"promote": events.MODEL_PROMOTED, "hold": events.MODEL_HELD, "reject": events.MODEL_REJECTED}  # by decision
@@ -62,17 +63,30 @@ def announce_outcome(job: Job, challenger: Model, verdict: Verdict) -> None:
 
 
 @local_task("announce new classes")
-def announce_new_classes(job: Job, version: int, verdict: Verdict) -> None:
+def announce_new_classes(job: Job, challenger: Model, new_classes: tuple[NewClass, ...]) -> None:
     """Send which classes of the labels the champion did not know, and which of them the version has learnt."""
-    classes = [one.model_dump() for one in verdict.new_classes]
-    send_or_warn(job, events.LABELS_UNKNOWN, version=verdict.champion_version, challenger=version, classes=classes)
+    card, classes = challenger.card, [one.model_dump() for one in new_classes]
+    send_or_warn(job, events.LABELS_UNKNOWN, version=card.parent, challenger=card.version, classes=classes)
 
 
-def report_outcome(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:
-    """Everything a person may want to know of a training that is over; called inside a flow run."""
-    write_training_report(job, challenger, checks, verdict)
-    announce_outcome(job, challenger.model, verdict)
-    if verdict.new_classes:
-        announce_new_classes(job, challenger.version, verdict)
-    show_outcome(job, challenger, verdict)
+def report_training(job: Job, challenger: Challenger, known: LabelledRows, verdict: Verdict | None) -> None:
+    """Everything a person may want to know of a training that is over; called inside a flow run.
+
+    Without a verdict the version was published as a challenger, and nothing has been decided about it.
+    """
+    write_training_report(job, challenger, known, verdict)
+    show_evaluation(job, challenger, known.new_classes)
+    if known.new_classes:
+        announce_new_classes(job, challenger.model, known.new_classes)
+    if verdict is not None:
+        announce_outcome(job, challenger.model, verdict)
+        show_verdict(job, challenger.model, verdict)
     track(job, challenger, verdict)
+
+
+def report_verdict(job: Job, model: Model, verdict: Verdict) -> None:
+    """What the gate decided about a version that was trained earlier."""
+    add_verdict(job, model.card.version, verdict)
+    announce_outcome(job, model, verdict)
+    show_verdict(job, model, verdict)
+    track_verdict(job, model, verdict)

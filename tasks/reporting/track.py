@@ -6,7 +6,7 @@ Offline without a key, and never in the way: whatever W&B fails at is a warning,
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perennial.arrays import Floats
-from perennial.model import to_files
+from perennial.model import Model, to_files
+from perennial.model_card import ModelCard
 from perennial.spec import Task
 from tasks.data.datasets import SHORT
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import Challenger
 from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.tune import Tuned
@@ -32,7 +33,8 @@ POINTS = 50  # of a curve: enough to see its shape, few enough to draw at once
 _DIRECTORIES = {"WANDB_DIR": "dir", "WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
 """Where W&B keeps files, below its own directory; unset, each of these would spread over the person's home directory."""
 
-_CARD_KEYS = {"version", "task", "params", "rounds", "data", "git_commit", "parent", "cause", "bounds"}
+_MANIFEST_KEYS = {"fingerprint", "rows", "origin"}
+_CARD_KEYS = {"version", "task", "params", "rounds", "rounds_chosen", "data", "git_commit", "parent", "cause", "bounds"}
 
 _QUIET: dict[str, Any] = {
     "silent": True,
@@ -56,19 +58,41 @@ class Curve:
 
 
 @local_task("track")
-def track(job: Job, challenger: Challenger, verdict: Verdict) -> bool:
-    """Send a training to W&B, or warn; returns whether it was sent."""
+def track(job: Job, challenger: Challenger, verdict: Verdict | None) -> bool:
+    """Send a training to W&B, with the verdict on it if there is one, or warn; returns whether it was sent."""
+
+    def send(run: "wandb.Run") -> None:
+        _log(run, challenger)
+        if verdict is not None:
+            run.summary.update(_gate_summary(verdict))
+        _log_artifacts(run, challenger, promoted=verdict is not None and verdict.decision == "promote")
+
+    card, manifest = challenger.model.card, challenger.dataset.manifest.model_dump(mode="json", include=_MANIFEST_KEYS)
+    return _in_run(job, card, str(card.wandb_run), card.cause.kind, send, dataset=manifest)
+
+
+@local_task("track verdict")
+def track_verdict(job: Job, model: Model, verdict: Verdict) -> bool:
+    """Send what the gate decided about a version that was trained earlier to W&B as a run of its own, or warn."""
+    run_id = f"{model.card.wandb_run}-gate-{job.now:%Y%m%dT%H%M%S}"
+    return _in_run(job, model.card, run_id, "gate", lambda run: run.summary.update(_gate_summary(verdict)))
+
+
+def _in_run(job: Job, card: ModelCard, run_id: str, job_type: str, send: Callable[["wandb.Run"], None], **config: Any) -> bool:
     try:
-        run = _start(job, challenger)
+        run = _start(job, card, run_id, job_type, config)
         try:
-            _log(run, challenger, verdict)
-            _log_artifacts(run, challenger, verdict)
+            send(run)
         finally:
             run.finish()
     except Exception as error:  # noqa: BLE001 - tracking must never undo a training
-        logger.warning("W&B did not take the training of %s version %d: %s", job.spec.name, challenger.version, error)
+        logger.warning("W&B did not take the training of %s version %d: %s", card.name, card.version, error)
         return False
     return True
+
+
+def _gate_summary(verdict: Verdict) -> dict[str, Any]:
+    return {f"gate/{key}": value for key, value in verdict.model_dump(mode="json", exclude_none=True).items()}
 
 
 def curves(task_: Task, evaluation: Evaluation) -> tuple[Curve, ...]:
@@ -107,7 +131,7 @@ def _thinned(count: int, most: int) -> list[int]:
     return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
-def _start(job: Job, challenger: Challenger) -> "wandb.Run":
+def _start(job: Job, card: ModelCard, run_id: str, job_type: str, config: Mapping[str, Any]) -> "wandb.Run":
     """A run whose files stay below the home directory, unless the person says where; offline without a key."""
     import wandb
 
@@ -115,19 +139,18 @@ def _start(job: Job, challenger: Challenger) -> "wandb.Run":
     for variable, name in _DIRECTORIES.items():
         directory = os.environ.setdefault(variable, str(job.settings.home.absolute() / "wandb" / name))
         Path(directory).mkdir(parents=True, exist_ok=True)
-    card, manifest = challenger.model.card, challenger.dataset.manifest
     return wandb.init(
         project=job.settings.wandb_project,
         dir=os.environ["WANDB_DIR"],
-        id=card.wandb_run,
+        id=run_id,
         name=f"{card.name} v{card.version}",
         group=card.name,
-        job_type=card.cause.kind,
+        job_type=job_type,
         tags=[job.settings.environment, card.task],
         config={
             **card.model_dump(mode="json", include=_CARD_KEYS),
             "spec": card.spec.model_dump(mode="json"),
-            "dataset": manifest.model_dump(mode="json", include={"fingerprint", "rows", "origin"}),
+            **config,
         },
         settings=wandb.Settings(
             mode=job.environ.get("WANDB_MODE") or ("online" if job.settings.wandb_api_key else "offline"),
@@ -137,10 +160,10 @@ def _start(job: Job, challenger: Challenger) -> "wandb.Run":
     )
 
 
-def _log(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
+def _log(run: "wandb.Run", challenger: Challenger) -> None:
     import wandb
 
-    card, curve = challenger.model.card, challenger.fitted.curve
+    card, curve = challenger.model.card, challenger.judge.curve
     metric, importance = card.spec.objective_metric, challenger.model.profile.importance
     for number in _thinned(len(curve), 2 * POINTS):
         run.log({f"learning/{metric}": curve[number]}, step=number + 1)
@@ -154,9 +177,8 @@ def _log(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
             **{f"plots/{title}": wandb.plot.line(*data, title=title) for title, data in charts.items()},
         }
     )
-    gate = {f"gate/{key}": value for key, value in verdict.model_dump(mode="json", exclude_none=True).items()}
     test = {f"test/{name}": value for name, value in challenger.evaluation.metrics.values.items()}
-    run.summary.update({**test, "version": card.version, **gate})
+    run.summary.update({**test, "version": card.version})
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Table":
@@ -171,12 +193,12 @@ def _trials(tuned: Tuned) -> "wandb.Table":
     return _table(("trial", "loss", "rounds", *names), rows)
 
 
-def _log_artifacts(run: "wandb.Run", challenger: Challenger, verdict: Verdict) -> None:
+def _log_artifacts(run: "wandb.Run", challenger: Challenger, *, promoted: bool) -> None:
     """The version's files, and the dataset by reference: a mirror of the registry under the same aliases."""
     import wandb
 
     card, dataset = challenger.model.card, challenger.dataset
-    aliases = [f"v{card.version}", "challenger", *(["champion"] if verdict.decision == "promote" else [])]
+    aliases = [f"v{card.version}", "challenger", *(["champion"] if promoted else [])]
     model = wandb.Artifact(card.name, type="model", metadata={"version": card.version})
     with tempfile.TemporaryDirectory() as folder:
         for name, content in to_files(challenger.model).items():

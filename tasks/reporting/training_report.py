@@ -1,7 +1,7 @@
 """The training report: in a page's worth of figures what a training read, learnt and decided, for the terminal.
 
 It is written beside the model's other state when a training is over, whichever process ran it, and read by the command that
-started it. Its baseline is the model that always predicts the training labels' mean (the classes' shares).
+started it. Its baseline is the model that always predicts the mean (the classes' shares) of the labels that the judge has learnt.
 """
 
 from pathlib import Path
@@ -15,10 +15,12 @@ from perennial.base import StoredModel, read_stored
 from perennial.metrics import score
 from perennial.model_card import ModelCard
 from perennial.spec import Task
+from tasks.data.retraining_data import NewClass
 from tasks.data.validate import Checks
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import Challenger
+from tasks.promotion.labelled_rows import LabelledRows
 from tasks.task_defaults import local_task
 
 
@@ -28,8 +30,9 @@ class TrainingReport(StoredModel):
     card: ModelCard
     checks: Checks
     base_rate: dict[str, float] = Field(description="share of each class among the training labels, or their mean and deviation")
-    baseline: dict[str, float] = Field(description="metrics on the test rows of what always predicts the training labels' mean")
-    verdict: Verdict
+    baseline: dict[str, float] = Field(description="metrics on the newest rows of what always predicts the training labels' mean")
+    new_classes: tuple[NewClass, ...] = Field((), description="of the labels, which the champion does not know")
+    verdict: Verdict | None = Field(description="None for a challenger about which nothing has been decided yet")
     warning: str | None = Field(description="what the monitor will not watch, and why")
 
 
@@ -45,19 +48,31 @@ def read_training_report(home: Path, version: int) -> TrainingReport:
 
 
 @local_task("write report")
-def write_training_report(job: Job, challenger: Challenger, checks: Checks, verdict: Verdict) -> None:
+def write_training_report(job: Job, challenger: Challenger, known: LabelledRows, verdict: Verdict | None) -> None:
     """Write down what a training found; it is over when this is called."""
     card, evaluation, labels = challenger.model.card, challenger.evaluation, challenger.data.table.labels
-    constant = constant_predictions(card.task, labels, evaluation.predictions)
+    constant = constant_predictions(card.task, challenger.older.table.labels, evaluation.predictions)
     report = TrainingReport(
         card=card,
-        checks=checks,
+        checks=known.checks,
+        new_classes=known.new_classes,
         base_rate=base_rate(card.task, card.classes, labels),
         baseline=score(card.task, evaluation.labels, constant).values,
         verdict=verdict,
         warning=missing_bounds_warning(card.spec, challenger.calibration),
     )
-    file = report_file(job.home, card.version)
+    _write(job.home, report)
+
+
+@local_task("add verdict")
+def add_verdict(job: Job, version: int, verdict: Verdict) -> None:
+    """Add what the gate decided to the report of a version that was trained on this machine."""
+    if report_file(job.home, version).exists():
+        _write(job.home, read_training_report(job.home, version).model_copy(update={"verdict": verdict}))
+
+
+def _write(home: Path, report: TrainingReport) -> None:
+    file = report_file(home, report.card.version)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(report.model_dump_json(indent=1), encoding="utf-8")
 

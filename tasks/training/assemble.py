@@ -20,7 +20,7 @@ DRAFT = 0
 
 @local_task("assemble")
 def assemble(job: Job, data: TrainingData, fitted: Fitted, evaluation: Evaluation, cause: Cause, parent: Model | None) -> Model:
-    """A draft: complete but for its version and bounds."""
+    """A draft: complete but for its version and bounds; the evaluation is its judge's."""
     spec = job.spec
     card = ModelCard(
         name=spec.name,
@@ -33,7 +33,9 @@ def assemble(job: Job, data: TrainingData, fitted: Fitted, evaluation: Evaluatio
         label_texts=data.label_texts,
         params=fitted.params,
         rounds=fitted.rounds,
+        rounds_chosen=fitted.recipe.chosen,
         metrics=evaluation.metrics,
+        judged_since=evaluation.since,
         slices=evaluation.slices,
         data=DataRef(fingerprint=data.fingerprint, rows=len(data.table), since=data.since, until=data.until),
         trained_at=job.now,

@@ -1,77 +1,85 @@
-"""Calibrate: bounds for the monitor's signals from the newest training windows, each judged by a model that has not seen it.
+"""Calibrate: bounds for the monitor's signals from a rolling origin: the newest training windows, each judged from its past.
 
-Block cross-fit: whole windows are left out, a few at a time, and what the signals say about them is what an ordinary
-window says. Never single rows: rows of one week resemble each other, and bounds from them fire in nearly every week.
+A judge is fitted to the rows before a few windows, with the parameters and rounds of the model itself, and measured on each as
+the monitor will measure. It knows nothing from after them: a model that was trained on both sides of a window interpolates, finds
+it easier than the future is, and its bounds alarm in every third ordinary window. Costs two fits by default.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 from prefect import get_run_logger
 
-from monitoring.calibration import MIN_BLOCKS, Calibration, block_values, blocks, inherit_bounds, missing_bounds_warning
+from monitoring.calibration import MIN_BLOCKS, Calibration, blocks, inherit_bounds, measure_block, missing_bounds_warning
 from monitoring.calibration import calibrate as bounds_of
+from monitoring.measurement import Measurement
+from perennial.estimates import fit_recalibration
 from perennial.model import Model
 from perennial.profile import fit_profile
-from perennial.signals import SignalValues
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted, has_contrast
 from tasks.training.training_data import TrainingData
 
-FOLDS = (2, 4)
-"""Least and most trainings a calibration may cost."""
+TRAININGS = 4
+"""Most fits that a calibration may cost."""
 
-LEFT_OUT = 0.25
-"""Share of the rows that a training should leave out at most: a model of much fewer rows says nothing about this one."""
+ENOUGH = 0.5
+"""Share of the training rows that a judge knows, but where that leaves fewer than three windows: one that knows much less than
+the model is worse on the same rows, and says little about it."""
 
 _TICK = timedelta(microseconds=1)
 
-Mask = NDArray[np.bool_]
+Block = tuple[int, int]
+"""The rows of a window among rows sorted in time: the first, and the one after the last."""
 
 
 def calibrate_bounds(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
-    """Bounds of a draft; none where the training rows fill fewer than three judgeable windows."""
-    inside = list(_judgeable(job, data))
-    if len(inside) < MIN_BLOCKS:
-        return Calibration(bounds={}, blocks=len(inside))
-    folds = _folds(int(np.sum(inside)) / len(data.table), len(inside))
-    values = [value for fold in range(folds) for value in _fold_values(draft, data, fitted, inside[fold::folds])]
-    return Calibration(bounds=bounds_of(job.spec, values), blocks=len(inside))
+    """Bounds of a draft; none where the training rows fill fewer than three windows that can be judged from their past."""
+    judged = _judgeable(job, data)
+    if len(judged) < MIN_BLOCKS:
+        return Calibration(bounds={}, blocks=len(judged))
+    found = [one for group in _groups(judged, job.spec.policy.every) for one in _measured(draft, data, fitted, group)]
+    recalibration = fit_recalibration(job.spec.task, [(one.labels, one.scores) for one in found])
+    bounds = bounds_of(job.spec, [one.values for one in found])
+    return Calibration(bounds=bounds, blocks=len(judged), recalibration=recalibration)
 
 
-def _folds(share: float, count: int) -> int:
-    """How many trainings share `count` blocks that hold `share` of all rows: few where the blocks are a small part."""
-    least, most = FOLDS
-    return min(max(math.ceil(share / LEFT_OUT), least), most, count)
+def _judgeable(job: Job, data: TrainingData) -> list[Block]:
+    """The newest windows that the monitor would judge and that have a window's length of rows before them, oldest first."""
+    spec, length, times = job.spec, job.spec.window.length, data.table.times
+    windows = blocks(data.until + _TICK, length, spec.signals.blocks, data.since + length)
+    edges = [[np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end)] for window in windows]
+    found = [(int(start), int(stop)) for start, stop in (np.searchsorted(times, pair) for pair in edges)]
+    found = [(start, stop) for start, stop in found if stop - start >= spec.window.min_rows]
+    least = len(found) - MIN_BLOCKS
+    return [block for place, block in enumerate(found) if place >= least or block[0] >= ENOUGH * len(times)]
 
 
-def _judgeable(job: Job, data: TrainingData) -> Iterator[Mask]:
-    """The rows of each newest window that the monitor would judge, as masks over the training rows."""
-    spec = job.spec
-    for window in blocks(data.until + _TICK, spec.window.length, spec.signals.blocks, data.since):
-        start, end = (np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end))
-        rows: Mask = (data.table.times >= start) & (data.table.times < end)
-        if rows.sum() >= spec.window.min_rows:
-            yield rows
+def _groups(judged: Sequence[Block], every: int) -> Iterator[Sequence[Block]]:
+    """The blocks that share a judge, in order of time, as even as can be.
+
+    As many as there are windows between two challengers: a model is watched at each age up to that, so its bounds are of those.
+    """
+    count = min(TRAININGS, math.ceil(len(judged) / every))
+    edges = np.linspace(0, len(judged), count + 1).astype(int)
+    yield from (judged[start:stop] for start, stop in pairwise(edges.tolist()))
 
 
-def _fold_values(draft: Model, data: TrainingData, fitted: Fitted, left_out: Sequence[Mask]) -> Iterator[SignalValues]:
-    """What the signals say about blocks of rows, by a model fitted in the same way to all other rows."""
-    kept = ~np.logical_or.reduce(left_out)
-    if not has_contrast(data.table.labels[kept]):
+def _measured(draft: Model, data: TrainingData, fitted: Fitted, group: Sequence[Block]) -> Iterator[Measurement]:
+    """Neighbouring blocks, measured by a model fitted in the same way to the rows before the first of them."""
+    past = group[0][0]
+    if not has_contrast(data.table.labels[:past]):
         return
-    estimator = fitted.trainer.fit(fitted.params, fitted.rounds, np.flatnonzero(kept))
+    estimator = fitted.trainer.fit(fitted.params, fitted.rounds, np.arange(past))
     features = data.compiled.features
     importance = dict(zip(features.names, estimator.importance(), strict=True))
-    profile = fit_profile(data.values.filter(pl.Series(kept)), features.kinds, importance)
-    judge = replace(draft, estimator=estimator, profile=profile)
-    yield from (block_values(judge, data.frame.filter(pl.Series(rows))) for rows in left_out)
+    judge = replace(draft, estimator=estimator, profile=fit_profile(data.values.head(past), features.kinds, importance))
+    yield from (measure_block(judge, data.frame.slice(start, stop - start)) for start, stop in group)
 
 
 @local_task("calibrate")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -36,13 +37,14 @@ class CalibrationRow(FrozenModel):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the test rows say; labels (n,) coded and predictions (n,) or (n, classes) are kept for plots."""
+    """What the test rows, from `since` on, say; labels (n,) coded and predictions (n,) or (n, classes) are kept for plots."""
 
     metrics: Metrics
     calibration: tuple[CalibrationRow, ...]
     slices: tuple[Slice, ...]
     labels: Floats
     predictions: Floats
+    since: datetime | None = None
 
 
 @local_task("evaluate")
@@ -53,7 +55,8 @@ def evaluate(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
     rows, labels = test.filter(known), labels[known]
     predictions = fitted.predict(rows)
     metrics, calibration = score(job.spec.task, labels, predictions), calibration_table(job.spec.task, labels, predictions)
-    return Evaluation(metrics, calibration, tuple(_slices(job, rows, labels, predictions)), labels, predictions)
+    since = test[job.spec.event_time][0] if test.height else None
+    return Evaluation(metrics, calibration, tuple(_slices(job, rows, labels, predictions)), labels, predictions, since)
 
 
 def calibration_table(task_: Task, labels: Floats, predictions: Floats) -> tuple[CalibrationRow, ...]:

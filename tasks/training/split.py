@@ -16,10 +16,11 @@ from tasks.task_defaults import local_task
 
 @dataclass(frozen=True)
 class Split:
-    """A table in two: every row of `train` is older than every row of `test`."""
+    """A table in two: every row of `train`, of which the newest is of `until`, is older than every row of `test`."""
 
     train: pl.DataFrame
     test: pl.DataFrame
+    until: datetime
 
 
 @local_task("split")
@@ -34,7 +35,7 @@ def split_newest(frame: pl.DataFrame, event_time: str, length: timedelta) -> Spl
         span = f"{frame[event_time].min()!s} to {newest}"
         within = f"all rows ({span}) lie within the newest {format_duration(length)}, which are held out"
         raise TrainingError(f"{within}: shorten it in the spec, or bring more rows")
-    return Split(frame.head(older), frame.slice(older))
+    return Split(frame.head(older), frame.slice(older), frame[older - 1, event_time])
 
 
 def forward_chain(times: NDArray[np.datetime64], folds: int) -> list[tuple[Indices, Indices]]:

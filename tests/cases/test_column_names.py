@@ -34,6 +34,7 @@ from tasks.data.ingest import ingest
 from tasks.data.retraining_data import build_dataset, select_rows, validate_log
 from tasks.data.validate import validate
 from tasks.job import Job, load_job
+from tasks.promotion.comparison import judged_version
 from tasks.promotion.gate import gate
 from tasks.promotion.publish import publish
 from tasks.serving.batch_predict import score_table
@@ -150,7 +151,7 @@ def assert_lives(directory: Path, spec: ModelSpec) -> tuple[Job, Model, pl.DataF
     dataset = build_dataset.fn(job, model)
     rows, _ = validate_log.fn(job, dataset)
     assert select_rows.fn(job, rows).rows.height == ROWS
-    assert gate.fn(job, model, model, test).champion is not None
+    assert gate.fn(job, model, judged_version(model), model, test).champion is not None
     scored = pl.read_parquet(score_table.fn(job, model, str(directory / "rows.parquet"), str(directory / "scored.parquet")))
     assert scored[str(spec.id)].to_list() == frame[str(spec.id)].to_list()
     assert scored.height == ROWS

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import monitoring.closing
+from flows.promote import promote
 from flows.retrain import retrain
 from monitoring.archive import Archive
 from monitoring.closing import Judge, close_window
@@ -28,7 +29,7 @@ from tasks.data.ingest import ingest
 from tasks.data.retraining_data import find_new_classes
 from tasks.data.validate import validate
 from tasks.job import Job, load_job
-from tasks.promotion.gate import measure
+from tasks.promotion.comparison import compare, judged_version
 from tasks.reporting.artifacts import window_markdown
 from tests.cases.inputs import copy_case, edit_spec, read_rows, write_rows
 from tests.cases.loop import ask, rows_since, tell, trained
@@ -51,7 +52,7 @@ def home(tmp_path: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> P
 def close(job: Job, model: Model, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> tuple[WindowResult, list[ModelEvent]]:
     sent: list[ModelEvent] = []
     monkeypatch.setattr(monitoring.closing, "send", sent.append)
-    result, _ = close_window(WINDOW, Judge(model, archive), job.spec, MonitorState(), 0.0, WINDOW.end)
+    result, *_ = close_window(WINDOW, Judge(model, archive), job.spec, MonitorState(), 0.0, WINDOW.end)
     return result, sent
 
 
@@ -70,7 +71,9 @@ def test_a_new_class_in_the_labels_is_wrong_for_the_champion_and_learnt_by_its_s
     assert (result.findings.rows, result.findings.labelled, result.findings.unknown_labels) == (48, 48, {"brand-new": new})
     assert result.metrics is not None
     assert result.metrics.values["log_loss"] > IMPOSSIBLE * new / 48
-    assert result.metrics.values["log_loss"] == pytest.approx(measure(job.spec, champion, inside)), "as the gate does"
+    assert result.metrics.values["log_loss"] == pytest.approx(
+        compare(job.spec, judged_version(champion), champion, inside).losses()[1]
+    ), "as the gate does"
     assert result.decision.kind == "performance"
     assert f"classes that the champion does not know: 'brand-new' {new}" in result.decision.reason
     assert f"| brand-new | {new} |" in window_markdown(result)
@@ -79,12 +82,13 @@ def test_a_new_class_in_the_labels_is_wrong_for_the_champion_and_learnt_by_its_s
     assert retrain(str(spec)) == 2
     successor = load_model(job.registry, job.spec.name, 2, job.base)
     assert successor.card.classes == ("brand-new", *champion.card.classes)
-    assert job.registry.aliases(job.spec.name).champion == 2
     run = runs(prefect_api, "retrain")[0]
-    page = artifacts(prefect_api, run["id"])[f"{job.spec.name}-gate"]["data"]
+    page = artifacts(prefect_api, run["id"])[f"{job.spec.name}-evaluation"]["data"]
     assert f"| brand-new | {rows.filter(pl.col('y') == 'brand-new').height} | yes |  |" in page
     (event,) = told(prefect_api, "perennial.labels.unknown", run["id"], job.spec.name)["payload"]["classes"]
     assert (event["name"], event["learnt"]) == ("brand-new", True)
+    assert promote(str(spec)) == 2
+    assert job.registry.aliases(job.spec.name).champion == 2
 
 
 def test_a_new_spelling_is_no_class_however_often_it_comes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ def test_a_window_that_another_contract_answered_is_judged_by_it(trained: Job) -
     window = window_at(datetime(2026, 9, 12, tzinfo=UTC), job.spec.window.length)
     judge = session.judge(window)
     assert (judge.model.card.version, judge.versions) == (1, {1})
-    result, request = close_window(window, judge, job.spec, session.state, 0.0, LATER)
+    result, request, _ = close_window(window, judge, job.spec, session.state, 0.0, LATER)
     assert (result.version, request, set(result.distances)) == (1, None, {"x", "c"})
     assert not result.findings.null_increases
     assert result.rows_by_version == {1: result.findings.rows}
@@ -250,7 +250,7 @@ def test_rows_of_another_contract_are_left_out_of_a_window_of_the_champion(train
     session.archive.store_predictions(pl.concat(new))
     judge = session.judge(window)
     assert (judge.model.card.version, judge.versions) == (2, {2})
-    found, _ = close_window(window, judge, job.spec, session.state, 0.0, LATER)
+    found, *_ = close_window(window, judge, job.spec, session.state, 0.0, LATER)
     assert (found.findings.rows, found.rows_by_version) == (2 * rows.height, {1: rows.height, 2: 2 * rows.height})
     assert not found.findings.null_increases
 

@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, _prefect_server: str) -> Home
     home = Home(spec, environ)
     home.run("first", "train")
     home.run("second", "train")
-    home.run("rollback", "rollback", "--to", "2")
+    home.run("rollback", "rollback", "--to", "1")
     home.run("predict", "predict", str(spec.parent / "rows.csv"), str(directory / "scores.parquet"), "-v")
     return home
 
@@ -79,8 +79,8 @@ def test_it_says_what_the_gate_decided_where_that_serves_and_what_to_do_next(hom
     assert row(first, "serves") == f"version 1 once its service runs: perennial up {home.spec}"
     assert row(first, "next") == f"perennial up {home.spec}"
     assert row(second, "model").startswith("one-text-among-numbers version 2 ")
-    assert row(second, "gate").startswith("rejected: log_loss ")
-    assert row(second, "serves").startswith("version 1 ")
+    assert row(second, "gate").startswith("promoted: warning: nothing was compared, the guardrails alone decide: only 0 ")
+    assert row(second, "serves").startswith("version 2 ")
 
 
 def test_prefects_log_is_in_a_file_and_with_v_on_the_terminal(home: Home) -> None:
@@ -93,16 +93,16 @@ def test_prefects_log_is_in_a_file_and_with_v_on_the_terminal(home: Home) -> Non
 
 def test_a_rollback_says_which_version_serves_and_how_to_take_it_back(home: Home) -> None:
     said = home.said["rollback"]
-    assert row(said, "champion") == "one-text-among-numbers version 2 (was 1)"
+    assert row(said, "champion") == "one-text-among-numbers version 1 (was 2)"
     assert "log_loss" in row(said, "test")
-    assert row(said, "next").startswith(f"perennial rollback {home.spec} --to 1 ")
+    assert row(said, "next").startswith(f"perennial rollback {home.spec} --to 2 ")
 
 
 def test_a_rollback_goes_through_without_prefect_and_says_who_does_not_know(home: Home) -> None:
     away = {**home.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    done = perennial("rollback", str(home.spec), "--to", "1", **away)
+    done = perennial("rollback", str(home.spec), "--to", "2", **away)
     assert (done.returncode, done.stderr) == (0, "")
-    assert row(done.stdout, "champion") == "one-text-among-numbers version 1 (was 2)"
+    assert row(done.stdout, "champion") == "one-text-among-numbers version 2 (was 1)"
     assert row(done.stdout, "event").startswith(
         "the Prefect feed does not know: the Prefect API at http://127.0.0.1:9/api does not"
     )

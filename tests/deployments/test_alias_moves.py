@@ -35,6 +35,7 @@ def test_the_champion_before_serves_again(spec_copy: Path, settings: Settings) -
     assert (move.previous, move.version) == (3, 2)
     assert registry.aliases("other").champion == 2
     assert registry.history("other")[-1].reason == "rolled back by hand"
+    assert list(registry.withdrawn("other")) == [3]
 
 
 def test_a_version_can_be_named(spec_copy: Path, settings: Settings) -> None:

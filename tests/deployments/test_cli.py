@@ -11,10 +11,12 @@ import pytest
 from deployments import cli
 from deployments.cli import INTERRUPTED, app, run
 from perennial import __version__
+from tests.support.models import write_small
 from tests.support.processes import ROOT, python
 
 COMMANDS = (
-    "check", "up", "down", "status", "deploy", "train", "retrain", "rollback", "predict", "serve", "demo", "version",
+    "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "backtest", "rollback",
+    "predict", "serve", "demo", "version",
 )  # fmt: skip
 HEAVY = ("prefect", "polars", "lightgbm", "litserve", "pandas", "sklearn", "wandb", "evidently", "hyperopt", "redis", "numpy")
 
@@ -56,12 +58,13 @@ def test_a_command_imports_what_imports_prefect_only_after_it_has_joined_the_sta
     for function in (one for one in ast.parse(Path(cli.__file__).read_text()).body if isinstance(one, ast.FunctionDef)):
         nodes = list(ast.walk(function))
         shown = [one.lineno for one in nodes if isinstance(one, ast.ImportFrom) and one.module == "deployments.summary"]
-        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("join_stack", "_run_flow")]
+        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("_announce", "_run_flow")]
         assert not shown or not joined or min(shown) > max(joined), function.name
 
 
 def test_the_stack_is_joined_before_prefect_reads_the_environment() -> None:
-    code = "import sys; import deployments.foreground, deployments.alias_moves; print('loaded:', *sys.modules)"
+    modules = "deployments.foreground, deployments.alias_moves, deployments.terminal"
+    code = f"import sys; import {modules}; print('loaded:', *sys.modules)"
     done = subprocess.run(python("-c", code), capture_output=True, text=True, cwd=ROOT, check=True)
     assert "prefect" not in done.stdout.rpartition("loaded:")[2].split()
 
@@ -120,3 +123,8 @@ def test_deploying_to_an_api_that_is_away_names_it(capsys: pytest.CaptureFixture
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     assert run(["deploy", str(ROOT / "examples" / "flights.toml")]) == 1
     assert "the Prefect API at http://127.0.0.1:9/api does not answer" in capsys.readouterr().err
+
+
+def test_an_approval_without_a_version_that_waits_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["approve", str(write_small(home))]) == 1
+    assert capsys.readouterr().err == "error: no version of small waits for approval since its champion came to serve\n"

@@ -66,12 +66,20 @@ def test_any_path_survives_the_writing(other: ModelSpec, path: str) -> None:
         assert deployment["parameters"]["spec"] == path
 
 
-def test_the_trigger_listens_to_the_events_that_the_monitor_sends() -> None:
+def test_the_triggers_listen_to_the_events_that_the_monitor_sends() -> None:
+    """Each event starts the flow that the decision says it starts."""
     from monitoring import events
+    from monitoring.policy import Decision
 
-    (trigger,) = read(deploy.template())["flows.retrain.retrain"]["triggers"]
-    assert set(trigger["expect"]) == {events.DRIFT_DETECTED, events.PERFORMANCE_DEGRADED, events.MODEL_AGED}
-    assert trigger["match"]["prefect.resource.id"] == events.resource_id("flights")
+    started = {}
+    for flow in ("retrain", "promote"):
+        deployment = read(deploy.template())[f"flows.{flow}.{flow}"]
+        (trigger,) = deployment["triggers"]
+        assert trigger["match"]["prefect.resource.id"] == events.resource_id("flights")
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        started |= dict.fromkeys(trigger["expect"], flow)
+    flows = {name: Decision(kind=cause, reason="").flow for cause, name in events.EVENT_NAMES.items()}
+    assert started == {name: flow for name, flow in flows.items() if flow is not None}
 
 
 def test_the_monitor_outlasts_its_interval() -> None:

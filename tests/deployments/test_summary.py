@@ -51,6 +51,9 @@ def test_a_training_is_told_row_by_row(task: Task, tmp_path: Path) -> None:
     assert rows["rows"] == "1,000 read, 2 quarantined, 5 without a label"
     assert rows["quarantined"] == "amount: is not a number in 2 rows, such as 'x'\nlisted in bad.parquet"
     assert rows["kinds"] == "10 numeric: x0, x1, x2, x3, x4, x5, x6, x7 and 2 more"
-    assert rows["test"] == "193 newer rows\nloss 0.5 (always the mean: 0.75)\nonly_ours 0.25"
+    assert (
+        rows["test"]
+        == "193 newest rows, by the same recipe fitted without them\nloss 0.5 (always the mean: 0.75)\nonly_ours 0.25"
+    )
     assert rows["gate"] == "held: only 3 labelled rows"
     assert rows["warning"] == "the monitor will never alarm on drift"

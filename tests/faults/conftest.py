@@ -21,6 +21,9 @@ TIMEOUT = "10"
 LATE = DAY + timedelta(hours=6)
 """When this much of the next week has been asked, a week is closed."""
 
+FINDINGS_PROMOTE = 'policy = { train_on = ["drift", "performance", "age"], promote = "always" }\n'
+"""One request, one flow, one promotion: the shortest loop there is to do harm to."""
+
 
 def world(ordinary: int, turned: int) -> pl.DataFrame:
     """A row an hour: so many ordinary weeks from the opening on, then so many in which no rule is true any more."""
@@ -34,7 +37,9 @@ def world(ordinary: int, turned: int) -> pl.DataFrame:
 def loop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A stack with a champion. Whatever a test kills in it has to come back by itself."""
     home = tmp_path_factory.mktemp("faults")
-    with stage(write_small(home, frame=request.module.the_world()), home / "var", PERENNIAL_TIMEOUT=TIMEOUT) as up:
+    spec = write_small(home, frame=request.module.the_world())
+    spec.write_text(spec.read_text() + FINDINGS_PROMOTE)
+    with stage(spec, home / "var", PERENNIAL_TIMEOUT=TIMEOUT) as up:
         up.train(until=OPENING)
         yield up
 

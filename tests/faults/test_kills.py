@@ -66,7 +66,7 @@ def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(
     assert first.event_id is not None, first.reason
     wait_until(partial(is_acknowledged, loop.loop.home, first.event_id), LOOP_TIMEOUT, "the retraining to take the request")
     kill(loop, "retrain")
-    assert loop.retraining(first.event_id).state == "CRASHED"
+    assert loop.run_of(first.event_id).state == "CRASHED"
     assert loop.champion == loop.serving == 1
     assert is_acknowledged(loop.loop.home, first.event_id)
     assert not is_settled(loop.loop.home, first.event_id)
@@ -74,7 +74,7 @@ def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(
     life.until(TURN + 2 * WEEK + LATE, insist=True)
     second = loop.window(TURN + WEEK).decision
     assert second.event_id is not None, second.reason
-    assert loop.retraining(second.event_id).state == "COMPLETED"
+    assert loop.run_of(second.event_id).state == "COMPLETED"
     assert is_settled(loop.loop.home, second.event_id)
     wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")
     assert_nothing_lost(loop, life)

@@ -69,7 +69,7 @@ def test_a_week_that_fails_while_prefect_is_away_is_told_once_it_is_back_and_ret
     supervisord.start_program(loop.stack.socket, "prefect")
     decision = loop.window(TURN).decision
     assert decision.event_id is not None, decision.reason
-    assert loop.retraining(decision.event_id).state == "COMPLETED"
+    assert loop.run_of(decision.event_id).state == "COMPLETED"
     assert loop.event(decision.event_id).payload["version"] == 1
     assert [run.event_id for run in loop.history.runs("retrain") if run.id not in known] == [decision.event_id]
     wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")

@@ -35,7 +35,8 @@ def test_each_window_is_shown_with_what_was_decided(
     assert {"small-window-20240212-0000", "small-window-20240219-0000"} <= set(shown)
     page = shown["small-window-20240212-0000"]
     assert "168 rows, 168 labelled, judged for version 1." in page["data"]
-    assert page["description"] == "drift: drift 0.1106 is over its bound 0.1"
+    assert page["description"] == "drift: drift 0.1106 is over its bound 0.1; no challenger compared yet"
+    assert "## Account" in page["data"]
 
 
 def test_without_a_store_the_variable_to_set_is_named(home: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:

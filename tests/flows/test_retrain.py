@@ -1,9 +1,12 @@
-"""The story of a retraining: asked for once, judged on rows it has not seen, told to everybody."""
+"""The story of a retraining: asked for once, taught every row, judged by a recipe that has not seen the newest, told to all."""
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.retrain import retrain
@@ -14,6 +17,7 @@ from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.spec import Task
 from tasks.job import Job, load_job
+from tasks.reporting.training_report import read_training_report
 from tests.flows.asking import artifacts, runs, told
 from tests.support.models import TASKS, write_small
 from tests.tasks.making import later_frame, log_rows
@@ -43,25 +47,51 @@ def mend(job: Job, old: str, new: str) -> None:
     job.path.write_text(text.replace(old, new))
 
 
+def set_values(job: Job, section: str, **values: Any) -> None:
+    """Set values in a section of the spec's file."""
+    text, told = job.path.read_text(), [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    if (head := f"{section} = {{ ") in text:
+        job.path.write_text(text.replace(head, f"{head}{', '.join(told)}, "))
+    else:
+        job.path.write_text("".join(f"{section}.{one}\n" for one in told) + text)
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_a_world_that_turned_is_learnt_and_promoted(home: Path, prefect_api: str, task: Task) -> None:
+def test_a_retraining_learns_every_row_and_publishes_a_challenger(home: Path, prefect_api: str, task: Task) -> None:
     job, champion = serving(home, task)
     turned = later_frame(task, 600, flipped=True)
     log_rows(job, champion, turned)
     assert retrain(str(job.path), event()) == 2
-    assert job.registry.aliases("small").champion == 2
+    aliases = job.registry.aliases("small")
+    assert (aliases.champion, aliases.challenger) == (1, 2)
     card = load_model(job.registry, "small", 2, home).card
     assert (card.parent, card.cause.kind, card.cause.event_id) == (1, "drift", EVENT_ID)
     assert card.params == champion.card.params, "retrain_trials = 0 keeps them"
-    assert card.data.rows == 1_000 + 600 - 2 * 24
-    assert card.until < turned["asked_at"].tail(2 * 24).min()
+    assert card.data.rows == 1_000 + 600
+    assert card.until == turned["asked_at"].max()
+    assert card.metrics.rows == 2 * 24
+    assert card.judged_since == turned["asked_at"].tail(2 * 24).min()
+    assert card.rounds_chosen[:-1] == champion.card.rounds_chosen
+    assert card.rounds == int(np.median(card.rounds_chosen))
     run = runs(prefect_api, "retrain")[0]
     assert run["name"] == "small after drift of version 1"
-    assert "PROMOTE: small version 2" in artifacts(prefect_api, run["id"])["small-gate"]["data"]
+    assert set(artifacts(prefect_api, run["id"])) == {"small-evaluation"}, "nothing is decided yet"
     assert told(prefect_api, "perennial.retrain.started", run["id"])["follows"] == EVENT_ID
+    assert outcome(home, run["id"]) == "challenger"
+
+
+def test_with_the_policy_always_the_challenger_is_promoted_at_once(home: Path, prefect_api: str) -> None:
+    job, champion = serving(home)
+    set_values(job, "policy", promote="always")
+    log_rows(job, champion, later_frame("binary", 600, flipped=True))
+    assert retrain(str(job.path), event()) == 2
+    assert job.registry.aliases("small").champion == 2
+    run = runs(prefect_api, "retrain")[0]
+    assert "PROMOTE: small version 2" in artifacts(prefect_api, run["id"])["small-gate"]["data"]
     promoted = told(prefect_api, "perennial.model.promoted", run["id"])["payload"]
-    assert (promoted["champion_version"], promoted["rows"]) == (1, 48)
+    assert (promoted["champion_version"], promoted["rows"], promoted["judge"]) == (1, 48, "its recipe without these rows")
     assert outcome(home, run["id"]) == "promoted"
+    assert read_training_report(job.home, 2).verdict is not None
 
 
 def test_a_settled_event_is_declined_whoever_sends_it_again(home: Path, prefect_api: str) -> None:
@@ -70,25 +100,12 @@ def test_a_settled_event_is_declined_whoever_sends_it_again(home: Path, prefect_
     retrain(str(job.path), event())
     first = runs(prefect_api, "retrain")[0]
     retrain(str(job.path), event())
-    assert outcome(home, first["id"]) == "promoted", "the first outcome stands"
+    assert outcome(home, first["id"]) == "challenger", "the first outcome stands"
     run = runs(prefect_api, "retrain")[0]
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Declined")
-    assert run["state"]["message"] == "the event is about version 1, and version 2 serves by now"
+    assert run["state"]["message"] == "version 2 was trained for this event already"
     assert job.registry.versions("small") == (1, 2)
     assert told(prefect_api, "perennial.retrain.declined", run["id"])["payload"]["reason"] == run["state"]["message"]
-
-
-def test_too_few_new_labels_hold_and_the_event_is_settled_by_that(home: Path, prefect_api: str) -> None:
-    job, champion = serving(home)
-    mend(job, 'holdout = "2d", min_rows = 20', 'holdout = "2d", min_rows = 5000')
-    log_rows(job, champion, later_frame("binary", 100))
-    assert retrain(str(job.path), event()) == 2
-    assert job.registry.aliases("small").champion == 1
-    held = told(prefect_api, "perennial.model.held", runs(prefect_api, "retrain")[0]["id"])
-    assert "gate.min_rows asks for 5,000" in held["payload"]["reason"]
-    assert outcome(home, held["payload"]["flow_run"]) == "held"
-    retrain(str(job.path), event())
-    assert runs(prefect_api, "retrain")[0]["state"]["message"] == "version 2 was trained for this event already"
 
 
 def test_a_request_about_an_older_version_is_declined_and_settled_by_that(home: Path, prefect_api: str) -> None:
@@ -133,12 +150,12 @@ def test_a_changed_input_contract_is_declined_with_what_changed_and_the_command(
 
 def test_a_retraining_that_fails_publishes_nothing(home: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
-        raise TrainingError("the gate cannot judge")
+        raise TrainingError("no bounds today")
 
     job, champion = serving(home)
     log_rows(job, champion, later_frame("binary", 100))
-    monkeypatch.setattr("flows.retrain.gate", fail)
-    with pytest.raises(TrainingError, match="the gate cannot judge"):
+    monkeypatch.setattr("tasks.promotion.challenger.calibrate", fail)
+    with pytest.raises(TrainingError, match="no bounds today"):
         retrain(str(job.path), event())
     assert job.registry.versions("small") == (1,)
     assert job.registry.aliases("small").challenger == 1
@@ -161,7 +178,7 @@ def test_the_spec_says_which_rows_are_learnt(home: Path, data: str) -> None:
     log_rows(job, champion, later_frame("binary", 300))
     retrain(str(job.path))
     rows = load_model(job.registry, "small", 2, home).card.data.rows
-    assert rows == (14 * 24 if data == "trailing" else 1_300 - 48)
+    assert rows == (14 * 24 if data == "trailing" else 1_300)
 
 
 def test_without_a_champion_the_failure_is_told(home: Path, prefect_api: str) -> None:
@@ -181,3 +198,16 @@ def test_a_payload_that_is_no_request_fails_the_run(home: Path, prefect_api: str
         retrain(str(job.path), {"cause": "drift"})
     assert runs(prefect_api, "retrain")[0]["state"]["type"] == "FAILED"
     assert job.registry.versions("small") == (1,)
+
+
+def test_a_mode_that_is_left_open_is_compared_and_kept_on_the_card(home: Path) -> None:
+    job, champion = serving(home)
+    set_values(job, "retrain", data="auto", windows=2)
+    chosen = []
+    for since in (0, 200, 400):
+        log_rows(job, champion, later_frame("binary", 600, flipped=True).slice(since, 200))
+        card = load_model(job.registry, "small", int(str(retrain(str(job.path)))), home).card
+        assert set(card.mode_losses) == {"all", "trailing", "weighted"}
+        chosen.append((card.spec.retrain.data, card.data.rows))
+    assert [mode for mode, _ in chosen] == ["all", "trailing", "trailing"], "the world turned: the old rows mislead"
+    assert [rows for _, rows in chosen] == [1_200, 2 * 168, 2 * 168]

@@ -63,6 +63,18 @@ def test_nulls_count_although_the_values_have_not_moved() -> None:
     assert found.distances["n"].total == pytest.approx(0.5, abs=0.05)
 
 
+def test_categories_that_the_training_never_had_are_a_share_of_their_own() -> None:
+    found = drift(table(1_000, shops="abxx"))
+    assert found.unseen_increases == {"c": pytest.approx(0.5, abs=0.05)}
+    assert drift(table(1_000, shops="ab")).unseen_increases == {}
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1.0, 0.0), (1.5, 0.0), (1_000.0, 1.0), (-1_000.0, 1.0)])
+def test_numbers_in_another_unit_are_far_outside_the_range_and_a_shift_is_not(factor: float, share: float) -> None:
+    found = drift(table(1_000).with_columns(n=pl.col("n") * factor))
+    assert found.outside_increases.get("n", 0.0) == pytest.approx(share, abs=0.02)
+
+
 @pytest.mark.parametrize("column", ["n", "c"])
 def test_a_feature_gone_null_is_as_far_as_a_share_can_be(column: str) -> None:
     gone = REFERENCE.with_columns(pl.lit(None, dtype=REFERENCE.schema[column]).alias(column))

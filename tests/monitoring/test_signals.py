@@ -36,7 +36,7 @@ from pathlib import Path
 from deployments.check import _account
 from docs.generate import table
 from monitoring.archive import Archive
-from monitoring.calibration import Calibration, block_values, calibrate, missing_bounds_warning
+from monitoring.calibration import Calibration, calibrate, measure_block, missing_bounds_warning
 from monitoring.closing import Judge, close_window
 from monitoring.state import MonitorState
 from monitoring.window import window_at
@@ -52,7 +52,8 @@ later = START + timedelta(days=56)
 assert "| `gap_bound` | number, ≥ 0 |  | largest gap taken as ordinary |" in table(SignalsSpec)
 assert "loss, auc, gap" in dict(_account(spec))["signals"]
 
-blocks = [block_values(model, small_frame(rows=168, seed=number, start=later - number * week)) for number in range(1, 4)]
+frames = [small_frame(rows=168, seed=number, start=later - number * week) for number in range(1, 4)]
+blocks = [measure_block(model, frame).values for frame in frames]
 bounds = calibrate(spec, blocks)
 assert 0 < bounds["gap"] < 1, bounds
 assert "gap_bound" in missing_bounds_warning(spec, Calibration(bounds={}, blocks=0))
@@ -65,7 +66,7 @@ add_labels(archive, [told(model, frame)])
 import monitoring.closing
 sent = []
 monitoring.closing.send = sent.append
-result, _ = close_window(window_at(later, week), Judge(model, archive), named, MonitorState(), 0.0, later + week)
+result, *_ = close_window(window_at(later, week), Judge(model, archive), named, MonitorState(), 0.0, later + week)
 (event,) = sent
 assert event.name == "perennial.performance.degraded"
 assert event.payload["evidence"]["gap"] > event.payload["evidence"]["gap_bound"] == 0.0

@@ -283,6 +283,23 @@ def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: red
     assert archive(settings).counts().joined == frame.height
 
 
+def test_labels_that_come_later_revise_what_was_measured_and_not_what_was_decided(store: redis.Redis, settings: Settings) -> None:
+    frame = weeks(2)
+    first, rest = frame.head(WEEK + 48), frame.slice(WEEK + 48)
+    serve(store, MODEL, first, labels=False)
+    run(settings)
+    (before,) = load_results(home(settings))
+    append(store, labels_stream("small"), encode_batch(streams.told(MODEL, first)))
+    serve(store, MODEL, rest, labels=False)
+    run(settings)
+    revised, other = load_results(home(settings))
+    assert (revised.window, revised.findings.labelled) == (before.window, WEEK)
+    assert "loss" in revised.findings.values.keys() - before.findings.values.keys()
+    assert revised.metrics is not None
+    assert (revised.decision, revised.closed_at) == (before.decision, before.closed_at)
+    assert other.findings.labelled == 48
+
+
 def test_before_the_first_promotion_it_waits(store: redis.Redis, tmp_path: Path, store_url: str) -> None:
     settings = Settings(home=tmp_path, redis_url=store_url)
     assert run(settings).ingested.entries == 0

@@ -1,14 +1,17 @@
 """Profiles: bins frozen with the model, whole counts that add up exactly however the rows are shared out."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 from perennial.features import MAX_CATEGORIES
-from perennial.profile import CategoricalProfile, NumericProfile, Profile, count_profile, fit_profile
+from perennial.profile import CategoricalProfile, NumericProfile, Profile, bin_codes, count_profile, fit_profile, merge_profiles
 from perennial.spec import Kind
 
 KINDS: dict[str, Kind] = {"amount": "numeric", "shop": "categorical"}
@@ -114,3 +117,23 @@ def test_the_bins_measure_shifts_as_the_values_do() -> None:
 def test_a_profile_survives_as_json() -> None:
     profile = reference()
     assert Profile.model_validate_json(profile.model_dump_json()) == profile
+
+
+VALUES = st.lists(st.tuples(st.none() | st.floats(-10, 10), st.sampled_from([None, "north", "east", "west"])), max_size=60)
+
+
+@given(VALUES, st.lists(st.integers(0, 60), max_size=4))
+def test_parts_add_up_to_the_profile_of_all_rows(rows: list[tuple[float | None, str | None]], cuts: list[int]) -> None:
+    like, table = reference(200), table_of([one for one, _ in rows], [shop for _, shop in rows])
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    parts = [count_profile(table.slice(start, stop - start), like) for start, stop in pairwise(edges)]
+    assert merge_profiles(parts) == count_profile(table, like)
+
+
+@given(VALUES)
+def test_the_place_of_each_value_is_the_bin_in_which_it_counts(rows: list[tuple[float | None, str | None]]) -> None:
+    like, table = reference(200), table_of([one for one, _ in rows], [shop for _, shop in rows])
+    for name, counted in count_profile(table, like).features.items():
+        codes = bin_codes(table[name], like.features[name])
+        assert tuple(np.bincount(codes[codes >= 0], minlength=len(counted.counts)).tolist()) == counted.counts
+        assert (codes < 0).sum() == len(rows) - sum(counted.counts)

@@ -20,6 +20,7 @@ from deployments.prefect_client import FlowRun, PrefectClient, PrefectHistory
 from deployments.stack.state import Service, Stack, load_stack
 from monitoring.archive import Archive, Counts
 from monitoring.events import ModelEvent
+from monitoring.policy import Flow
 from monitoring.state import WindowResult, load_results
 from perennial.log_columns import ID
 from perennial.model import CARD_FILE
@@ -105,10 +106,11 @@ class Stage:
         """The result of the window that starts then; None while it is open."""
         return next((result for result in load_results(self.loop.home) if result.window.start == start), None)
 
-    def retraining(self, event_id: str) -> FlowRun:
+    def run_of(self, event_id: str, flow: Flow = "retrain") -> FlowRun:
         """The one run that an event has started, once it has ended."""
-        wait_until(lambda: self.history.run_for(event_id), LOOP_TIMEOUT, f"the automation to answer event {event_id}")
-        return wait_until(lambda: if_ended(self.history.run_for(event_id)), FLOW_TIMEOUT, "the retraining to end")
+        find = partial(self.history.run_for, event_id, flow)
+        wait_until(find, LOOP_TIMEOUT, f"the automation to answer event {event_id}")
+        return wait_until(lambda: if_ended(find()), FLOW_TIMEOUT, f"{flow} to end")
 
     def event(self, event_id: str) -> ModelEvent:
         """An event of the feed; the server shows it a few seconds after it has confirmed it."""

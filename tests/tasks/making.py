@@ -1,14 +1,16 @@
 """What tests of steps and flows work on: a job in a directory of its own, and a log of what a service was asked and told."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from monitoring.archive import Archive
 from perennial.model import Model
 from perennial.record import LabelBatch, PredictionBatch
-from perennial.spec import Task
+from perennial.spec import ModelSpec, Task
 from tasks.data.datasets import store_dataset
 from tasks.job import Job, load_job
 from tasks.training.training_data import TrainingData, build_training_data
@@ -47,3 +49,9 @@ def log_rows(job: Job, champion: Model, frame: pl.DataFrame, *, labelled: bool =
     if labelled:
         add_labels(archive, [LabelBatch(champion.card.name, NOW, ids, tuple(frame["outcome"]), times)])
     return archive
+
+
+def respecified(job: Job, **sections: dict[str, Any]) -> Job:
+    """The job with other values in some sections of its spec."""
+    raw = job.spec.model_dump()
+    return replace(job, spec=ModelSpec.model_validate({**raw, **{name: {**raw[name], **new} for name, new in sections.items()}}))

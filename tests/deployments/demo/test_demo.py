@@ -73,7 +73,7 @@ class TestQuickDemo:
         summary = quick["summary"]
         assert summary["retrain_runs"] == summary["retrain_runs_started_by_automation"] >= 1
         assert len(summary["event_to_retrain_start_s"]["each"]) == summary["retrain_runs"]
-        assert summary["promotions"] + summary["refusals"] <= summary["retrain_runs"]
+        assert summary["promotions"] + summary["refusals"] <= summary["promote_runs"]
 
     def test_every_promotion_was_served(self, quick: dict[str, Any]) -> None:
         summary = quick["summary"]
@@ -133,7 +133,7 @@ def a_progress() -> ReplayProgress:
         sent=Sent(requests=1_234, predictions=30_000),
         sending_s=12.0,
         windows=[(a_result(), comparison(0.7012, 0.6899)), (a_result("drift"), comparison(0.7012, 0.6899))],
-        retrainings=1,
+        runs=1,
         version=2,
     )
 

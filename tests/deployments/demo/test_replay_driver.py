@@ -62,14 +62,15 @@ def test_a_mistake_of_ours_is_not_waited_out() -> None:
 
 def test_a_line_says_what_the_window_was_and_what_was_decided() -> None:
     assert window_line(a_result(), comparison(0.7, 0.65), "binary") == (
-        "04 Mar to 11 Mar   6,546 rows  v3  drift 0.1250 (bound 0.2500)  AUC 0.7000 (frozen 0.6500)  within bounds"
+        "04 Mar to 11 Mar   6,546 rows  v3  drift 0.1250 (bound 0.2500)  AUC 0.7000 (frozen 0.6500)  avoidable -  within bounds"
     )
     assert window_line(a_result("drift", "0.4 is over 0.25"), None, "binary").endswith(
-        "AUC - (frozen -)  DRIFT: 0.4 is over 0.25"
+        "AUC - (frozen -)  avoidable -  DRIFT: 0.4 is over 0.25"
     )
 
 
 def test_a_retraining_is_described_by_its_outcome() -> None:
-    assert outcome_text(1, 2, 2, "") == "version 2 answers now"
-    assert outcome_text(1, 1, 2, "") == "the gate refused version 2, version 1 answers on"
-    assert outcome_text(1, 1, 2, "settled by version 1") == "settled by version 1; version 1 answers on"
+    assert outcome_text("promote", 1, 2, 2, "") == "version 2 answers now"
+    assert outcome_text("promote", 1, 1, 2, "") == "the gate refused version 2, version 1 answers on"
+    assert outcome_text("retrain", 1, 1, 2, "") == "version 2 shadows, version 1 answers on"
+    assert outcome_text("retrain", 1, 1, 2, "settled by version 1") == "settled by version 1; version 1 answers on"

@@ -36,7 +36,7 @@ def judged() -> Evidence:
 
 def test_an_event_its_run_and_the_gates_decision_stand_where_their_window_closed(judged: Evidence) -> None:
     marks = timeline_marks(judged, LATENESS)
-    assert {kind: len(found) for kind, found in marks.items()} == {"refusal": 0, "promotion": 1, "retraining": 1, "event": 1}
+    assert {kind: len(found) for kind, found in marks.items()} == {"refusal": 0, "promotion": 1, "training": 1, "event": 1}
     assert {at for found in marks.values() for at, _ in found} == {MONDAY + WEEK + LATENESS}
 
 
@@ -58,7 +58,8 @@ def test_drift_its_bound_both_sides_and_every_happening_are_drawn(judged: Eviden
         "frozen first model",
         '"name":"bound"',
         '"name":"drift"',
-        "1,000 predictions, 900 labels, 1 windows; retrainings: 2, promotions: 1, refusals: 1; mean AUC 0.7200 with the loop",
+        "1,000 predictions, 900 labels, 1 windows; challengers trained: 2, promotions: 1, refusals: 1, rollbacks: 0; ",
+        "mean AUC 0.7200 with the loop",
         *(text for found in timeline_marks(judged, LATENESS).values() for _, text in found),
     ):
         assert text in shown

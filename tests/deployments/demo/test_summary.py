@@ -13,7 +13,14 @@ from deployments.demo.summary import find_losses, summarise, summarise_versions,
 from deployments.demo.waits import ServiceMetrics, read_metrics
 from deployments.prefect_client import FlowRun
 from monitoring.archive import Counts
-from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, MODEL_REJECTED, PERFORMANCE_DEGRADED, ModelEvent
+from monitoring.events import (
+    DRIFT_DETECTED,
+    MODEL_PROMOTED,
+    MODEL_REJECTED,
+    MODEL_ROLLED_BACK,
+    PERFORMANCE_DEGRADED,
+    ModelEvent,
+)
 from monitoring.window import window_at
 from perennial.metrics import Metrics
 from perennial.model_card import Cause, DataRef, ModelCard
@@ -36,8 +43,12 @@ ASKED_OF_EVERY_SUMMARY = [
     "performance_events",
     "retrain_runs",
     "retrain_runs_started_by_automation",
+    "challenger_events",
+    "promotion_events",
+    "promote_runs",
     "promotions",
     "refusals",
+    "rollbacks",
     "versions",
     "auc_static",
     "auc_loop",
@@ -113,6 +124,7 @@ def evidence() -> Evidence:
             an_event(4, MODEL_REJECTED, version=3, reason="no better"),
         ],
         retrains=[a_run(1, "event-1", delay=8.0), a_run(3, "event-3", delay=6.0)],
+        promotes=[a_run(2, "event-5")],
         moves=[a_move(1, 1, None), a_move(2, 2, 1)],
         cards=[a_card(1, "initial", 5_000), a_card(2, "drift", 6_000), a_card(3, "performance", 7_000)],
         version_comparisons={2: comparison(0.74, 0.70)},
@@ -144,6 +156,15 @@ def test_figures_come_from_the_part_that_knows_them() -> None:
 
 def test_the_first_champion_is_no_promotion() -> None:
     assert summary_of(replace(evidence(), moves=[a_move(1, 1, None)]))["promotions"] == 0
+
+
+def test_a_rollback_is_no_promotion() -> None:
+    back = replace(
+        evidence(),
+        moves=[*evidence().moves, a_move(3, 1, 2)],
+        events=[*evidence().events, an_event(5, MODEL_ROLLED_BACK, version=1, previous=2)],
+    )
+    assert (summary_of(back)["promotions"], summary_of(back)["rollbacks"]) == (1, 1)
 
 
 def test_metrics_are_means_over_windows_and_pooled_ones_stand_beside_them() -> None:
@@ -185,7 +206,7 @@ def test_what_went_missing_is_said_with_both_figures() -> None:
 
 def test_a_retraining_by_hand_does_not_pass_for_the_loops_own() -> None:
     by_hand = replace(evidence(), retrains=[a_run(1, "event-1", automated=False)])
-    assert find_losses(by_hand) == ["0 of 1 retrainings were started by an automation"]
+    assert find_losses(by_hand) == ["1 of 2 trainings and promotions were started by an automation"]
     assert unmet_goals(by_hand) == ["no retraining was started by an automation"]
 
 

@@ -2,12 +2,17 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from deployments.stack.status import StackProgress, ask_service
+from deployments.stack.status import StackProgress, ask_service, newest_decision
+from monitoring.state import save_result
+from monitoring.window import Window
+from tests.deployments.demo.test_replay_driver import WEEK, a_result
 from tests.support.http_server import QuietHandler, http_server
+from tests.tasks.reporting.test_artifacts import an_account
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -51,3 +56,18 @@ def test_a_service_says_itself_whether_it_predicts(status: int, body: object, ex
 
 def test_a_service_that_is_away_does_not_answer() -> None:
     assert ask_service("http://127.0.0.1:9") == ("does not answer", "")
+
+
+def test_the_newest_window_is_told_with_its_account(tmp_path: Path) -> None:
+    assert newest_decision(tmp_path) == []
+    for number, account in enumerate((None, an_account())):
+        result = a_result(reason="within bounds")
+        window = Window(start=result.window.start + number * WEEK, end=result.window.end + number * WEEK)
+        findings = result.findings.model_copy(update={"window": window})
+        save_result(tmp_path, result.model_copy(update={"findings": findings, "account": account}))
+    assert newest_decision(tmp_path) == [
+        "flights, 2013-03-11 00:00 to 2013-03-18 00:00: none: within bounds",
+        "  version 3 lost 0.6, challenger 4 0.48 on 160 rows (+25.0% ± 2.0%)",
+    ]
+    (tmp_path / "windows" / "20130311T000000.json").write_text("{")
+    assert "cannot be read" in newest_decision(tmp_path)[0]

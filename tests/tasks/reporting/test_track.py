@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,17 @@ from perennial.model_card import Cause
 from perennial.spec import Task
 from tasks.data.ingest import ingest
 from tasks.job import Job
+from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
-from tasks.promotion.publish import Challenger, publish
-from tasks.reporting.track import curves, track
+from tasks.promotion.publish import publish
+from tasks.reporting.track import curves, track, track_verdict
 from tasks.training.assemble import assemble
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
 from tasks.training.fit import fit
 from tasks.training.tune import tune
 from tests.support.models import TASKS, small_frame, small_spec
 from tests.support.waiting import wait_until
-from tests.tasks.making import make_job, make_training
+from tests.tasks.making import NOW, make_job, make_training
 
 BROKEN_ADDRESS = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
@@ -37,7 +39,9 @@ def trained(job: Job) -> Challenger:
     evaluation = evaluate.fn(job, fitted, small_frame(job.spec.task, 200, seed=3))
     draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
     model = publish.fn(job, draft, {})
-    return Challenger(model, ingest.fn(job, None), data, tuned, fitted, evaluation, Calibration(bounds={}, blocks=0))
+    return Challenger(
+        model, fitted, data, ingest.fn(job, None), data, tuned, fitted, evaluation, Calibration(bounds={}, blocks=0)
+    )
 
 
 @pytest.fixture
@@ -83,6 +87,15 @@ def test_an_unreachable_server_costs_no_more_than_its_timeout(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     settings = job.settings.model_validate({**job.settings.model_dump(), "wandb_api_key": "0" * 40, "wandb_init_timeout": 1.0})
     assert not track.fn(replace(job, settings=settings), trained(job), PROMOTE)
+
+
+@pytest.mark.parametrize("verdict", [None, PROMOTE])
+def test_a_verdict_on_an_earlier_version_is_a_run_of_its_own(tmp_path: Path, wandb_home: Path, verdict: Verdict | None) -> None:
+    job = replace(make_job(tmp_path), now=NOW + timedelta(days=2 if verdict else 1))  # W&B takes a run's id once a process
+    one = trained(job)
+    assert track.fn(job, one, verdict), "a challenger has no verdict yet"
+    assert track_verdict.fn(job, one.model, PROMOTE)
+    assert len(list(wandb_home.rglob(f"run-{one.model.card.wandb_run}-gate-*.wandb"))) == 1
 
 
 def evaluation(labels: np.ndarray, predictions: np.ndarray) -> Evaluation:

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from monitoring.calibration import Calibration
+from perennial.arrays import Indices
 from perennial.errors import TrainingError
+from perennial.learner import Estimator, LearningCurve, Trainer
 from perennial.learners.declarations import LEARNERS, Params
 from perennial.learners.lightgbm import TreeEstimator
 from perennial.model import Model
@@ -18,12 +20,12 @@ from perennial.spec import ModelSpec, Task
 from tasks.job import Job
 from tasks.promotion.publish import publish, read_champion
 from tasks.training.assemble import assemble, git_commit
-from tasks.training.calibrate import _folds, calibrate_bounds
+from tasks.training.calibrate import TRAININGS, calibrate_bounds
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
-from tasks.training.fit import Fitted, fit, newest_apart
+from tasks.training.fit import Fitted, Recipe, fit, newest_apart, refit, rounds_so_far
 from tasks.training.split import split_newest
 from tasks.training.training_data import TrainingData
-from tests.support.models import ROWS, TASKS, small_frame, small_spec
+from tests.support.models import ROWS, TASKS, small_frame, small_model, small_spec
 from tests.tasks.making import make_job, make_training
 
 PARAMS: Params = {"learning_rate": 0.2, "num_leaves": 7}
@@ -98,6 +100,40 @@ def test_too_few_rows_to_stop_by_take_a_fixed_number_of_rounds(tmp_path: Path) -
     assert (fitted.rounds, fitted.curve) == (job.spec.search.max_rounds, ())
 
 
+def test_the_rounds_are_the_median_of_those_that_this_training_and_its_ancestors_chose(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    data = make_training(job, small_frame())
+    alone = fit.fn(job, data, PARAMS)
+    assert alone.recipe == Recipe(alone.params, alone.rounds, (alone.rounds,))
+    later = fit.fn(job, data, PARAMS, (3, 3))
+    assert later.recipe == Recipe(alone.params, 3, (3, 3, alone.rounds))
+    assert isinstance(later.estimator, TreeEstimator)
+    assert later.estimator.booster.num_trees() == 3
+    assert fit.fn(job, data, PARAMS, (1_000, 1_000)).rounds == job.spec.search.max_rounds
+
+
+def test_a_training_without_rows_to_choose_by_takes_its_ancestors_rounds_and_adds_none(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    assert fit.fn(job, make_training(job, small_frame(rows=120)), PARAMS, (5, 7)).recipe == Recipe(PARAMS, 6, (5, 7))
+
+
+def test_a_refit_has_the_recipe_and_learns_the_rows_it_is_given(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    judge = fit.fn(job, make_training(job, small_frame(rows=800)), PARAMS, (3, 3))
+    whole = refit.fn(job, make_training(job, small_frame()), judge.recipe)
+    assert whole.recipe == judge.recipe
+    assert whole.estimator.to_bytes() != judge.estimator.to_bytes()
+    assert whole.estimator.to_bytes() == fit.fn(job, make_training(job, small_frame()), PARAMS, (3, 3)).estimator.to_bytes()
+
+
+def test_other_parameters_begin_a_history_of_their_own(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    card = small_model().card.model_copy(update={"rounds_chosen": (3, 4), "params": PARAMS})
+    assert rounds_so_far(job, PARAMS, card) == (3, 4)
+    assert rounds_so_far(job, {**PARAMS, "num_leaves": 31}, card) == ()
+    assert rounds_so_far(job, PARAMS, None) == ()
+
+
 def test_weights_matter(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     data = make_training(job, small_frame())
@@ -138,8 +174,23 @@ def test_rows_of_an_unknown_class_count_as_wrong_in_the_evaluation(tmp_path: Pat
     assert metrics.values["accuracy"] <= 50 / 60
 
 
+class RecordingTrainer:
+    """Fits as the trainer that it holds, and notes which rows each fit was given."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.rows = trainer, list[Indices]()
+
+    def fit(self, params: Params, rounds: int, rows: Indices | None = None) -> Estimator:
+        assert rows is not None
+        self.rows.append(rows)
+        return self.trainer.fit(params, rounds, rows)
+
+    def validate(self, params: Params, rounds: int, patience: int, train: Indices, valid: Indices) -> LearningCurve:
+        raise AssertionError("a calibration searches nothing")
+
+
 class TestBounds:
-    """Calibration leaves whole windows out, and gives no bound where there are too few."""
+    """Calibration from a rolling origin: windows are judged by models that were trained before them."""
 
     def test_an_ordinary_window_lies_within_them(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
@@ -154,23 +205,31 @@ class TestBounds:
         data, fitted, _, draft = trained(job)
         assert calibrate_bounds(job, draft, data, fitted) == calibrate_bounds(job, draft, data, fitted)
 
-    @pytest.mark.parametrize("hours", [24 * 13, 24 * 20])
-    def test_fewer_than_three_windows_give_none(self, tmp_path: Path, hours: int) -> None:
-        job = make_job(tmp_path)
+    @pytest.mark.parametrize(
+        ("weeks", "most", "every", "known"),
+        [(6, 8, 4, (3,)), (6, 8, 1, (3, 4, 5)), (12, 8, 4, (6, 9)), (12, 8, 1, (6, 7, 9, 10)), (12, 3, 2, (9, 10))],
+    )
+    def test_a_judge_knows_the_rows_before_its_windows_and_no_others(
+        self, tmp_path: Path, weeks: int, most: int, every: int, known: tuple[int, ...]
+    ) -> None:
+        job = with_blocks(make_job(tmp_path), most, every)
+        data = make_training(job, small_frame(rows=weeks * 7 * 24))
+        fitted = fit.fn(job, data, PARAMS)
+        recording = RecordingTrainer(fitted.trainer)
+        draft = assemble.fn(job, data, fitted, evaluate.fn(job, fitted, small_frame(rows=50)), Cause(kind="initial"), None)
+        found = calibrate_bounds(job, draft, data, replace(fitted, trainer=recording))
+        assert [rows.size for rows in recording.rows] == [week * 7 * 24 for week in known]
+        assert all((rows == np.arange(rows.size)).all() for rows in recording.rows)
+        assert len(recording.rows) <= TRAININGS
+        assert list(found.bounds) == ["drift", "loss", "auc"]
+
+    @pytest.mark.parametrize("weeks", [2, 3, 3.8])
+    def test_fewer_than_three_windows_with_a_past_give_none(self, tmp_path: Path, weeks: float) -> None:
+        job, hours = make_job(tmp_path), int(weeks * 7 * 24)
         data = make_training(job, small_frame(rows=hours))
         fitted = fit.fn(job, data, PARAMS)
         draft = assemble.fn(job, data, fitted, evaluate.fn(job, fitted, small_frame(rows=50)), Cause(kind="initial"), None)
-        assert calibrate_bounds(job, draft, data, fitted) == Calibration(bounds={}, blocks=hours // (7 * 24))
-
-    @pytest.mark.parametrize("hours", [24 * 21, 24 * 20 + 9])
-    def test_three_weeks_of_hourly_rows_are_three_windows(self, tmp_path: Path, hours: int) -> None:
-        job = make_job(tmp_path)
-        data = make_training(job, small_frame(rows=hours))
-        fitted = fit.fn(job, data, PARAMS)
-        evaluation = evaluate.fn(job, fitted, small_frame(rows=50))
-        found = calibrate_bounds(job, assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None), data, fitted)
-        assert found.blocks == 3
-        assert list(found.bounds) == ["drift", "loss", "auc"]
+        assert calibrate_bounds(job, draft, data, fitted) == Calibration(bounds={}, blocks=int(weeks) - 1)
 
     def test_windows_that_the_monitor_would_not_judge_do_not_count(self, tmp_path: Path) -> None:
         job = make_job(tmp_path)
@@ -178,6 +237,20 @@ class TestBounds:
         raw = job.spec.model_dump()
         spec = ModelSpec.model_validate({**raw, "window": {**raw["window"], "min_rows": 500}})
         assert calibrate_bounds(replace(job, spec=spec), draft, data, fitted) == Calibration(bounds={}, blocks=0)
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_the_scores_of_the_judges_calibrate_the_confidence(self, tmp_path: Path, task: Task) -> None:
+        job = make_job(tmp_path, task)
+        data, fitted, _, draft = trained(job)
+        found = calibrate_bounds(job, draft, data, fitted).recalibration
+        assert (found is None) == (task == "regression")
+        assert found is None or 0.2 < found.slope < 5
+
+
+def with_blocks(job: Job, most: int, every: int) -> Job:
+    signals, policy = job.spec.signals, job.spec.policy
+    sections = {"signals": signals.model_copy(update={"blocks": most}), "policy": policy.model_copy(update={"every": every})}
+    return replace(job, spec=job.spec.model_copy(update=sections))
 
 
 def test_a_commit_is_known_inside_a_repository_only(tmp_path: Path) -> None:
@@ -190,10 +263,3 @@ def test_a_late_window_is_no_longer_than_the_rows(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     data, *_ = trained(job)
     assert data.until - data.since == timedelta(hours=ROWS - 7 * 24 - 1)
-
-
-@pytest.mark.parametrize(
-    ("share", "blocks", "folds"), [(0.05, 8, 2), (0.3, 8, 2), (0.6, 8, 3), (0.95, 8, 4), (1.0, 8, 4), (1.0, 3, 3)]
-)
-def test_calibration_costs_less_where_the_blocks_are_a_small_part(share: float, blocks: int, folds: int) -> None:
-    assert _folds(share, blocks) == folds

@@ -1,0 +1,219 @@
+"""Train the matrix: a model at each window's start, by the product's own training, scored on every later window.
+
+The search is made once, on the rows of the first boundary, as a life without searches in its retrainings would. Rounds are the
+median of those chosen so far, so there are two passes over the boundaries: one chooses rounds, one fits and scores. Each step of
+a pass stands alone: threads of this process do them, or whatever a flow's task runner reaches. What is done is kept in files
+and not done again. A boundary costs two trainings and one prediction of all later rows.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol, TypeVar
+
+import fsspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from prefect import Task, unmapped
+
+from monitoring.avoidable_loss import block_sums, day_blocks
+from monitoring.drift import measure_drift
+from monitoring.measurement import loss_metric
+from perennial import atomic_files as files
+from perennial.arrays import Floats
+from perennial.base import Stored, StoredModel, read_stored
+from perennial.errors import TrainingError
+from perennial.labels import LabelCodec
+from perennial.learner import Estimator
+from perennial.learners.declarations import Params
+from perennial.metrics import row_losses, score
+from perennial.profile import count_profile, fit_profile
+from perennial.signals import SignalInput, measure_signals
+from perennial.spec import ModelSpec
+from tasks.backtest.history import History
+from tasks.backtest.loss_matrix import Cell, LossMatrix, MatrixRow
+from tasks.data.retraining_data import NewClass, select_rows
+from tasks.job import Job
+from tasks.task_defaults import local_task
+from tasks.training.fit import choose_rounds, make_trainer
+from tasks.training.training_data import TrainingData, build_training_data
+from tasks.training.tune import tune
+
+Times = NDArray[np.datetime64]
+Distances = dict[str, float]  # by feature
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+logger = logging.getLogger(__name__)
+
+
+class KeptParams(StoredModel):
+    """What the one search found."""
+
+    params: Params
+
+
+class KeptRounds(StoredModel):
+    """The rounds of a boundary; `chosen` by its newest rows, where there are enough of them."""
+
+    rounds: int
+    chosen: bool
+
+
+def search_once(history: History) -> History:
+    """The history with the parameters that a search on the rows before the first boundary finds, or found before."""
+    spec, file = history.job.spec, history.directory / "params.json"
+    kept = _read(KeptParams, file)
+    if kept is None:
+        logger.info("searching parameters on the rows before %s", history.windows[history.first].start.date())
+        rows = history.known(history.first)
+        _require_contrast(spec, rows, history.windows[history.first].start)
+        data = build_training_data.fn(history.job, rows, history.manifest)
+        kept = KeptParams(params={**tune.fn(history.job, data, spec.search.trials).params, **spec.search.params})
+        _write(file, kept)
+    return replace(history, params=kept.params)
+
+
+class Runner(Protocol):
+    """Does one step for each of some items, and returns what comes of them in their order."""
+
+    def __call__(self, step: "Task[[History, Item], Done]", history: History, items: Sequence[Item]) -> list[Done]: ...
+
+
+def in_flow(step: "Task[[History, Item], Done]", history: History, items: Sequence[Item]) -> list[Done]:
+    """By the task runner of the flow in which this is called."""
+    futures: Any = step.map(unmapped(history), list(items))
+    found: list[Done] = futures.result()
+    return found
+
+
+def in_threads(step: "Task[[History, Item], Done]", history: History, items: Sequence[Item]) -> list[Done]:
+    """By threads of this process, one for each core, without Prefect."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda item: step.fn(history, item), items))
+
+
+def train_matrix(history: History, run: Runner = in_flow) -> LossMatrix:
+    """The loss matrix of a history whose parameters are known; a step that was done before is read."""
+    newest_first = history.boundaries[::-1]  # the longest first, so that no core waits for the last one
+    chosen = dict(zip(newest_first, run(choose_at, history, newest_first), strict=True))
+    steps = [(boundary, _median_until(boundary, chosen)) for boundary in newest_first]
+    rows = {row.boundary: row for row in run(train_at, history, steps)}
+    metric, lateness = loss_metric(history.job.spec), history.job.spec.window.lateness
+    return LossMatrix(history.windows, rows, history.counts, metric, history.first, lateness, history.ahead)
+
+
+def _median_until(boundary: int, kept: Mapping[int, KeptRounds]) -> int:
+    """The median of the rounds chosen so far, as a training and its ancestors would have it."""
+    chosen = [one.rounds for earlier, one in kept.items() if earlier <= boundary and one.chosen]
+    return int(median(chosen)) if chosen else kept[boundary].rounds
+
+
+@local_task("choose rounds")
+def choose_at(history: History, boundary: int) -> KeptRounds:
+    """The rounds that the newest rows before a boundary bear."""
+    file = history.directory / f"rounds-{boundary}.json"
+    kept = _read(KeptRounds, file)
+    if kept is None:
+        job, data = _single_threaded(history.job), _training_data(history, boundary)
+        rounds, curve = choose_rounds(job, data.table, make_trainer(job, data), history.params)
+        kept = KeptRounds(rounds=rounds, chosen=bool(curve))
+        _write(file, kept)
+        _log_progress(history, "rounds chosen at")
+    return kept
+
+
+@local_task("train and score")
+def train_at(history: History, step: tuple[int, int]) -> MatrixRow:
+    """Fit the model of a boundary for so many rounds, and score it on every later window."""
+    boundary, rounds = step
+    file = history.directory / f"row-{boundary}.json"
+    kept = _read(MatrixRow, file)
+    if kept is None or kept.rounds != rounds:
+        job, data = _single_threaded(history.job), _training_data(history, boundary)
+        estimator = make_trainer(job, data).fit(history.params, rounds)
+        kept = MatrixRow(boundary=boundary, rounds=rounds, cells=tuple(score_windows(history, boundary, data, estimator)))
+        _write(file, kept)
+        _log_progress(history, "models trained of")
+    return kept
+
+
+def score_windows(history: History, boundary: int, data: TrainingData, estimator: Estimator) -> Iterator[Cell | None]:
+    """A model on every later window; one of before the first boundary only on the window that it begins."""
+    job, windows = history.job, history.windows[boundary:] if boundary >= history.first else history.windows[boundary:][:1]
+    start = history.before(windows[0].start)
+    rows = history.rows.slice(start, history.before(windows[-1].end) - start)
+    features, table = data.compiled.features, data.compiled.table(rows)
+    scores = estimator.predict(data.compiled.codes(table)) if rows.height else np.empty(0)
+    labels = LabelCodec(job.spec.task, data.classes).encode_column(rows[job.spec.target])
+    importance = dict(zip(features.names, estimator.importance(), strict=True))
+    profile = fit_profile(data.values, features.kinds, importance)
+    times = rows[job.spec.event_time].dt.replace_time_zone(None).to_numpy()
+    for window in windows:
+        inside = slice(history.before(window.start) - start, history.before(window.end) - start)
+        part = table[inside]
+        if part.height < job.spec.window.min_rows:
+            yield None
+            continue
+        drift = measure_drift(profile, count_profile(part, profile))
+        distances = {name: one.total for name, one in drift.distances.items()}
+        yield judge(job.spec, labels[inside], scores[inside], times[inside], drift.total, distances)
+
+
+def judge(spec: ModelSpec, labels: Floats, scores: Floats, times: Times, drift: float | None, distances: Distances) -> Cell:
+    """What the account and the signals need of one model on one window."""
+    metric = loss_metric(spec)
+    sums = block_sums(row_losses(spec.task, labels, scores, metric), day_blocks(times))
+    found = SignalInput(metric, drift, distances, score(spec.task, labels, scores).values, labels, scores)
+    return Cell(sums=tuple(sums.tolist()), signals=measure_signals(spec.task, found), distances=distances)
+
+
+def _training_data(history: History, boundary: int) -> TrainingData:
+    """What a retraining at a boundary would learn from."""
+    job, rows = history.job, history.known(boundary)
+    selected = select_rows.fn(job, rows, _not_learnt(history, rows))
+    _require_contrast(job.spec, selected.rows, history.windows[boundary].start)
+    return build_training_data.fn(job, selected.rows, history.manifest, selected.weights)
+
+
+def _not_learnt(history: History, rows: pl.DataFrame) -> tuple[NewClass, ...]:
+    """Classes that came after the first boundary and were not seen often enough by now."""
+    spec = history.job.spec
+    if spec.task != "multiclass" or spec.classes:
+        return ()
+    known = history.known(history.first)[spec.target].unique().to_list()
+    new = rows.filter(~pl.col(spec.target).is_in(known))[spec.target].value_counts()
+    return tuple(NewClass(name=name, rows=count, learnt=False) for name, count in new.iter_rows() if count < spec.label_min_count)
+
+
+def _require_contrast(spec: ModelSpec, rows: pl.DataFrame, start: datetime) -> None:
+    if rows[spec.target].n_unique() < 2:
+        raise TrainingError(
+            f"target {spec.target!r} is the same in all {rows.height:,} rows that a training at {start:%Y-%m-%d} would learn "
+            "from: start the backtest later, or learn from more windows"
+        )
+
+
+def _single_threaded(job: Job) -> Job:
+    """A job whose trainings take one thread each, since several of them run at once."""
+    return replace(job, threads=1)
+
+
+def _log_progress(history: History, what: str) -> None:
+    done = len(list(history.directory.glob("row-*.json" if "models" in what else "rounds-*.json")))
+    logger.info("%d %s %d (data = %s)", done, what, len(history.boundaries), history.job.spec.retrain.data)
+
+
+def _read(kind: type[Stored], file: Path) -> Stored | None:
+    return read_stored(kind, file.read_bytes(), str(file)) if file.exists() else None
+
+
+def _write(file: Path, value: StoredModel) -> None:
+    files.replace(fsspec.filesystem("file"), str(file), value.model_dump_json().encode())
