@@ -17,6 +17,9 @@ from tasks.reporting.artifacts import markdown_table
 
 HEAD = ("policy", "trained", "promoted", "loss", "gain", "random", "calendars", "regret", "again at once", "delay")
 
+NARROW = {"policy", "trained", "promoted", "loss", "gain", "random", "regret"}
+"""Columns of the terminal's table."""
+
 MEANINGS: dict[Decay, str] = {
     "none": "no decay: older models lose no more than the newest one on the same rows, so a new version brings nothing but risk",
     "growth": "more data helps: what older models lose follows how few rows they know, more than how old they are",
@@ -138,10 +141,13 @@ def _calendar_as_good(study: Study) -> str | None:
 
 
 def policy_table(report: BacktestReport) -> Table:
-    """The policies, one in a row."""
-    table = Table(*HEAD, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    """The policies, one in a row, in as many columns as 80 characters hold; the page has all."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in HEAD:
+        if name in NARROW:
+            table.add_column(name, no_wrap=True)
     for one in report.policies:
-        table.add_row(*policy_cells(one))
+        table.add_row(*(cell for name, cell in zip(HEAD, policy_cells(one), strict=True) if name in NARROW))
     return table
 
 

@@ -272,23 +272,13 @@ def test_the_first_window_is_not_judged_when_the_log_begins_in_it(store: redis.R
     assert "covers only 57%" in first.decision.reason
 
 
-def test_labels_that_come_too_late_for_the_window_still_reach_the_log(store: redis.Redis, settings: Settings) -> None:
-    frame = weeks(1)
-    serve(store, MODEL, frame, labels=False)
-    run(settings)
-    (result,) = load_results(home(settings))
-    assert (result.findings.labelled, result.metrics) == (0, None)
-    append(store, labels_stream("small"), encode_batch(streams.told(MODEL, frame)))
-    run(settings)
-    assert archive(settings).counts().joined == frame.height
-
-
 def test_labels_that_come_later_revise_what_was_measured_and_not_what_was_decided(store: redis.Redis, settings: Settings) -> None:
     frame = weeks(2)
     first, rest = frame.head(WEEK + 48), frame.slice(WEEK + 48)
     serve(store, MODEL, first, labels=False)
     run(settings)
     (before,) = load_results(home(settings))
+    assert (before.findings.labelled, before.metrics) == (0, None)
     append(store, labels_stream("small"), encode_batch(streams.told(MODEL, first)))
     serve(store, MODEL, rest, labels=False)
     run(settings)
@@ -298,6 +288,7 @@ def test_labels_that_come_later_revise_what_was_measured_and_not_what_was_decide
     assert revised.metrics is not None
     assert (revised.decision, revised.closed_at) == (before.decision, before.closed_at)
     assert other.findings.labelled == 48
+    assert archive(settings).counts().joined == first.height
 
 
 def test_before_the_first_promotion_it_waits(store: redis.Redis, tmp_path: Path, store_url: str) -> None:

@@ -71,7 +71,7 @@ def test_the_frontier_holds_what_none_beats(report: BacktestReport) -> None:
 
 
 def test_terminal_and_artifact_show_every_policy(report: BacktestReport) -> None:
-    console = Console(width=200, file=StringIO())
+    console = Console(width=80, file=StringIO())
     console.print(policy_table(report))
     shown, page = console.file.getvalue(), report_markdown(report)
     assert all(one.name in shown and one.name in page for one in report.policies)
