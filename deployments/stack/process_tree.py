@@ -1,8 +1,9 @@
-"""What a process and its descendants hold: listening ports, memory now, and peak memory sampled in a thread.
+"""What a process and its descendants hold: listening ports, memory now, peak memory sampled in a thread; and whether they live.
 
 Memory is the sum of resident set sizes: pages that processes share count once for each of them, so the figure errs high.
 """
 
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -11,6 +12,7 @@ from threading import Event, Thread
 
 import psutil
 
+LOOK_INTERVAL = timedelta(seconds=0.05)  # between two looks at processes that are to end
 SAMPLE_INTERVAL = timedelta(seconds=2)  # a training lasts ten times as long; a sample of 20 processes costs about 10 ms
 
 
@@ -20,6 +22,22 @@ def process_tree(pid: int) -> list[psutil.Process]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs. A zombie has ended: the first process of a container may never read its status."""
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def wait_ended(processes: Iterable[psutil.Process], timeout: timedelta) -> list[psutil.Process]:
+    """Wait for processes to end; returns those that are still alive after `timeout`."""
+    deadline, pause, alive = time.monotonic() + timeout.total_seconds(), Event(), list(filter(is_alive, processes))
+    while alive and time.monotonic() < deadline:
+        pause.wait(LOOK_INTERVAL.total_seconds())
+        alive = list(filter(is_alive, alive))
+    return alive
 
 
 def tree_listens(pid: int, port: int) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import psutil
 from pydantic import Field
 
-from deployments.stack.process_tree import process_tree
+from deployments.stack.process_tree import is_alive, process_tree, wait_ended
 from perennial.base import FrozenModel
 from perennial.errors import StackError
 
@@ -125,8 +125,8 @@ def stop(directory: Path, socket: Path) -> None:
     family = {*(process_tree(supervisor.pid) if supervisor else ()), *program_processes(directory, socket)}
     if supervisor:
         supervisor.terminate()
-        psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT.total_seconds())
-    _end([process for process in {*family, *program_processes(directory, socket)} if process.is_running()])
+        wait_ended([supervisor], STOP_TIMEOUT)
+    _end(list(filter(is_alive, {*family, *program_processes(directory, socket)})))
     socket.unlink(missing_ok=True)
     if socket.parent not in (directory, *directory.parents) and socket.parent.exists():
         socket.parent.rmdir()
@@ -143,8 +143,8 @@ def _recorded_process(file: Path) -> psutil.Process | None:
     """The living process that wrote its id to a file; one that began afterwards has the number of a process that ended."""
     try:
         process = psutil.Process(int(file.read_text()))
-        ended, written = process.status() == psutil.STATUS_ZOMBIE, file.stat().st_mtime
-        return None if ended or process.create_time() > written + CLOCK_TOLERANCE.total_seconds() else process
+        began_before = process.create_time() <= file.stat().st_mtime + CLOCK_TOLERANCE.total_seconds()
+        return process if began_before and is_alive(process) else None
     except (OSError, ValueError, psutil.Error):
         return None
 
@@ -163,7 +163,7 @@ def _end(processes: list[psutil.Process]) -> None:
                 getattr(process, signal)()
             except psutil.NoSuchProcess:
                 continue
-        _, processes = psutil.wait_procs(processes, timeout=TERMINATE_TIMEOUT.total_seconds())
+        processes = wait_ended(processes, TERMINATE_TIMEOUT)
 
 
 def _call(socket: Path, method: str, *arguments: object) -> Any:

@@ -4,8 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 
-from deployments.stack.process_tree import PeakMemory, tree_listens, tree_memory_mb
+import psutil
+
+from deployments.stack.process_tree import PeakMemory, is_alive, tree_listens, tree_memory_mb, wait_ended
+from tests.support.waiting import wait_until
 
 GONE = 2**22 + 1
 """No process has this number: it is above the kernel's highest."""
@@ -38,3 +42,16 @@ def test_the_peak_is_kept() -> None:
     with PeakMemory([os.getpid()]) as memory:
         pass
     assert memory.mb > 0
+
+
+def test_a_process_whose_status_is_never_read_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        process = psutil.Process(child.pid)
+        wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, description="the child to end")
+        assert psutil.pid_exists(child.pid)
+        assert not is_alive(process)
+        assert wait_ended([process], timedelta(hours=1)) == []
+
+
+def test_what_does_not_end_in_time_is_told() -> None:
+    assert wait_ended([psutil.Process()], timedelta(0)) == [psutil.Process()]

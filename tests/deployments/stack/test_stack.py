@@ -273,7 +273,7 @@ def test_what_a_killed_supervisor_left_is_ended_before_ports_are_planned(
     renewed = load_stack(own.home)
     assert renewed is not None
     assert (renewed.store, renewed.prefect, renewed.services) == (stack.store, stack.prefect, stack.services)
-    assert not psutil.pid_exists(left)
+    assert stacks.stack_processes(own) == []
 
 
 def test_down_works_beside_a_damaged_state_file(own: Settings) -> None:

@@ -93,7 +93,7 @@ def test_nothing_outlives_the_stop_not_even_a_session_of_its_own(directory: Path
     mother = supervised.pid("family")
     child = int(wait_until(lambda: _read(directory / "child.pid"), 20, "the child"))
     supervised.stop()
-    assert not psutil.pid_exists(mother)
+    assert not _alive(mother)
     assert not _alive(child)
     assert supervisord.find_supervisor(directory) is None
     assert not supervised.socket.exists()
