@@ -23,11 +23,9 @@ class RolledBack:
 
     def announce(self) -> None:
         """Send the move to the configured Prefect API; raises PrefectUnreachable. The move itself stands either way."""
-        from monitoring.events import MODEL_ROLLED_BACK, ModelEvent, deterministic_id, send
+        from monitoring.events import MODEL_ROLLED_BACK
 
-        id_ = deterministic_id(MODEL_ROLLED_BACK, self.model, self.version, self.at.isoformat())
-        payload = {"version": self.version, "previous": self.previous, "cause": "manual"}
-        send(ModelEvent(name=MODEL_ROLLED_BACK, model=self.model, id=id_, occurred=self.at, payload=payload))
+        _send(MODEL_ROLLED_BACK, self, previous=self.previous, cause="manual")
 
 
 def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> RolledBack:
@@ -36,8 +34,8 @@ def roll_back(path: Path, to: int | None, settings: Settings, now: datetime) -> 
     current, versions = _champion(registry.aliases(name), name, path), registry.versions(name)
     listed = ", ".join(map(str, versions))
     if to is None:
-        moves = [move for move in registry.history(name) if move.alias == CHAMPION and move.version == current]
-        to = moves[-1].previous if moves else None
+        move = registry.last_move(name, CHAMPION)
+        to = move.previous if move else None
     if to is None:
         raise VersionNotFound(f"{name} version {current} is the first champion: name another with --to, one of {listed}")
     if to not in versions:
@@ -58,11 +56,9 @@ class Approved:
 
     def announce(self) -> None:
         """Send the promotion to the configured Prefect API; raises PrefectUnreachable. The promotion itself stands either way."""
-        from monitoring.events import MODEL_PROMOTED, ModelEvent, deterministic_id, send
+        from monitoring.events import MODEL_PROMOTED
 
-        id_ = deterministic_id(MODEL_PROMOTED, self.model, self.version, self.at.isoformat())
-        payload = {"version": self.version, "champion_version": self.previous, "cause": "approval", "reason": self.reason}
-        send(ModelEvent(name=MODEL_PROMOTED, model=self.model, id=id_, occurred=self.at, payload=payload))
+        _send(MODEL_PROMOTED, self, champion_version=self.previous, cause="approval", reason=self.reason)
 
 
 def approve(path: Path, settings: Settings, now: datetime) -> Approved:
@@ -75,6 +71,13 @@ def approve(path: Path, settings: Settings, now: datetime) -> Approved:
     version, evidence = waiting.version, waiting.evidence
     registry.promote(name, CHAMPION, version, expect=standing, reason=reason, now=now, by_person=True, evidence=evidence)
     return Approved(name, waiting.version, standing, now, reason)
+
+
+def _send(event: str, move: RolledBack | Approved, **payload: object) -> None:
+    from monitoring.events import ModelEvent, deterministic_id, send
+
+    id_ = deterministic_id(event, move.model, move.version, move.at.isoformat())
+    send(ModelEvent(name=event, model=move.model, id=id_, occurred=move.at, payload={"version": move.version, **payload}))
 
 
 def waiting_approvals(specs: Iterable[Path], settings: Settings) -> Iterator[str]:

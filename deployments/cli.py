@@ -13,13 +13,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from deployments.interrupts import repeat_dropped_interrupts
-from deployments.terminal import announce as _announce
-from deployments.terminal import make_console as _console
-from deployments.terminal import read_settings as _settings
-from deployments.terminal import run_flow as _run_flow
-from deployments.terminal import show as _show
-from deployments.terminal import show_backtest as _show_backtest
-from deployments.terminal import show_training as _show_training
+from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
 from perennial import __version__
 from perennial.errors import PerennialError
 
@@ -63,12 +57,12 @@ def check(spec: Spec) -> int:
     from deployments.check import check_spec
     from perennial.input_contract import changes_of
 
-    console = _console()
+    console = make_console()
     for part in check_spec(spec, os.environ, datetime.now(UTC)):
         console.print(part, markup=not isinstance(part, str))  # a spec's own words may have brackets
-    if changed := changes_of(spec, _settings()):
+    if changed := changes_of(spec, read_settings()):
         console.print(changed, style="yellow", markup=False)
-    _show({"next": f"perennial up {spec}, then perennial train {spec}"})
+    show({"next": f"perennial up {spec}, then perennial train {spec}"})
     return 0
 
 
@@ -82,12 +76,12 @@ def up(spec: Spec) -> int:
     from deployments.stack import stack as stacks
     from deployments.stack.status import StackProgress
 
-    with StackProgress(_console()) as progress:
-        stack = stacks.up(spec, _settings(), os.environ, datetime.now(UTC), progress)
+    with StackProgress(make_console()) as progress:
+        stack = stacks.up(spec, read_settings(), os.environ, datetime.now(UTC), progress)
     service = next(service for service in stack.services if service.spec == spec.absolute())
     asked = os.environ.get("PERENNIAL_PORT", str(service.port))
     moved = f"another program of the stack has {asked}: {service.port} instead"
-    _show(
+    show(
         {
             "Prefect UI": stack.prefect.url.removesuffix("/api"),
             "service": f"{service.url}/docs",
@@ -106,9 +100,9 @@ def down() -> int:
     from deployments.stack import stack as stacks
     from deployments.stack.status import StackProgress
 
-    console = _console()
+    console = make_console()
     with StackProgress(console) as progress:
-        ended = stacks.down(_settings(), progress)
+        ended = stacks.down(read_settings(), progress)
     if not ended:
         console.print("nothing was running")
     return 0
@@ -124,7 +118,7 @@ def status() -> int:
     from deployments.stack import stack as stacks
     from deployments.stack.status import stack_status
 
-    console, settings = _console(), _settings()
+    console, settings = make_console(), read_settings()
     stack = stacks.running_stack(settings)
     if stack is None:
         console.print(stacks.outlived_supervisor(settings) or "the stack is down; start it with `perennial up SPEC`")
@@ -150,9 +144,9 @@ def deploy(spec: Spec) -> int:
     """
     from deployments.stack.stack import deploy_model, running_stack
 
-    settings = _settings()
+    settings = read_settings()
     file = deploy_model(spec, running_stack(settings), settings, os.environ, Path.cwd())
-    _console().print(f"deployed; the file that was applied: {file}")
+    make_console().print(f"deployed; the file that was applied: {file}")
     return 0
 
 
@@ -164,13 +158,13 @@ def train(
     verbose: Verbose = False,
 ) -> int:
     """Train a model on its sources in this process, and make it champion if it is the first."""
-    return _show_training(spec, _run_flow("train", verbose, spec=str(spec), until=until))
+    return show_training(spec, run_flow("train", verbose, spec=str(spec), until=until))
 
 
 @app.command
 def retrain(spec: Spec, *, verbose: Verbose = False) -> int:
     """Train a challenger on all that is known by now, as the automation does; `policy.promote = "always"` promotes it too."""
-    return _show_training(spec, _run_flow("retrain", verbose, spec=str(spec), event=None))
+    return show_training(spec, run_flow("retrain", verbose, spec=str(spec), event=None))
 
 
 @app.command
@@ -188,7 +182,7 @@ def backtest(
     A model is trained for each window, so it takes minutes; what is trained is kept, and a second run goes on from there.
     """
     given = {"start": start, "label_delay": label_delay, "data": data}
-    return _show_backtest(spec, _run_flow("backtest", verbose, spec=str(spec), **given), write=write)
+    return show_backtest(spec, run_flow("backtest", verbose, spec=str(spec), **given), write=write)
 
 
 @app.command
@@ -198,19 +192,19 @@ def rollback(
     """Make an earlier version champion again; the service swaps within seconds."""
     from deployments.alias_moves import roll_back
 
-    settings = _settings()
+    settings = read_settings()
     move = roll_back(spec, to, settings, datetime.now(UTC))
-    untold = _announce(move)
+    untold = announce(move)
     from deployments.summary import rollback_rows  # imports Prefect, which reads the environment that was joined
 
-    _show({**rollback_rows(move, spec, settings), "event": untold})
+    show({**rollback_rows(move, spec, settings), "event": untold})
     return 0
 
 
 @app.command
 def promote(spec: Spec, *, verbose: Verbose = False) -> int:
     """Make a version champion that knows all labelled rows, trained first where there is none, unless the gate refuses."""
-    return _show_training(spec, _run_flow("promote", verbose, spec=str(spec), event=None))
+    return show_training(spec, run_flow("promote", verbose, spec=str(spec), event=None))
 
 
 @app.command
@@ -218,9 +212,9 @@ def approve(spec: Spec) -> int:
     """Make the version champion that the gate let through and that waits for a person (`gate.require_approval`)."""
     from deployments import alias_moves
 
-    move = alias_moves.approve(spec, _settings(), datetime.now(UTC))
+    move = alias_moves.approve(spec, read_settings(), datetime.now(UTC))
     was = f"{move.model} version {move.version} (was {move.previous})"
-    _show({"champion": was, "reason": move.reason, "event": _announce(move)})
+    show({"champion": was, "reason": move.reason, "event": announce(move)})
     return 0
 
 
@@ -232,8 +226,8 @@ def close(spec: Spec) -> int:
     """
     from deployments.alias_moves import close_contract
 
-    version = close_contract(spec, _settings(), datetime.now(UTC))
-    _console().print(f"rows are accepted as version {version} takes them, and as later versions will")
+    version = close_contract(spec, read_settings(), datetime.now(UTC))
+    make_console().print(f"rows are accepted as version {version} takes them, and as later versions will")
     return 0
 
 
@@ -246,7 +240,7 @@ def labels(
     """Count the labels that came, and those that no prediction has or that a later label of the same prediction contradicts."""
     from deployments.labels import label_report
 
-    _console().print(*label_report(spec, _settings(), unmatched=unmatched), sep="\n", markup=False, highlight=False)
+    make_console().print(*label_report(spec, read_settings(), unmatched=unmatched), sep="\n", markup=False, highlight=False)
     return 0
 
 
@@ -262,11 +256,11 @@ def replay(
     """Live through past rows of the spec's own table, at full speed over HTTP: questions, then their labels as they fell due."""
     from deployments.stack.stack import require_service
 
-    url = require_service(spec, _settings())
-    state = _run_flow("replay", verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
+    url = require_service(spec, read_settings())
+    state = run_flow("replay", verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
     from deployments.summary import replay_rows  # imports Prefect, which reads the environment that was joined
 
-    _show(replay_rows(state.result(), url))
+    show(replay_rows(state.result(), url))
     return 0
 
 
@@ -279,7 +273,7 @@ def predict(
     verbose: Verbose = False,
 ) -> int:
     """Score a table with the champion."""
-    _show({"scores": _run_flow("batch_predict", verbose, spec=str(spec), source=source, output=output).result()})
+    show({"scores": run_flow("batch_predict", verbose, spec=str(spec), source=source, output=output).result()})
     return 0
 
 
@@ -288,8 +282,8 @@ def serve(spec: Spec) -> int:
     """Serve a spec's champion in the foreground, with the store of the running stack or of REDIS_URL."""
     from deployments.stack.stack import environment_of, refuse_taken_port
 
-    refuse_taken_port(_settings())
-    environment = environment_of(_settings(), os.environ)
+    refuse_taken_port(read_settings())
+    environment = environment_of(read_settings(), os.environ)
     os.execve(sys.executable, [sys.executable, "-m", "service", "--spec", str(spec)], environment)  # noqa: S606 - no shell wanted
 
 
@@ -303,20 +297,20 @@ def demo(
     """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves."""
     from deployments.foreground import make_prefect_home
 
-    settings = _settings()
+    settings = read_settings()
     # The driver imports tasks, which import Prefect; it reads these at import: no telemetry, no files elsewhere.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
     make_prefect_home(os.environ)
     from deployments.demo.demo import replay_end, run_demo
 
-    return run_demo(settings, os.environ, replay_end(until, quick=quick), keep, _console())
+    return run_demo(settings, os.environ, replay_end(until, quick=quick), keep, make_console())
 
 
 @app.command
 def version() -> int:
     """Print the version."""
-    _console().print(__version__, highlight=False)
+    make_console().print(__version__, highlight=False)
     return 0
 
 

@@ -4,9 +4,8 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
-from monitoring.events import RETRAIN_DECLINED, RETRAIN_STARTED
+from monitoring.events import RETRAIN_STARTED
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.candidates import find_challenger, judge_challenger
@@ -21,7 +20,7 @@ from tasks.promotion.retrain_request import (
     read_request,
     record_outcome,
 )
-from tasks.reporting.outcome import announce, report_training, report_verdict
+from tasks.reporting.outcome import announce, decline, report_training, report_verdict
 
 
 @flow(name="promote", flow_run_name=run_name, on_failure=[report_failure, announce_failure])
@@ -32,9 +31,7 @@ def promote(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     acknowledge_request(job, request)
     champion = require_champion(job)
     if reason := already_promoted(job, champion, request) or inputs_changed(job, request):
-        record_outcome(job, request, "declined")
-        announce(job, RETRAIN_DECLINED, request, reason=reason)
-        return Completed(name="Declined", message=reason)
+        return decline(job, request, reason)
     known, trained = read_labelled_rows(job, champion), None
     model = find_challenger(job, champion, known)
     if model is None:

@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -176,13 +176,8 @@ def _roll_back(window: Window, statement: AccountStatement | None, decision: Dec
     assert statement.predecessor is not None
     assert judge.shadows is not None
     card, before = judge.model.card, statement.predecessor.version
-    event = ModelEvent(
-        name=MODEL_ROLLED_BACK,
-        model=card.name,
-        id=deterministic_id(MODEL_ROLLED_BACK, card.name, card.version, card.trained_at.isoformat(), window.start.isoformat()),
-        occurred=now,
-        payload={"version": before, "previous": card.version, "cause": "probation", "reason": decision.reason},
-    )
+    payload = {"version": before, "previous": card.version, "cause": "probation", "reason": decision.reason}
+    event = _window_event(MODEL_ROLLED_BACK, judge.model, window, payload, now)
     send(event)
     try:
         judge.shadows.roll_back(before, decision.reason, now)
@@ -256,13 +251,14 @@ def _unknown_labels_event(model: Model, findings: Findings, now: datetime) -> Mo
         for name, rows in findings.unknown_labels.items()
     ]
     times = {"window_start": window.start.isoformat(), "window_end": window.end.isoformat()}
-    return ModelEvent(
-        name=LABELS_UNKNOWN,
-        model=card.name,
-        id=deterministic_id(LABELS_UNKNOWN, card.name, card.version, card.trained_at.isoformat(), window.start.isoformat()),
-        occurred=now,
-        payload={"version": card.version, **times, "classes": classes},
-    )
+    return _window_event(LABELS_UNKNOWN, model, window, {"version": card.version, **times, "classes": classes}, now)
+
+
+def _window_event(name: str, model: Model, window: Window, payload: dict[str, Any], now: datetime) -> ModelEvent:
+    """An event about this champion and window, which has the same id whenever it is sent."""
+    card = model.card
+    id_ = deterministic_id(name, card.name, card.version, card.trained_at.isoformat(), window.start.isoformat())
+    return ModelEvent(name=name, model=card.name, id=id_, occurred=now, payload=payload)
 
 
 def _evidence(findings: Findings, measured: Measurement, model: Model) -> dict[str, float | str]:

@@ -1,8 +1,11 @@
 """Revision: a closed window is measured again once more of its labels have come.
 
 Its loss, its other metrics and its diagnosis are then those of the labels there are; what was decided when it closed, and what
-was sent, stays. A window that another champion closed is left as it is: its figures are about that one. Costs one measurement.
+was sent, stays. A window that another champion closed is left as it is: its figures are about that one. Costs one measurement
+where labels have come, and reading the rows where none have.
 """
+
+import numpy as np
 
 from monitoring.closing import Judge, diagnose_window, judged_rows
 from monitoring.measurement import measure
@@ -18,9 +21,9 @@ def revise(window: Window, judge: Judge, spec: ModelSpec) -> WindowResult | None
     if result is None or result.version != model.card.version or result.findings.labelled == result.findings.rows:
         return None
     _, rows = judged_rows(window, judge)
-    measured = measure(model, model.compiled.table(rows), rows[LABEL], rows[SCORE])
-    if measured.labelled <= result.findings.labelled:
+    if np.count_nonzero(~np.isnan(model.label_codec.encode_column(rows[LABEL]))) <= result.findings.labelled:
         return None
+    measured = measure(model, model.compiled.table(rows), rows[LABEL], rows[SCORE])
     of_labels = {"labelled": measured.labelled, "unknown_labels": measured.unknown_labels, "values": measured.values}
     of_losses = {"means": measured.means, "moved_loss": measured.moved_loss}
     findings = result.findings.model_copy(update=of_labels | of_losses)

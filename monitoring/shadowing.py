@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import polars as pl
 
@@ -25,7 +26,7 @@ from perennial.log_columns import EVENT_TIME, LABEL
 from perennial.metrics import row_losses
 from perennial.model import Model
 from perennial.model_card import ModelCard
-from perennial.registry import CHAMPION, Registry
+from perennial.registry import CHAMPION, Move, Registry
 from perennial.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,11 @@ class Shadows:
     card: Callable[[int], ModelCard | None]
     load: Callable[[int], Model | None]
 
+    @cached_property
+    def _champion_moves(self) -> tuple[Move, ...]:
+        """The moves of the alias, newest first, read once: each is a file."""
+        return tuple(move for move in self.registry.moves(self.champion.card.name) if move.alias == CHAMPION)
+
     def challenger(self, window: Window) -> Model | None:
         """The newest challenger that knows nothing of the second half of the window."""
         middle = window.start + (window.end - window.start) / 2
@@ -53,15 +59,14 @@ class Shadows:
     def challengers(self) -> list[ModelCard]:
         """Versions newer than the champion that have never been champion, the newest first: one rolled back is none."""
         name, standing = self.champion.card.name, self.champion.card.version
-        served = {move.version for move in self.registry.moves(name) if move.alias == CHAMPION}
+        served = {move.version for move in self._champion_moves}
         newer = [version for version in self.registry.versions(name) if version > standing and version not in served]
         return [card for version in reversed(newer) if (card := self.card(version)) is not None]
 
     def predecessor(self) -> Model | None:
         """The older version that the champion replaced; None after a rollback, and for the first champion."""
-        name, standing = self.champion.card.name, self.champion.card.version
-        moves = (move for move in self.registry.moves(name) if move.alias == CHAMPION and move.version == standing)
-        before = next((move.previous for move in moves), None)
+        standing = self.champion.card.version
+        before = next((move.previous for move in self._champion_moves if move.version == standing), None)
         return self.load(before) if before is not None and before < standing and self.card(before) is not None else None
 
     def roll_back(self, version: int, reason: str, now: datetime) -> None:
@@ -71,8 +76,7 @@ class Shadows:
 
     def promised(self) -> float | None:
         """The relative change of the loss by which the gate let the champion serve; None where nothing was compared."""
-        move = self.registry.last_move(self.champion.card.name, CHAMPION)
-        return None if move is None else move.evidence.get("promised")
+        return next((move.evidence.get("promised") for move in self._champion_moves), None)
 
     def newest_until(self) -> datetime:
         """The newest training row of the champion and its challengers."""

@@ -59,10 +59,14 @@ class CategoricalProfile(FrozenModel):
     def rows(self) -> int:
         return sum(self.counts) + self.other + self.nulls
 
+    def codes(self, values: pl.Series) -> pl.Series:
+        """The place of each value among the categories; null for nulls and for categories that are not listed."""
+        return values.cast(pl.Enum(self.categories), strict=False).to_physical()
+
     def count(self, values: pl.Series) -> Self:
         """These values by these categories."""
         nulls = values.null_count()
-        codes = values.cast(pl.Enum(self.categories), strict=False).to_physical().drop_nulls()
+        codes = self.codes(values).drop_nulls()
         counts = tuple(np.bincount(codes.to_numpy(), minlength=len(self.categories)).tolist())
         return self.model_copy(update={"counts": counts, "other": len(values) - nulls - len(codes), "nulls": nulls})
 
@@ -159,8 +163,7 @@ def _merge_counts(parts: Sequence[FeatureProfile]) -> FeatureProfile:
 def bin_codes(values: pl.Series, like: FeatureProfile) -> Indices:
     """The place of each value among the bins, or categories, of `like`; -1 for nulls and for categories that it does not list."""
     if isinstance(like, CategoricalProfile):
-        codes = values.cast(pl.Enum(like.categories), strict=False).to_physical().cast(pl.Int64).fill_null(-1)
-        return codes.to_numpy().astype(np.int64)
+        return like.codes(values).cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)
     numbers = values.cast(pl.Float64).to_numpy()
     return np.where(np.isnan(numbers), -1, np.searchsorted(like.edges, numbers, side="right"))
 

@@ -15,6 +15,7 @@ from perennial.errors import DataError
 from perennial.learners.declarations import Params
 from perennial.spec import ModelSpec
 from tasks.data.datasets import Manifest
+from tasks.data.retraining_data import MODES, in_mode
 from tasks.job import Job
 
 WHOLE = 0.9
@@ -25,9 +26,6 @@ PAST = 1 / 6
 
 FEWEST = 3
 """Windows of a life: with fewer there is nothing to compare."""
-
-MODES = ("all", "trailing", "weighted")
-"""The data modes that a matrix can be trained in."""
 
 NOT_TRAINED_BY = {"name", "policy", "gate", "signals", "slices", "label_threshold", "contract_until"}
 """Keys of a spec that change nothing of the matrix."""
@@ -83,8 +81,7 @@ class History:
 
     def with_data(self, mode: str) -> "History":
         """The same history, learnt from in another mode."""
-        retrain = self.job.spec.retrain.model_copy(update={"data": mode})
-        return replace(self, job=replace(self.job, spec=self.job.spec.model_copy(update={"retrain": retrain})))
+        return replace(self, job=in_mode(self.job, mode))
 
 
 def parse_label_delay(spec: ModelSpec, text: str | None) -> timedelta:

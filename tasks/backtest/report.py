@@ -6,7 +6,6 @@ from pathlib import Path
 from pydantic import AwareDatetime
 from rich.table import Table
 
-from perennial.arrays import Floats
 from perennial.base import FrozenModel, StoredModel, read_stored
 from tasks.backtest.loss_matrix import LossMatrix
 from tasks.backtest.policies import calendar, calendar_name
@@ -63,13 +62,12 @@ class BacktestReport(StoredModel):
 def build_report(job: Job, matrices: Mapping[str, LossMatrix]) -> BacktestReport:
     """Study the spec's own data mode, which comes first, and compare the others with it."""
     spec, data = job.spec, next(iter(matrices))
-    study = Study(matrices[data], spec)
-    matrix, found, modes = study.matrix, recommend(study), tuple(_modes(study, matrices))
-    chosen = best_mode(study, matrices)
+    studies = {mode: Study(matrix, spec) for mode, matrix in matrices.items()}
+    study = studies[data]
+    matrix, found, modes, chosen = study.matrix, recommend(study), tuple(_modes(study, studies)), best_mode(study, studies)
     sections = {"policy": policy_section(found)} | ({"retrain": {"data": f'"{chosen}"'}} if chosen != data else {})
     policies, decay, kind = study.results(), decay_curve(matrix), decay_kind(matrix, grows=data == "all")
-    default = study.losses(study.ours()[DEFAULT](spec.policy.cost))
-    series = {"never": study.never, "every window": study.always, DEFAULT: default}
+    series = {"never": study.never, "every window": study.always, DEFAULT: study.losses(study.default)}
     return BacktestReport(
         model=spec.name,
         metric=matrix.metric,
@@ -89,22 +87,17 @@ def build_report(job: Job, matrices: Mapping[str, LossMatrix]) -> BacktestReport
     )
 
 
-def best_mode(study: Study, matrices: Mapping[str, LossMatrix]) -> str:
+def best_mode(study: Study, studies: Mapping[str, Study]) -> str:
     """The data mode under which the default policy cost least on the first windows, or the spec's own."""
-    lives = {data: _default_losses(study, matrix)[0] / study.unit for data, matrix in matrices.items()}
-    return cheapest({data: losses[: study.early] for data, losses in lives.items()}, next(iter(matrices)))
+    lives = {data: one.losses(one.default) / study.unit for data, one in studies.items()}
+    return cheapest({data: losses[: study.early] for data, losses in lives.items()}, next(iter(studies)))
 
 
-def _default_losses(study: Study, matrix: LossMatrix) -> tuple[Floats, int]:
-    life = Study(matrix, study.spec).ours()[DEFAULT](study.spec.policy.cost)
-    return matrix.losses_of(life.promotions), len(life.promotions)
-
-
-def _modes(study: Study, matrices: Mapping[str, LossMatrix]) -> Iterator[ModeResult]:
-    for data, matrix in matrices.items():
-        losses, promotions = _default_losses(study, matrix)
+def _modes(study: Study, studies: Mapping[str, Study]) -> Iterator[ModeResult]:
+    for data, one in studies.items():
+        losses = one.losses(one.default)
         early, later = float(losses[: study.early].mean()), float(losses[study.early :].mean())
-        yield ModeResult(data=data, early_loss=early, later_loss=later, promotions=promotions)
+        yield ModeResult(data=data, early_loss=early, later_loss=later, promotions=len(one.default.promotions))
 
 
 def _sentences(
@@ -136,7 +129,7 @@ def _calendar_as_good(study: Study) -> str | None:
     lives = {every: calendar(study.matrix, every) for every in range(1, early + 1)}
     expenses = {every: study.expenses(life, cost) for every, life in lives.items()}
     best = min(expenses, key=lambda every: float(expenses[every][:early].sum()))
-    ours = study.expenses(study.ours()[DEFAULT](cost), cost)
+    ours = study.expenses(study.default, cost)
     return calendar_name(best) if expenses[best][early:].sum() <= ours[early:].sum() else None
 
 

@@ -118,6 +118,11 @@ class Study:
         """Our policies; what they do not say is as in the spec."""
         return {name: partial(monitored, self.matrix, self.spec, self.alarms, policy) for name, policy in OURS.items()}
 
+    @cached_property
+    def default(self) -> Life:
+        """The life under our policy as the spec's defaults have it, at the spec's cost."""
+        return self.ours()[DEFAULT](self.spec.policy.cost)
+
     def policies(self) -> dict[str, Priced]:
         """All policies, ours first."""
         fixed = {name: partial(_at_any_cost, life) for name, life in baselines(self.matrix, self.alarms).items()}

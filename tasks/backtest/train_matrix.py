@@ -33,7 +33,7 @@ from perennial.labels import LabelCodec
 from perennial.learner import Estimator
 from perennial.learners.declarations import Params
 from perennial.metrics import row_losses, score
-from perennial.profile import count_profile, fit_profile
+from perennial.profile import count_profile
 from perennial.signals import SignalInput, measure_signals
 from perennial.spec import ModelSpec
 from tasks.backtest.history import History
@@ -42,7 +42,7 @@ from tasks.data.retraining_data import NewClass, select_rows
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import choose_rounds, make_trainer
-from tasks.training.training_data import TrainingData, build_training_data
+from tasks.training.training_data import TrainingData, build_training_data, reference_profile
 from tasks.training.tune import tune
 
 Times = NDArray[np.datetime64]
@@ -150,11 +150,10 @@ def score_windows(history: History, boundary: int, data: TrainingData, estimator
     job, windows = history.job, history.windows[boundary:] if boundary >= history.first else history.windows[boundary:][:1]
     start = history.before(windows[0].start)
     rows = history.rows.slice(start, history.before(windows[-1].end) - start)
-    features, table = data.compiled.features, data.compiled.table(rows)
+    table = data.compiled.table(rows)
     scores = estimator.predict(data.compiled.codes(table)) if rows.height else np.empty(0)
     labels = LabelCodec(job.spec.task, data.classes).encode_column(rows[job.spec.target])
-    importance = dict(zip(features.names, estimator.importance(), strict=True))
-    profile = fit_profile(data.values, features.kinds, importance)
+    profile = reference_profile(data, estimator)
     times = rows[job.spec.event_time].dt.replace_time_zone(None).to_numpy()
     for window in windows:
         inside = slice(history.before(window.start) - start, history.before(window.end) - start)

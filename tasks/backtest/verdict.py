@@ -157,7 +157,7 @@ def _judged_later(study: Study, name: str, life: Life) -> Recommendation:
             "promotions": sum(boundary >= starts[0] for boundary in life.promotions) if starts.size else 0,
             "mean_loss": float(losses[later].mean()),
             "gain_share": study.gain_share(losses, later),
-            "default_gain_share": study.gain_share(study.losses(study.ours()[DEFAULT](study.spec.policy.cost)), later),
+            "default_gain_share": study.gain_share(study.losses(study.default), later),
         }
     )
 

@@ -16,11 +16,24 @@ from perennial.labels import LabelCodec, similar_class
 from perennial.log_columns import ID
 from perennial.model import Model
 from perennial.schema import cast_frame, infer_schema
-from perennial.spec import ModelSpec
+from perennial.spec import ModelSpec, RetrainSpec
 from tasks.data.datasets import Dataset, base_dataset, store_dataset
 from tasks.data.validate import Checks, check_dataset, validate
 from tasks.job import Job
 from tasks.task_defaults import local_task
+
+MODES = ("all", "trailing", "weighted")
+"""The ways to choose the rows that a retraining learns; `retrain.data = "auto"` begins with the first."""
+
+
+def learning(job: Job, rows: RetrainSpec) -> Job:
+    """The job with another choice of rows to learn from."""
+    return replace(job, spec=job.spec.model_copy(update={"retrain": rows}))
+
+
+def in_mode(job: Job, mode: str) -> Job:
+    """The job learning in another of the MODES."""
+    return learning(job, job.spec.retrain.model_copy(update={"data": mode}))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from monitoring.calibration import Calibration
 from perennial.model import Model
 from perennial.model_card import Cause, ModelCard
 from tasks.data.datasets import Dataset
+from tasks.data.retraining_data import learning
 from tasks.job import Job
-from tasks.promotion.data_mode import learning, settle_data_mode
+from tasks.promotion.data_mode import settle_data_mode
 from tasks.promotion.labelled_rows import LabelledRows, selected_data
 from tasks.training.assemble import assemble
 from tasks.training.calibrate import calibrate

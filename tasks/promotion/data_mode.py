@@ -9,14 +9,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from monitoring.measurement import loss_metric
 from perennial.errors import TrainingError
 from perennial.model import Model
 from perennial.model_loading import load_card
-from perennial.spec import RetrainSpec
-from tasks.data.retraining_data import select_rows
+from tasks.data.retraining_data import MODES, in_mode, select_rows
 from tasks.job import Job
 from tasks.promotion.labelled_rows import LabelledRows
 from tasks.task_defaults import local_task
@@ -25,9 +23,6 @@ from tasks.training.fit import Recipe, refit
 from tasks.training.training_data import build_training_data
 
 ModeLosses = dict[str, float]  # by mode: the loss of its judge on the newest rows of one training
-
-MODES = ("all", "trailing", "weighted")
-"""The first one is used until there is a reason for another."""
 
 RECENT = 8
 """Newest trainings that count."""
@@ -43,12 +38,7 @@ def settle_data_mode(job: Job, known: LabelledRows, champion: Model) -> tuple[Jo
     losses = compare_modes(job, known, champion)
     current = compared[0].spec.retrain.data if compared else MODES[0]
     mode = choose_mode([losses, *(card.mode_losses for card in compared)], current)
-    return learning(job, job.spec.retrain.model_copy(update={"data": mode})), losses
-
-
-def learning(job: Job, rows: RetrainSpec) -> Job:
-    """The job with another choice of rows to learn from."""
-    return replace(job, spec=job.spec.model_copy(update={"retrain": rows}))
+    return in_mode(job, mode), losses
 
 
 @local_task("compare data modes")
@@ -56,7 +46,7 @@ def compare_modes(job: Job, known: LabelledRows, champion: Model) -> ModeLosses:
     """What the champion's recipe loses on the newest rows when it is fitted to the others in each mode; a mode may fail."""
     recipe, losses = Recipe(champion.card.params, champion.card.rounds), ModeLosses()
     for mode in MODES if champion.card.learner == job.spec.learner else ():
-        one = learning(job, job.spec.retrain.model_copy(update={"data": mode}))
+        one = in_mode(job, mode)
         rows = select_rows.fn(one, known.split.train, known.new_classes)
         with suppress(TrainingError):
             data = build_training_data.fn(one, rows.rows, known.dataset.manifest, rows.weights, known.label_texts)

@@ -41,10 +41,9 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
     """Why nothing should be trained for this request; None when something should."""
     if request is None:
         return None
-    standing = champion.card.version
-    if request.version != standing:
-        return f"the event is about version {request.version}, and version {standing} serves by now"
-    for version in (one for one in job.registry.versions(job.spec.name) if one > standing):
+    if (reason := _outdated(champion, request)) is not None:
+        return reason
+    for version in (one for one in job.registry.versions(job.spec.name) if one > request.version):
         card = json.loads(
             job.registry.read(job.spec.name, version, CARD_FILE)[CARD_FILE]
         )  # no more of it: an old card may not load
@@ -58,12 +57,19 @@ def already_promoted(job: Job, champion: Model, request: RetrainRequest | None) 
     """Why nothing should be promoted for this request; None when something should. A failure may be made good."""
     if request is None:
         return None
-    standing, receipt = champion.card.version, receipts.read_receipt(job.home, request.event_id)
-    if request.version != standing:
-        return f"the event is about version {request.version}, and version {standing} serves by now"
+    if (reason := _outdated(champion, request)) is not None:
+        return reason
+    receipt = receipts.read_receipt(job.home, request.event_id)
     if receipt is not None and receipt.outcome not in (None, "failed"):
         return f"this event is settled: {receipt.outcome}"
     return None
+
+
+def _outdated(champion: Model, request: RetrainRequest) -> str | None:
+    standing = champion.card.version
+    if request.version == standing:
+        return None
+    return f"the event is about version {request.version}, and version {standing} serves by now"
 
 
 def inputs_changed(job: Job, request: RetrainRequest | None) -> str | None:

@@ -7,6 +7,9 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
 from monitoring import events
 from monitoring.events import ModelEvent, deterministic_id, send
 from monitoring.policy import RetrainRequest
@@ -17,6 +20,7 @@ from tasks.job import Job
 from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
 from tasks.promotion.labelled_rows import LabelledRows
+from tasks.promotion.retrain_request import record_outcome
 from tasks.reporting.artifacts import show_evaluation, show_verdict
 from tasks.reporting.track import track, track_verdict
 from tasks.reporting.training_report import add_verdict, write_training_report
@@ -44,6 +48,13 @@ def announce(job: Job, event: str, request: RetrainRequest | None, **payload: An
     follows = request.event_id if request else None
     origin = {"version": request.version, "cause": request.cause, "request": follows} if request else {"cause": "manual"}
     send_or_warn(job, event, follows=follows, **origin, **payload)
+
+
+def decline(job: Job, request: RetrainRequest | None, reason: str) -> State[None]:
+    """Settle a request for which nothing is to be done; the state in which the flow run ends."""
+    record_outcome(job, request, "declined")
+    announce(job, events.RETRAIN_DECLINED, request, reason=reason)
+    return Completed(name="Declined", message=reason)
 
 
 @local_task("announce outcome")

@@ -7,12 +7,11 @@ import numpy as np
 
 from perennial.model import REFERENCE_ROWS, Model, build_model, sample_reference
 from perennial.model_card import Cause, DataRef, ModelCard
-from perennial.profile import fit_profile
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.evaluate import Evaluation
 from tasks.training.fit import Fitted
-from tasks.training.training_data import TrainingData
+from tasks.training.training_data import TrainingData, reference_profile
 
 DRAFT = 0
 """Version of a model that has none yet; the registry gives it one."""
@@ -44,14 +43,11 @@ def assemble(job: Job, data: TrainingData, fitted: Fitted, evaluation: Evaluatio
         parent=parent.card.version if parent else None,
         cause=cause,
     )
-    features = data.compiled.features
-    importance = dict(zip(features.names, fitted.estimator.importance(), strict=True))
-    profile = fit_profile(data.values, features.kinds, importance)
     # Sampled before it is scored: 5,000 rows are predicted, not all.
     seed = spec.search.seed
     sample = data.frame.sample(min(REFERENCE_ROWS, data.frame.height), seed=seed)
     reference = sample_reference(sample, np.asarray(fitted.predict(sample)), data.schema, seed)
-    return build_model(card, fitted.estimator, profile, reference, job.base)
+    return build_model(card, fitted.estimator, reference_profile(data, fitted.estimator), reference, job.base)
 
 
 def git_commit(directory: Path) -> str | None:

@@ -19,11 +19,10 @@ from monitoring.calibration import calibrate as bounds_of
 from monitoring.measurement import Measurement
 from perennial.estimates import fit_recalibration
 from perennial.model import Model
-from perennial.profile import fit_profile
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted, has_contrast
-from tasks.training.training_data import TrainingData
+from tasks.training.training_data import TrainingData, reference_profile
 
 TRAININGS = 4
 """Most fits that a calibration may cost."""
@@ -76,9 +75,7 @@ def _measured(draft: Model, data: TrainingData, fitted: Fitted, group: Sequence[
     if not has_contrast(data.table.labels[:past]):
         return
     estimator = fitted.trainer.fit(fitted.params, fitted.rounds, np.arange(past))
-    features = data.compiled.features
-    importance = dict(zip(features.names, estimator.importance(), strict=True))
-    judge = replace(draft, estimator=estimator, profile=fit_profile(data.values.head(past), features.kinds, importance))
+    judge = replace(draft, estimator=estimator, profile=reference_profile(data, estimator, past))
     yield from (measure_block(judge, data.frame.slice(start, stop - start)) for start, stop in group)
 
 

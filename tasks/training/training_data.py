@@ -8,7 +8,8 @@ import polars as pl
 from perennial.arrays import Floats
 from perennial.features import CompiledFeatures, compile_features, fit_features
 from perennial.labels import LabelCodec, fit_classes
-from perennial.learner import TrainingTable
+from perennial.learner import Estimator, TrainingTable
+from perennial.profile import Profile, fit_profile
 from perennial.schema import Schema, cast_frame, infer_schema
 from perennial.spec import ModelSpec
 from tasks.data.datasets import Manifest
@@ -40,6 +41,13 @@ class TrainingData:
         """Event time of the newest row."""
         newest: datetime = self.frame[self.schema.event_time][-1]
         return newest
+
+
+def reference_profile(data: TrainingData, estimator: Estimator, rows: int | None = None) -> Profile:
+    """The profile of the training rows, or of so many of the oldest, weighed by what the features are worth to the estimator."""
+    features = data.compiled.features
+    importance = dict(zip(features.names, estimator.importance(), strict=True))
+    return fit_profile(data.values.head(data.values.height if rows is None else rows), features.kinds, importance)
 
 
 @local_task("features")

@@ -58,7 +58,7 @@ def test_a_command_imports_what_imports_prefect_only_after_it_has_joined_the_sta
     for function in (one for one in ast.parse(Path(cli.__file__).read_text()).body if isinstance(one, ast.FunctionDef)):
         nodes = list(ast.walk(function))
         shown = [one.lineno for one in nodes if isinstance(one, ast.ImportFrom) and one.module == "deployments.summary"]
-        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("_announce", "_run_flow")]
+        joined = [one.lineno for one in nodes if isinstance(one, ast.Name) and one.id in ("announce", "run_flow")]
         assert not shown or not joined or min(shown) > max(joined), function.name
 
 
