@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint format bench bench-serve bench-decisions docs lock clean
+.PHONY: help demo up down test fuzz lint format bench bench-serve bench-decisions docs lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -30,6 +30,9 @@ down: .venv/.installed  ## end the stack
 
 test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry", WORKERS=0 for one after another)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
+
+fuzz: .venv/.installed  ## run the property tests on random examples, ten times as many (ARGS="tests/perennial")
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m hypothesis --hypothesis-profile fuzz $(ARGS)
 
 lint: .venv/.installed  ## style, types, direction of imports, Dockerfile
 	$(BIN)/ruff check

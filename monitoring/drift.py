@@ -16,12 +16,14 @@ class Distance(FrozenModel):
 
     `nulls`: of nulls. `unseen`: of categories that the reference does not list. `outside`: of numbers beyond the outermost bin's
     edge, which is four standard deviations beyond the reference's range: seconds sent as milliseconds, not a warm week.
+    `error`: the most that bins can put `values` off from the distance of the rows themselves, inside the outermost edges.
     """
 
     values: float
     nulls: float
     unseen: float = 0.0
     outside: float = 0.0
+    error: float = 0.0
 
     @property
     def total(self) -> float:
@@ -71,7 +73,8 @@ def distance(reference: FeatureProfile, window: FeatureProfile) -> Distance:
         return Distance(values=0.0, nulls=nulls)
     if isinstance(reference, NumericProfile):
         outside = float(now[[0, -1]].sum() - before[[0, -1]].sum())
-        return Distance(values=_wasserstein(before, now, reference), nulls=nulls, outside=outside)
+        error = _bin_error(before, reference) + _bin_error(now, reference)
+        return Distance(values=_wasserstein(before, now, reference), nulls=nulls, outside=outside, error=error)
     return Distance(values=_jensen_shannon(before, now), nulls=nulls, unseen=float(now[-1] - before[-1]))
 
 
@@ -82,6 +85,13 @@ def _wasserstein(before: Floats, now: Floats, reference: NumericProfile) -> floa
     """
     gaps = np.diff(np.asarray(reference.centers))
     return float(np.abs(np.cumsum(before - now))[:-1] @ gaps) / (reference.scale or 1.0)
+
+
+def _bin_error(shares: Floats, reference: NumericProfile) -> float:
+    """The most that rows can be away from their bins' centers, on average: Wasserstein distances obey the triangle inequality."""
+    edges, centers = np.asarray(reference.edges), np.asarray(reference.centers)[1:-1]
+    widest = np.maximum(centers - edges[:-1], edges[1:] - centers)
+    return float(shares[1:-1] @ widest) / (reference.scale or 1.0)
 
 
 def _jensen_shannon(before: Floats, now: Floats) -> float:

@@ -24,7 +24,7 @@ DEFAULT_THRESHOLD = 0.1
 """From where on a column is painted as drifted when the model has no calibrated bound yet."""
 
 TOLERANCE = 0.1
-"""Difference of one feature's distance, sample against profile, from which one of the two is wrong: noise is 0.05."""
+"""Difference of one feature's distance, sample against profile, from which one is wrong: twice what sampling explains."""
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,13 @@ def distances(snapshot: Any) -> dict[str, float]:
 
 
 def disagreement(theirs: Mapping[str, float], ours: Drift) -> dict[str, float]:
-    """By feature: Evidently's distance minus ours, where it is beyond what sampling explains."""
-    gaps = {name: theirs[name] - one.values for name, one in ours.distances.items() if name in theirs}
-    return {name: gap for name, gap in gaps.items() if abs(gap) > TOLERANCE * max(1.0, theirs[name])}
+    """By feature: Evidently's distance minus ours, where it is beyond what sampling and bins explain.
+
+    Numbers beyond the outermost edges have no bin that could say how far they are: such a window is not compared.
+    """
+    compared = {name: one for name, one in ours.distances.items() if name in theirs and one.outside <= 0}
+    gaps = {name: theirs[name] - one.values for name, one in compared.items()}
+    return {name: gap for name, gap in gaps.items() if abs(gap) > TOLERANCE + compared[name].error}
 
 
 def run_report(model: Model, window: Window, table: pl.DataFrame, threshold: float) -> Any:

@@ -48,8 +48,11 @@ _WITHOUT_STACKS = "faults/service"
 _LONGEST_FIRST = (STACKS, "service", _WITHOUT_STACKS, "monitoring", "flows")
 """Groups in the order in which workers take them; the others are short and come last, so that both workers end together."""
 
-hypothesis.settings.register_profile("shared cores", deadline=None)
-hypothesis.settings.load_profile("shared cores")  # an example may be slow because the other worker starts a stack
+# No deadline: an example may be slow because the other worker starts a stack. The same examples in every run, so that a change is
+# judged by what it changes; `make fuzz` draws others, and more.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("same")
 
 
 def group_of(file: Path) -> str:

@@ -165,7 +165,7 @@ def test_columns_of_every_name_in_the_code_live_through_the_loop(tmp_path: Path,
     assert_lives(tmp_path, spec_of(names, slices=names[:2], id="the id", event_time="the time", target="the truth"))
 
 
-@settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.sampled_from(names_in_the_code()), min_size=5, max_size=5, unique=True))
 def test_a_name_of_the_code_may_have_any_part(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     name, time, target, *features = names

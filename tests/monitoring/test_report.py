@@ -30,6 +30,7 @@ def test_evidently_and_the_profiles_agree(tmp_path: Path, task: Task, shift: flo
     ours = measure_drift(model.profile, count_profile(table, model.profile))
     for name, distance in ours.distances.items():
         assert theirs[name] == pytest.approx(distance.values, abs=0.05)
+        assert distance.error < (0.2 if shift == 0 else 1)
     assert not disagreement(theirs, ours)
     assert disagreement({"amount": 9.0}, ours)
     path = report_path(tmp_path, window)
@@ -54,7 +55,7 @@ def windows(draw: st.DrawFn) -> pl.DataFrame:
 @settings(max_examples=25, deadline=None)
 @given(windows())
 def test_any_window_is_as_far_for_evidently_as_for_the_profiles(frame: pl.DataFrame) -> None:
-    """Within 0.05, or a tenth of the distance: what bins instead of rows cost."""
+    """Within 0.05 of sampling and what a bin's width can hide."""
     model, week = small_model(), window_at(LATER, timedelta(days=7))
     table = model.compiled.table(frame)
     with warnings.catch_warnings(action="ignore"):
@@ -62,7 +63,7 @@ def test_any_window_is_as_far_for_evidently_as_for_the_profiles(frame: pl.DataFr
     ours = measure_drift(model.profile, count_profile(table, model.profile))
     assert theirs.keys() >= {"amount", "shop"}
     for name, distance in ours.distances.items():
-        assert distance.values == pytest.approx(theirs[name], abs=0.05, rel=0.1)
+        assert distance.values == pytest.approx(theirs[name], abs=0.05 + distance.error)
     assert not disagreement(theirs, ours)
 
 
