@@ -125,7 +125,7 @@ def _inner(annotation: Any) -> tuple[type[FrozenModel] | None, str]:
         return annotation, ""
     for part in get_args(annotation):
         if isinstance(part, type) and issubclass(part, FrozenModel):
-            return part, ".NAME" if get_origin(annotation) is dict else "[]"
+            return part, {dict: ".NAME", tuple: "[]"}.get(get_origin(annotation), "")
     return None, ""
 
 

@@ -17,8 +17,8 @@ from perennial.errors import SpecError
 from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
 from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
-from perennial.spec_policy import PolicySpec
-from perennial.spec_sources import JoinSpec, SourceSpec
+from perennial.spec_policy import PolicySpec, RetrainSpec
+from perennial.spec_sources import JoinSpec, LabelsSpec, SourceSpec
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["numeric", "categorical"]
@@ -167,16 +167,6 @@ class SignalsSpec(_SignalKeys):
         return {name: bound for name, bound in named.items() if bound is not None}
 
 
-class RetrainSpec(FrozenModel):
-    """Which rows a retraining uses: all so far, the trailing windows, all weighted by recency, or what lost least of these."""
-
-    data: Literal["all", "trailing", "weighted", "auto"] = Field(
-        "all", description="rows a retraining uses; `auto` compares the others at each training, for three more fits"
-    )
-    windows: int = Field(8, ge=1, description="how many windows `trailing` keeps")
-    half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
-
-
 class ModelSpec(FrozenModel):
     """Everything a person says about one model."""
 
@@ -197,6 +187,7 @@ class ModelSpec(FrozenModel):
     learner: str = Field("lightgbm", description=_LEARNERS)
     sources: dict[str, SourceSpec] = Field(min_length=1, description="the first one is the base that others join")
     joins: tuple[JoinSpec, ...] = ()
+    labels: LabelsSpec | None = None
     derive: dict[str, str] = Field(default_factory=dict, description="column = polars SQL expression, after the joins")
     features: dict[str, FeatureSpec] = Field(min_length=1)
     slices: tuple[str, ...] = Field((), description="columns by which the evaluation is broken down")

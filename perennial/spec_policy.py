@@ -1,16 +1,21 @@
-"""The `[policy]` section of a spec: what trains a challenger, and what promotes one.
+"""The `[policy]` and `[retrain]` sections of a spec: what trains a challenger, on which rows, and what promotes one.
 
-Declarations only, as in `perennial.spec`: `monitoring.policy` decides by them.
+Declarations only, as in `perennial.spec`: `monitoring.policy` decides by them, and `tasks.data` reads the rows.
 """
 
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from perennial.base import FrozenModel
+from perennial.durations import Duration, parse_duration
 
 Training = Literal["drift", "performance", "every", "age"]
 Promotion = Literal["avoidable", "always", "manual"]
+
+LEAST_INTERVAL = timedelta(minutes=1)
+"""Shortest interval of a schedule; a training takes longer than that on any table worth one."""
 
 
 class PolicySpec(FrozenModel):
@@ -20,6 +25,11 @@ class PolicySpec(FrozenModel):
         ("drift", "performance", "every", "age"),
         description="what asks for a training: a finding of that kind, `every` so many windows without one, the champion's age "
         "over `signals.max_age` (which also promotes)",
+    )
+    schedule: str | None = Field(
+        None,
+        description="trains a challenger by the clock, whatever was found: an interval such as `4w`, or five fields of cron in "
+        "UTC such as `0 4 * * 1`",
     )
     every: int = Field(4, ge=1, description="windows after which a challenger is trained though nothing was found")
     promote: Promotion = Field(
@@ -32,3 +42,71 @@ class PolicySpec(FrozenModel):
     unlabelled_windows: int = Field(
         4, ge=1, description="windows in a row without enough labels (`window.label_share`) after which drift promotes"
     )
+
+    @property
+    def interval(self) -> timedelta | None:
+        """The interval of the schedule; None where it is none or cron."""
+        return None if self.schedule is None or " " in self.schedule else parse_duration(self.schedule)
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_schedule(cls, schedule: str | None) -> str | None:
+        if schedule is None:
+            return None
+        schedule = " ".join(schedule.split())
+        if " " in schedule:
+            _refuse_cron(schedule)
+        elif _interval(schedule) < LEAST_INTERVAL:
+            raise ValueError(f"{schedule!r} is no interval to train at; write one of a minute or more, such as 1d or 4w")
+        return schedule
+
+
+class RetrainSpec(FrozenModel):
+    """Where the rows of a retraining are, and which it uses: all so far, the trailing windows, all weighted by recency, or what
+    lost least of these."""
+
+    rows: Literal["log", "sources"] = Field(
+        "log",
+        description="`log`: the base dataset and what the service was asked and told; `sources`: the sources, read anew up to "
+        "the moment that the retraining is about",
+    )
+    label_delay: Duration | None = Field(
+        None, description='with `rows = "sources"`: how long after its event a label is known (default: `window.lateness`)'
+    )
+    known_at: str | None = Field(
+        None, description='with `rows = "sources"`: the column with the time at which a row\'s label became known'
+    )
+    data: Literal["all", "trailing", "weighted", "auto"] = Field(
+        "all", description="rows a retraining uses; `auto` compares the others at each training, for three more fits"
+    )
+    windows: int = Field(8, ge=1, description="how many windows `trailing` keeps")
+    half_life: Duration = Field(timedelta(days=56), description="age at which `weighted` halves a row's weight")
+
+    @model_validator(mode="after")
+    def _about_sources(self) -> Self:
+        given = [name for name in ("label_delay", "known_at") if getattr(self, name) is not None]
+        if given and self.rows != "sources":
+            raise ValueError(
+                f'{given[0]} says when the sources know a label: it needs rows = "sources", and rows is {self.rows!r}'
+            )
+        if len(given) > 1:
+            raise ValueError("label_delay and known_at both say when a label is known; keep one of them")
+        return self
+
+
+def _interval(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an interval such as 4w nor five fields of cron such as `0 4 * * 1`") from None
+
+
+def _refuse_cron(text: str) -> None:
+    """Raise ValueError for what is not five fields of cron."""
+    from cronsim import CronSim, CronSimError  # what Prefect reads a schedule with
+
+    try:
+        next(CronSim(text, datetime(2024, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        fields = "minute, hour, day of the month, month and day of the week, such as `0 4 * * 1`"
+        raise ValueError(f"{text!r} is no cron schedule ({str(error) or 'it names no day that comes'}): write {fields}") from None

@@ -4,11 +4,13 @@ Declarations only, as in `perennial.spec`: `tasks.data` reads and joins.
 """
 
 import codecs
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from perennial.base import FrozenModel
+from perennial.durations import Duration
 
 Character = Annotated[str, Field(min_length=1, max_length=1)]
 
@@ -56,6 +58,30 @@ class SourceSpec(FrozenModel):
         if self.thousands is not None and self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal are both {self.decimal!r}: a number could be read in two ways")
         return self
+
+
+class LabelsSpec(SourceSpec):
+    """A table of labels that the monitor reads again and again, beside what comes to `/feedback`: a row is an id and its label.
+
+    A later label of an id replaces the earlier one. A query may use `:since`, the newest `time` read so far, and return newer rows
+    only.
+    """
+
+    id: str | None = Field(None, description="column with the prediction's id (default: `id`, else the spec's own)")
+    label: str | None = Field(None, description="column with the label (default: `label`, else the target)")
+    time: str | None = Field(
+        None,
+        description="column with the time that says which prediction of an id is meant, as `event_time` does over HTTP "
+        "(default: `event_time`, else the spec's own, where there is one)",
+    )
+    every: Duration = Field(timedelta(minutes=1), description="how often the monitor looks for new labels")
+
+    @field_validator("every")
+    @classmethod
+    def _not_at_once(cls, every: timedelta) -> timedelta:
+        if every < timedelta(seconds=1):
+            raise ValueError("labels are looked for once a second at most; write 1s or more")
+        return every
 
 
 class JoinSpec(FrozenModel):

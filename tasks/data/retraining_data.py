@@ -16,7 +16,8 @@ from perennial.labels import LabelCodec, similar_class
 from perennial.log_columns import ID
 from perennial.model import Model
 from perennial.schema import cast_frame, infer_schema
-from perennial.spec import ModelSpec, RetrainSpec
+from perennial.spec import ModelSpec
+from perennial.spec_policy import RetrainSpec
 from tasks.data.datasets import Dataset, base_dataset, store_dataset
 from tasks.data.validate import Checks, check_dataset, validate
 from tasks.job import Job

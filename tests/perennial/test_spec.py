@@ -1,5 +1,6 @@
 """The model spec: what it says, what it defaults to, and how it refuses."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from perennial.errors import SpecError
 from perennial.spec import FeatureSpec, ModelSpec, feature_columns, load_spec, parse_spec
+from perennial.spec_policy import PolicySpec, RetrainSpec
 from tests.support.processes import ROOT
 
 
@@ -199,3 +201,25 @@ def test_a_directory_is_no_spec(tmp_path: Path):
 @pytest.mark.parametrize("name", ["stack", "registry", "wandb", "demo"])
 def test_a_name_the_home_directory_keeps_for_itself_is_refused(name: str):
     assert f"cannot be called '{name}'" in refusal(name=name)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "interval"), [("4w", timedelta(weeks=4)), ("1d12h", timedelta(hours=36)), (" 0 4  * * MON ", None)]
+)
+def test_a_schedule_is_an_interval_or_cron(schedule: str, interval: timedelta | None) -> None:
+    policy = PolicySpec(schedule=schedule)
+    assert (policy.schedule, policy.interval) == (" ".join(schedule.split()), interval)
+
+
+@pytest.mark.parametrize("schedule", ["weekly", "5s", "0 25 * * 1", "0 4 * *", "0 0 31 2 *", ""])
+def test_another_schedule_is_refused_by_its_value(schedule: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(repr(schedule))):
+        PolicySpec(schedule=schedule)
+
+
+def test_when_a_label_is_known_is_a_matter_of_sources_alone() -> None:
+    assert RetrainSpec(rows="sources", known_at="settled_at").known_at == "settled_at"
+    with pytest.raises(ValidationError, match="rows is 'log'"):
+        RetrainSpec(label_delay=timedelta(days=1))
+    with pytest.raises(ValidationError, match="keep one of them"):
+        RetrainSpec(rows="sources", label_delay=timedelta(days=1), known_at="settled_at")

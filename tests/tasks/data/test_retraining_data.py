@@ -11,7 +11,8 @@ import pytest
 from perennial.errors import DataError
 from perennial.input_contract import set_base
 from perennial.model import Model
-from perennial.spec import ModelSpec, RetrainSpec, Task
+from perennial.spec import ModelSpec, Task
+from perennial.spec_policy import RetrainSpec
 from tasks.data.datasets import base_dataset
 from tasks.data.ingest import ingest
 from tasks.data.retraining_data import build_dataset, select_rows, validate_log
