@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import redis
 
+from monitoring.archive import Archive
 from monitoring.closing import close_window
 from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
 from monitoring.events import request_event, send
@@ -56,6 +58,14 @@ FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=30)
 
 Clock = Callable[[], datetime]
 
+
+class LabelSource(Protocol):
+    """Labels that do not come through the stream; `tasks.data.label_source` reads those that a spec names."""
+
+    def poll(self, archive: Archive, texts: tuple[str, ...], now: datetime, *, at_once: bool = False) -> int:
+        """Archive what is new, if it is time to look or `at_once`; returns how many labels. Raises ArchiveError alone."""
+
+
 log = logging.getLogger(__name__)
 
 
@@ -78,13 +88,14 @@ def watch(
     until: datetime,
     on_window: Callable[[WindowResult], None] = lambda _: None,
     clock: Clock = lambda: datetime.now(UTC),
+    labels: LabelSource | None = None,
 ) -> MonitorSummary:
     """Ingest everything there is, then follow both streams until `until`; stands by while another monitor is active.
 
-    `spec_base` is the spec's directory; `on_window` is called with each window once it is closed. Raises
-    StoreUnreachable when the store is still away at the deadline, ArchiveError, RegistryError.
+    `spec_base` is the spec's directory; `on_window` is called with each window once it is closed; `labels` is polled beside
+    the stream. Raises StoreUnreachable when the store is still away at the deadline, ArchiveError, RegistryError.
     """
-    with closing(Monitor(spec, spec_base, settings, on_window, clock)) as monitor:
+    with closing(Monitor(spec, spec_base, settings, on_window, clock, labels)) as monitor:
         return monitor.run(until)
 
 
@@ -92,13 +103,19 @@ class Monitor:
     """One run: what it holds between turns is lost without harm."""
 
     def __init__(
-        self, spec: ModelSpec, spec_base: Path, settings: Settings, on_window: Callable[[WindowResult], None], clock: Clock
+        self,
+        spec: ModelSpec,
+        spec_base: Path,
+        settings: Settings,
+        on_window: Callable[[WindowResult], None],
+        clock: Clock,
+        labels: LabelSource | None = None,
     ) -> None:
         if settings.redis_url is None:
             raise SettingsError("REDIS_URL is not set: give the address of the store that the service writes to")
         self._spec, self._base, self._url = spec, spec_base, settings.redis_url
         self._home, self._registry = settings.model_home(spec.name), Registry(settings.registry_url)
-        self._on_window, self._clock = on_window, clock
+        self._on_window, self._clock, self._labels = on_window, clock, labels
         self._store: redis.Redis = connect(self._url)
         self._consumer = StreamConsumer(self._store, spec.name)
         self._lease = Lease(self._store, lease_key(spec.name))
@@ -148,6 +165,7 @@ class Monitor:
             late = self._clock() >= until
             batch = self._read(late)
             self._ingest(session, batch)
+            self._poll_labels(session)
             # Labels sent before the newest predictions were asked must be in before a window is judged.
             if labels_stream(self._spec.name) not in batch.more:
                 self._close_due(session)
@@ -174,10 +192,18 @@ class Monitor:
         self._note(ingested=self.summary.ingested + ingested)
         self._count = max(1, min(READ_COUNT, ROWS_PER_TURN * batch.entries // max(batch.rows, 1)))
 
+    def _poll_labels(self, session: MonitorSession, *, at_once: bool = False) -> None:
+        if self._labels is None:
+            return
+        texts = session.model.card.label_texts
+        if delivered := self._labels.poll(session.archive, texts, self._clock(), at_once=at_once):
+            self._note(ingested=self.summary.ingested + IngestResult(labels=delivered))
+
     def _close_due(self, session: MonitorSession) -> None:
         for window in session.due():
             if self._clock() < self._retry_at:
                 return
+            self._poll_labels(session, at_once=True)  # what the source knows by now belongs to the window
             self._update(session)
             try:
                 self._close(session, window)

@@ -63,8 +63,8 @@ class SourceSpec(FrozenModel):
 class LabelsSpec(SourceSpec):
     """A table of labels that the monitor reads again and again, beside what comes to `/feedback`: a row is an id and its label.
 
-    A later label of an id replaces the earlier one. A query may use `:since`, the newest `time` read so far, and return newer rows
-    only.
+    A later label of an id replaces the earlier one. A query may use `:since`, the newest `time` read so far (UTC), and return
+    no older rows.
     """
 
     id: str | None = Field(None, description="column with the prediction's id (default: `id`, else the spec's own)")
@@ -75,6 +75,17 @@ class LabelsSpec(SourceSpec):
         "(default: `event_time`, else the spec's own, where there is one)",
     )
     every: Duration = Field(timedelta(minutes=1), description="how often the monitor looks for new labels")
+
+    @property
+    def asks_since(self) -> bool:
+        """Whether the query asks for what is newer than `:since`."""
+        return self.query is not None and ":since" in self.query
+
+    @model_validator(mode="after")
+    def _since_a_time(self) -> Self:
+        if self.asks_since and self.time is None:
+            raise ValueError("a query with `:since` needs `time`: the column whose newest value the next one begins with")
+        return self
 
     @field_validator("every")
     @classmethod

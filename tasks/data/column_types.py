@@ -15,7 +15,7 @@ from perennial.errors import ChecksFailed, DataError
 from perennial.schema import cast_or_null
 from perennial.spec import Kind, ModelSpec, Task, feature_columns
 from perennial.spec_sources import SourceSpec
-from tasks.data.csv_dialect import number_signs, paste
+from tasks.data.csv_dialect import number_signs, paste, section
 from tasks.data.numbers import NUMBERISH, cleaning, read_numbers
 from tasks.data.times import epoch_of, look_like_times, read_clock, read_format, read_times
 
@@ -32,7 +32,7 @@ _OF_OPERATION: dict[str, Use] = {
     "cross": "none",
     "function": "none",
 }
-_OF_TARGET: dict[Task, Use] = {"multiclass": "text", "regression": "number", "binary": "label"}
+OF_TARGET: dict[Task, Use] = {"multiclass": "text", "regression": "number", "binary": "label"}
 
 DERIVED = "[derive]"  # what messages call the columns that the spec derives, in the place of a source's name
 SHOWN = 3  # odd values shown in a message
@@ -55,7 +55,7 @@ def column_uses(spec: ModelSpec) -> dict[str, Use]:
     found = {column: min(several, key=precedence.index) for column, several in uses.items()}
     found |= {column: "none" for column, several in uses.items() if {"text", "number"} <= several}
     identity: dict[str, Use] = {spec.id: "text"} if spec.id else {}
-    return {**found, **identity, spec.target: _OF_TARGET[spec.task], spec.event_time: "event time"}
+    return {**found, **identity, spec.target: OF_TARGET[spec.task], spec.event_time: "event time"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class _Column:
 
     @property
     def key(self) -> str:
-        return f"sources.{self.source_name}.time_format"
+        return f"{section(self.source_name)}.time_format"
 
     def typed(self) -> pl.Series:
         """The column in its type."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from perennial.spec_sources import SourceSpec
 
+LABELS = "labels"  # the source that a spec describes in a section of its own
+
 LINES = 200  # lines looked at
 AGREEING = 0.9  # share of the lines that must have as many cells as the header for a separator to be believed
 
@@ -60,7 +62,12 @@ def _number_pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
 def paste(name: str, keys: dict[str, Any]) -> str:
     """The keys as lines of a spec."""
     lines = "".join(f"\n  {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())
-    return f"; write in [sources.{name}]:{lines}" if keys else ""
+    return f"; write in [{section(name)}]:{lines}" if keys else ""
+
+
+def section(name: str) -> str:
+    """The section of a spec that describes a source."""
+    return LABELS if name == LABELS else f"sources.{name}"
 
 
 def encoding_of(head: bytes, expected: str) -> str:

@@ -6,7 +6,7 @@ why it cannot.
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from glob import glob
 from io import BytesIO
 from pathlib import Path
@@ -28,11 +28,21 @@ WEB_TIMEOUT = timedelta(seconds=60)  # how long a web server may stay silent
 
 _CSV, _PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
 _COMPRESSED = (".zip", ".gz", ".bz2", ".xz")
-_LOCAL, _WEB = "file://", ("http://", "https://")
+_LOCAL, WEB = "file://", ("http://", "https://")
 
 
-def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str, str], rows: int | None = None) -> RawTable:
+def read_source(
+    name: str,
+    source: SourceSpec,
+    base: Path,
+    environ: Mapping[str, str],
+    rows: int | None = None,
+    *,
+    since: datetime | None = None,
+) -> RawTable:
     """Read the table `name`, or its first `rows`; paths are relative to `base`, the database's URL is a variable of `environ`.
+
+    `since` is what a query with `:since` asks for.
 
     Raises SourceError naming the source, where it was looked for and what to do; FunctionError for a loader's mistake.
     """
@@ -40,7 +50,9 @@ def read_source(name: str, source: SourceSpec, base: Path, environ: Mapping[str,
     try:
         if source.path is not None:
             return _read_files(name, source.path, source, base, rows)
-        frame = _read_query(name, source, environ, rows) if source.loader is None else _load(name, source.loader, base, rows)
+        frame = (
+            _read_query(name, source, environ, rows, since) if source.loader is None else _load(name, source.loader, base, rows)
+        )
         return RawTable(frame)
     except PerennialError:
         raise
@@ -60,7 +72,7 @@ def _read_files(name: str, path: str, source: SourceSpec, base: Path, rows: int 
 def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> Iterator[tuple[str, pl.DataFrame]]:
     """The tables in a file: polars reads what is not compressed on disk, S3, GCS and Azure; the rest is unpacked in memory."""
     compression = get_compression(path, "infer")
-    if compression is None and not path.startswith(_WEB):
+    if compression is None and not path.startswith(WEB):
         yield _parse(name, path, path, source, rows)
         return
     with _open(path) as stream:
@@ -73,7 +85,7 @@ def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> It
 
 def _open(path: str) -> IO[bytes]:
     """The bytes of a file; the web's by httpx, for fsspec would need aiohttp for them."""
-    if path.startswith(_WEB):
+    if path.startswith(WEB):
         answer = httpx.get(path, follow_redirects=True, timeout=WEB_TIMEOUT.total_seconds())
         return BytesIO(answer.raise_for_status().content)
     stream: IO[bytes] = fsspec.open(path, "rb").open()
@@ -114,18 +126,24 @@ def _stacked(name: str, tables: list[tuple[str, pl.DataFrame]]) -> RawTable:
     return RawTable(frame, untyped.pop(), tuple((Path(file).name, frame.height) for file, frame in tables))
 
 
-def _read_query(name: str, source: SourceSpec, environ: Mapping[str, str], rows: int | None) -> pl.DataFrame:
+def _read_query(
+    name: str, source: SourceSpec, environ: Mapping[str, str], rows: int | None, since: datetime | None
+) -> pl.DataFrame:
     import sqlalchemy
 
     address, query = environ.get(str(source.connection)), str(source.query)
     if not address:
         raise SourceError(f"source {name!r}: set {source.connection} to the SQLAlchemy URL of its database")
     engine = sqlalchemy.create_engine(address)
+    # As text: every driver takes it, and compares it to times as well as to texts of times.
+    given = {"parameters": {"since": f"{since:%Y-%m-%d %H:%M:%S.%f}"}} if since is not None else None
     try:
         with engine.connect() as connection:
             if rows is None:
-                return pl.read_database(query, connection, infer_schema_length=None)
-            batches = pl.read_database(query, connection, infer_schema_length=None, iter_batches=True, batch_size=rows)
+                return pl.read_database(query, connection, infer_schema_length=None, execute_options=given)
+            batches = pl.read_database(
+                query, connection, infer_schema_length=None, iter_batches=True, batch_size=rows, execute_options=given
+            )
             return next(iter(batches), pl.DataFrame())
     finally:
         engine.dispose()
