@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from perennial.errors import NewerFormat
 
 FORMAT: Literal[1] = 1  # format of every stored value that this release writes, and the newest it reads
+MODEL_NAME = r"[a-z][a-z0-9-]{0,62}"  # what a model may be called: a part of paths, addresses, keys and resource names
 
 Stored = TypeVar("Stored", bound="StoredModel")
 

@@ -4,7 +4,9 @@
 `PERENNIAL_API_KEYS` and from a file: the service asks for them, our own commands send the first one, no message quotes one.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 
-from perennial.base import FrozenModel
+from perennial.base import MODEL_NAME, FrozenModel
 from perennial.durations import Seconds
 from perennial.errors import SettingsError
 
@@ -58,7 +60,9 @@ class Settings(FrozenModel):
     )
     challenger: bool = Field(False, description="keep the challenger loaded beside the champion")
     api_keys: SecretStr | None = Field(
-        None, description="keys that clients may send, separated by commas; without any, no key is asked for"
+        None,
+        description="keys that clients may send, separated by commas, `KEY@flights+bike` for these models only; "
+        "without any, no key is asked for",
     )
     api_keys_file: Path | None = Field(None, description="file of such keys, one a line; read again whenever it changes")
     metrics_access: Access = Field(
@@ -109,8 +113,28 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         raise SettingsError("settings in the environment are malformed:\n" + "\n".join(lines)) from error
 
 
-def configured_keys(settings: Settings) -> tuple[str, ...]:
-    """Every key, those of the environment first, then those of the file, one a line, where `#` begins a comment.
+@dataclass(frozen=True, slots=True)
+class KeyGrant:
+    """What an API key opens: some models, or, where `models` is None, the whole service."""
+
+    models: frozenset[str] | None = None
+
+    def may_ask(self, model: str) -> bool:
+        """Whether the key opens what is about this model; the empty name is what is about all."""
+        return self.models is None or model in self.models
+
+    def __str__(self) -> str:
+        return " and ".join(map(repr, sorted(self.models))) if self.models is not None else "all models"
+
+    def joined(self, other: "KeyGrant | None") -> "KeyGrant":
+        """What both open; for a key that is given twice."""
+        if other is None or self.models is None or other.models is None:
+            return self if other is None else KeyGrant()
+        return KeyGrant(self.models | other.models)
+
+
+def configured_grants(settings: Settings) -> dict[str, KeyGrant]:
+    """Every key with what it opens, those of the environment first, then those of the file, one a line, `#` begins a comment.
 
     Raises SettingsError when one is unusable or the file cannot be read.
     """
@@ -121,19 +145,37 @@ def configured_keys(settings: Settings) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         wrong = f"{variable('api_keys_file')}={path} cannot be read ({type(error).__name__}): name a text file"
         raise SettingsError(wrong) from error
-    return tuple(dict.fromkeys((*given, *_checked((line.partition("#")[0] for line in lines), str(path)))))
+    found: dict[str, KeyGrant] = {}
+    for key, grant in (*given, *_checked((line.partition("#")[0] for line in lines), str(path))):
+        found[key] = grant.joined(found.get(key))
+    return found
 
 
-def authorization(settings: Settings) -> dict[str, str]:
-    """The headers by which our own commands show a key; empty when the service asks for none."""
-    keys = configured_keys(settings)
-    return {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+def configured_keys(settings: Settings) -> tuple[str, ...]:
+    """The keys alone, in the same order; raises what `configured_grants` raises."""
+    return tuple(configured_grants(settings))
 
 
-def _checked(keys: Iterable[str], where: str) -> tuple[str, ...]:
-    found = tuple(key.strip() for key in keys if key.strip())
-    for number, key in enumerate(found, start=1):
+def authorization(settings: Settings, model: str = "") -> dict[str, str]:
+    """The headers by which our own commands show the first key that opens what they ask; empty when no key is asked for."""
+    grants = configured_grants(settings)
+    key = next((key for key, grant in grants.items() if grant.may_ask(model)), next(iter(grants), None))
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _checked(keys: Iterable[str], where: str) -> tuple[tuple[str, KeyGrant], ...]:
+    """Keys as they are written, `KEY` or `KEY@flights+bike`; an `@` that no names of models follow is part of the key."""
+    found = tuple(_split_grant(key.strip()) for key in keys if key.strip())
+    for number, (key, _) in enumerate(found, start=1):
         if not SHORTEST_KEY <= len(key) <= LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
             expected = f"{SHORTEST_KEY} to {LONGEST_KEY} ASCII characters without blanks, such as `openssl rand -hex 24` gives"
             raise SettingsError(f"key {number} of {where} is unusable: expected {expected}")
     return found
+
+
+def _split_grant(written: str) -> tuple[str, KeyGrant]:
+    key, at, names = written.rpartition("@")
+    models = names.split("+")
+    if not at or not all(re.fullmatch(MODEL_NAME, name) for name in models):
+        return written, KeyGrant()
+    return key, KeyGrant(frozenset(models))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
-from perennial.base import FrozenModel
+from perennial.base import MODEL_NAME, FrozenModel
 from perennial.durations import Duration
 from perennial.errors import SpecError
 from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
@@ -170,7 +170,7 @@ class SignalsSpec(_SignalKeys):
 class ModelSpec(FrozenModel):
     """Everything a person says about one model."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case letters, digits and hyphens")
+    name: str = Field(pattern=f"^{MODEL_NAME}$", description="lower case letters, digits and hyphens")
     task: Task = Field(description="what kind of answer the model gives")
     target: str = Field(description="column with the truth; null where it is not known yet")
     event_time: str = Field(description="column with the time at which the prediction is asked")

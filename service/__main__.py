@@ -1,4 +1,4 @@
-"""`python -m service --spec examples/flights.toml`: serve one model. Settings come from the environment."""
+"""`python -m service --spec examples/flights.toml [--spec ...]`: serve models. Settings come from the environment."""
 
 import argparse
 import os
@@ -13,10 +13,11 @@ def main() -> int:
     from perennial.settings import load_settings
     from service.server import serve
 
-    parser = argparse.ArgumentParser(prog="python -m service", description="Serve a model over HTTP.")
-    parser.add_argument("--spec", type=Path, required=True, help="the model spec, such as examples/flights.toml")
+    parser = argparse.ArgumentParser(prog="python -m service", description="Serve models over HTTP.")
+    spec_help = "a model spec, such as examples/flights.toml; once for each model"
+    parser.add_argument("--spec", type=Path, required=True, action="append", dest="specs", help=spec_help)
     try:
-        return serve(load_settings(os.environ), parser.parse_args().spec)
+        return serve(load_settings(os.environ), parser.parse_args().specs)
     except PerennialError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to its caller
         return 2

@@ -10,7 +10,7 @@ import os
 import shutil
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,11 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # variable by which prometheus_client fi
 FLUSH_INTERVAL = timedelta(seconds=0.05)  # until a count is in the files; a scrape waits as long before it looks
 # Upper bounds of the latency histogram in seconds: a row takes milliseconds, 10,000 rows a second.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+REQUESTS = "perennial_requests"
 # Counters of the rows that clients write in the form of another version.
 MISSING, IGNORED = "perennial_missing_columns", "perennial_ignored_columns"
+
+RouteLabels = tuple[str, str]  # a route, such as /predict, and the model that it was asked about
 
 LOG_GAUGES = {  # metrics of the prediction log by the field of its state; these, and those that only grow
     "waiting": ("perennial_log_waiting", "Prediction batches in memory that neither store nor spool has"),
@@ -65,14 +68,30 @@ def render_metrics() -> bytes:
     return generate_latest(_shared())
 
 
-def count_columns() -> dict[str, dict[str, int]]:
-    """What all processes have counted of MISSING and IGNORED, by column."""
+def count_columns(model: str) -> dict[str, dict[str, int]]:
+    """What all processes have counted of MISSING and IGNORED for a model, by column."""
     found: dict[str, dict[str, int]] = {MISSING: {}, IGNORED: {}}
-    for family in _shared().collect():
-        if family.name in found:
-            samples = (sample for sample in family.samples if sample.name.endswith("_total"))
-            found[family.name] = {sample.labels["column"]: int(sample.value) for sample in samples}
+    for name, labels, value in _totals(found):
+        if labels["model"] == model:
+            found[name][labels["column"]] = int(value)
     return found
+
+
+def count_requests() -> dict[str, int]:
+    """Requests that all processes have answered, by model."""
+    found: Counter[str] = Counter()
+    for _, labels, value in _totals((REQUESTS,)):
+        found[labels["model"]] += int(value)
+    return found
+
+
+def _totals(names: Container[str]) -> Iterator[tuple[str, dict[str, str], float]]:
+    """The counters of these names in all processes' files: name, labels, value."""
+    for family in _shared().collect():
+        if family.name in names:
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    yield family.name, sample.labels, sample.value
 
 
 def _shared() -> "CollectorRegistry":
@@ -85,20 +104,23 @@ def _shared() -> "CollectorRegistry":
 
 
 class HttpMetrics:
-    """What a worker counts of its requests; used in one event loop, `labels_accepted` excepted."""
+    """What a worker counts of its requests; used in one event loop, `labels_accepted` excepted.
+
+    `model` is empty for what is about none, such as `/metrics`.
+    """
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Gauge, Histogram
         from prometheus_client import Counter as PrometheusCounter
 
-        own = CollectorRegistry()
-        self._requests = PrometheusCounter("perennial_requests", "Requests answered", ["route", "code"], registry=own)
-        self._seconds = Histogram("perennial_request_seconds", "Time to answer", ["route"], buckets=BUCKETS, registry=own)
-        self._labels = PrometheusCounter("perennial_labels", "Labels accepted into the stream", registry=own)
+        own, labels = CollectorRegistry(), ["route", "model"]
+        self._requests = PrometheusCounter(REQUESTS, "Requests answered", [*labels, "code"], registry=own)
+        self._seconds = Histogram("perennial_request_seconds", "Time to answer", labels, buckets=BUCKETS, registry=own)
+        self._labels = PrometheusCounter("perennial_labels", "Labels accepted into the stream", ["model"], registry=own)
         self._in_flight = Gauge("perennial_in_flight", "Requests in flight", registry=own, multiprocess_mode="livesum")
         self._planned: asyncio.TimerHandle | None = None
-        self._codes: Counter[tuple[str, int]] = Counter()
-        self._times: dict[str, _Observations] = {}
+        self._codes: Counter[tuple[RouteLabels, int]] = Counter()
+        self._times: dict[RouteLabels, _Observations] = {}
         self._now_in_flight = 0
 
     def in_flight_changed(self, requests: int) -> None:
@@ -106,17 +128,17 @@ class HttpMetrics:
         if self._planned is None:
             self._planned = asyncio.get_running_loop().call_later(FLUSH_INTERVAL.total_seconds(), self.flush)
 
-    def request_observed(self, route: str, code: int, seconds: float) -> None:
+    def request_observed(self, labels: RouteLabels, code: int, seconds: float) -> None:
         """A request is answered; called before the client can have the response."""
-        self._codes[route, code] += 1
-        times = self._times.get(route)
+        self._codes[labels, code] += 1
+        times = self._times.get(labels)
         if times is None:
-            times = self._times[route] = _Observations()
+            times = self._times[labels] = _Observations()
         times.add(seconds)
 
-    def labels_accepted(self, rows: int) -> None:
-        """Labels went into the stream; from any thread."""
-        self._labels.inc(rows)
+    def labels_accepted(self, model: str, rows: int) -> None:
+        """Labels of a model went into the stream; from any thread."""
+        self._labels.labels(model).inc(rows)
 
     def flush(self) -> None:
         if self._planned is not None:
@@ -124,10 +146,10 @@ class HttpMetrics:
         self._planned = None
         codes, self._codes = self._codes, Counter()
         times, self._times = self._times, {}
-        for (route, code), count in codes.items():
-            self._requests.labels(route, str(code)).inc(count)
-        for route, some in times.items():
-            some.add_to(self._seconds.labels(route))
+        for (labels, code), count in codes.items():
+            self._requests.labels(*labels, str(code)).inc(count)
+        for labels, some in times.items():
+            some.add_to(self._seconds.labels(*labels))
         self._in_flight.set(self._now_in_flight)
 
 
@@ -151,26 +173,47 @@ class _Observations:
 
 
 class WorkerMetrics:
-    """What a worker counts of its predictions, its model and its prediction log; gauges carry the worker's pid."""
+    """The metrics of a worker's models; gauges carry the worker's pid."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
         own = CollectorRegistry()
-        counter, gauge = partial(Counter, registry=own), partial(Gauge, registry=own, multiprocess_mode="liveall")
-        self._predictions = counter("perennial_predictions", "Rows answered by /predict")
-        self._by_column = (
-            counter("perennial_unknown_categories", "Rows with a category the model never saw", ["feature"]),
-            counter("perennial_nulls", "Rows with a null feature", ["feature"]),
-            counter(MISSING, "Rows without a column that the version has and another accepted form has not", ["column"]),
-            counter(IGNORED, "Rows with a column that only another accepted form has", ["column"]),
+
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return Counter(name, text, ["model", *labels], registry=own)
+
+        gauge = partial(Gauge, labelnames=["model"], registry=own, multiprocess_mode="liveall")
+        self.predictions = counter("perennial_predictions", "Rows answered by /predict")
+        self.by_column = (
+            counter("perennial_unknown_categories", "Rows with a category the model never saw", "feature"),
+            counter("perennial_nulls", "Rows with a null feature", "feature"),
+            counter(MISSING, "Rows without a column that the version has and another accepted form has not", "column"),
+            counter(IGNORED, "Rows with a column that only another accepted form has", "column"),
         )
-        self._swaps = counter("perennial_swaps", "Versions that became live")
-        self._refused = counter("perennial_versions_refused", "Versions that could not be served")
-        self._version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
-        self._swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
-        self._log_gauges = {name: gauge(*texts) for name, texts in LOG_GAUGES.items()}
-        self._log_counters = {name: counter(*texts) for name, texts in LOG_COUNTERS.items()}
+        self.swaps = counter("perennial_swaps", "Versions that became live")
+        self.refused = counter("perennial_versions_refused", "Versions that could not be served")
+        self.version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
+        self.swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
+        self.log_gauges = {name: gauge(*texts) for name, texts in LOG_GAUGES.items()}
+        self.log_counters = {name: counter(*texts) for name, texts in LOG_COUNTERS.items()}
+
+    def of(self, model: str) -> "ModelMetrics":
+        return ModelMetrics(self, model)
+
+
+class ModelMetrics:
+    """What a worker counts of one model: its predictions, its versions and its prediction log."""
+
+    def __init__(self, all_models: WorkerMetrics, model: str) -> None:
+        def own(metric: Any) -> Any:
+            return metric.labels(model)
+
+        self._model, self._by_column = model, all_models.by_column
+        self._predictions, self._swaps, self._refused = map(own, (all_models.predictions, all_models.swaps, all_models.refused))
+        self._version, self._swapped = own(all_models.version), own(all_models.swapped)
+        self._log_gauges = {name: own(gauge) for name, gauge in all_models.log_gauges.items()}
+        self._log_counters = {name: own(counter) for name, counter in all_models.log_counters.items()}
         self._logged = dict.fromkeys(self._log_counters, 0)
 
     def predicted(self, rows: int, *by_column: Mapping[str, int]) -> None:
@@ -178,7 +221,7 @@ class WorkerMetrics:
         self._predictions.inc(rows)
         for counter, counts in zip(self._by_column, by_column, strict=False):
             for column, count in counts.items():
-                counter.labels(column).inc(count)
+                counter.labels(self._model, column).inc(count)
 
     def swapped(self, version: int) -> None:
         """A version became live now."""

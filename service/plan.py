@@ -12,10 +12,32 @@ FLUSH_TIMEOUT = timedelta(seconds=3)  # in which a worker that ends brings its l
 
 
 @dataclass(frozen=True, slots=True)
-class ServicePlan:
-    """What to serve; travels to the workers by pickle. `base` is the spec's directory, for user functions."""
+class ServedSpec:
+    """One model to serve; `base` is the directory of its spec, for user functions."""
 
-    settings: Settings
     spec: ModelSpec
     base: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """What to serve, sorted by name; travels to the workers by pickle."""
+
+    settings: Settings
+    models: tuple[ServedSpec, ...]
     store_url: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(one.spec.name for one in self.models)
+
+    @property
+    def only(self) -> str | None:
+        """The name of the model where there is one alone; it is what short paths mean, and what error reports are marked with."""
+        return self.names[0] if len(self.models) == 1 else None
+
+    @property
+    def home(self) -> Path:
+        """Directory of the service's own state: in the model's where there is one alone."""
+        settings = self.settings
+        return (settings.model_home(self.only) if self.only else settings.home.absolute()) / "service"

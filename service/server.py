@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perennial.error_reporting import init_error_reporting
-from perennial.errors import SettingsError, StackError
+from perennial.errors import SettingsError, SpecError, StackError
 from perennial.logs import configure_logging
 from perennial.settings import Settings, configured_keys
 from perennial.spec import load_spec
 from service.inference.litapi import PredictionAPI
 from service.metrics import prepare_metrics
-from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServicePlan
+from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServedSpec, ServicePlan
 from service.processes.litserve_server import PredictionServer
 from service.processes.supervisor import Heartbeat, SupervisedProcess, WorkerHandle, supervise
 
@@ -31,27 +32,36 @@ BACKLOG = 2_048  # connections that wait in the socket, such as those made befor
 logger = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, spec_path: Path) -> int:
-    """Serve a spec's model until SIGTERM or SIGINT; the exit code. Raises SpecError, SettingsError, StackError (port taken)."""
-    plan = make_plan(settings, spec_path)
+def serve(settings: Settings, spec_paths: Sequence[Path]) -> int:
+    """Serve the specs' models until SIGTERM or SIGINT; the exit code. Raises SpecError, SettingsError, StackError (port)."""
+    plan = make_plan(settings, spec_paths)
     configure_logging(settings, "service")
-    init_error_reporting(settings, "service", model=plan.spec.name)
+    init_error_reporting(settings, "service", model=plan.only)
     stop = _stop_on_signals()
     with listen(settings.host, settings.port) as listener:
-        prepare_metrics(settings.model_home(plan.spec.name) / "service" / f"metrics-{listener.getsockname()[1]}")
+        prepare_metrics(plan.home / f"metrics-{listener.getsockname()[1]}")
         _share_cores(settings.workers)
         _warn_when_open(settings)
-        logger.info("%s on http://%s:%d, store %s", plan.spec.name, *listener.getsockname()[:2], plan.store_url)
+        logger.info("%s on http://%s:%d, store %s", ", ".join(plan.names), *listener.getsockname()[:2], plan.store_url)
         _run_workers(plan, listener, stop)
     return 0
 
 
-def make_plan(settings: Settings, spec_path: Path) -> ServicePlan:
-    """Read the spec; raises SpecError, or SettingsError when no store is given or an API key is unusable."""
+def make_plan(settings: Settings, spec_paths: Sequence[Path]) -> ServicePlan:
+    """Read the specs; raises SpecError, or SettingsError when no store is given or an API key is unusable."""
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL is not set: the service needs a store for its predictions; set it, or run `perennial up`")
     configured_keys(settings)  # an unusable key is told here, before anything starts
-    return ServicePlan(settings, load_spec(spec_path), spec_path.absolute().parent, settings.redis_url)
+    by_name: dict[str, Path] = {}
+    found = []
+    for path in spec_paths:
+        spec = load_spec(path)
+        if (first := by_name.setdefault(spec.name, path)) is not path:
+            raise SpecError(
+                f"{first} and {path} both describe {spec.name!r}: a model is served once, give each a name of its own"
+            )
+        found.append(ServedSpec(spec, path.absolute().parent))
+    return ServicePlan(settings, tuple(sorted(found, key=lambda one: one.spec.name)), settings.redis_url)
 
 
 def listen(host: str, port: int) -> socket.socket:

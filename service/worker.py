@@ -29,13 +29,16 @@ from service.inference.batcher import RequestBatcher
 from service.inference.litapi import PredictionAPI
 from service.inference.model_watcher import ModelWatcher
 from service.inference.predictor import Predictor
-from service.metrics import WorkerMetrics
-from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServicePlan
+from service.inference.served_model import ServedModel
+from service.metrics import HttpMetrics, ModelMetrics, WorkerMetrics
+from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServedSpec, ServicePlan
 from service.prediction_log.log import PredictionLog
+from service.prediction_log.redis_client import connect
 from service.processes.litserve_server import PredictionServer
 from service.processes.supervisor import BEAT_INTERVAL, Heartbeat, WorkerHandle
 from service.web.app import AppState, build_app
 from service.web.http_server import DrainingServer, HeaderLimitProtocol
+from service.web.model_endpoints import ModelEndpoints
 
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]  # no client guesses a type, no cache keeps it
 KEEP_ALIVE = timedelta(seconds=75)  # of an idle connection: longer than load balancers keep theirs, so that they close first
@@ -44,38 +47,29 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """What lives as long as a worker's process: model watcher, prediction log, predictor, and the HTTP server."""
+    """What lives as long as a worker's process: its models and the HTTP server."""
 
     def __init__(self, plan: ServicePlan) -> None:
-        settings, name = plan.settings, plan.spec.name
         self._plan = plan
-        self._metrics = WorkerMetrics()
-        spool = settings.model_home(name) / "service" / "spool"
-        self._log = PredictionLog(plan.store_url, name, spool, full=settings.log_full, observe=self._metrics.logged)
-        self._watcher = ModelWatcher(
-            Registry(settings.registry_url),
-            name,
-            plan.base,
-            plan.spec.contract_until,
-            metrics=self._metrics,
-            with_challenger=settings.challenger,
-        )
-        self.predictor = Predictor(settings.max_rows, self._watcher, self._log, self._metrics)
+        self._store = connect(plan.store_url)
+        metrics, registry = WorkerMetrics(), Registry(plan.settings.registry_url)
+        self._models = [serve_model(plan, one, registry, metrics.of(one.spec.name)) for one in plan.models]
 
     def start(self) -> None:
-        """Start the threads; afterwards the champion, if there is one, answers."""
-        self._log.start()
-        self._watcher.start(self._plan.settings.watch_interval)
+        """Start the threads; afterwards the champions that there are answer."""
+        for model in self._models:
+            model.log.start()
+            model.watcher.start(self._plan.settings.watch_interval)
         threading.Thread(target=self._end_with_parent, name="parent-watch", daemon=True).start()
 
     def serve_http(self, api: PredictionAPI, handle: WorkerHandle) -> None:
         """Serve until SIGTERM; requests in flight are finished first, and what they were answered is in the log after it."""
-        plan, draining = self._plan, threading.Event()
-        batcher = RequestBatcher(api.handle_batch, lambda: self.predictor.may_wait)
+        plan, draining, metrics = self._plan, threading.Event(), HttpMetrics()
+        batcher = RequestBatcher(api.handle_batch)
         app = PredictionServer(api, plan.settings.workers, partial(_lifespan, handle.heartbeat)).app
-        app.title, app.version = f"Perennial: {plan.spec.name}", __version__
-        state = AppState(plan, batcher, self._watcher, self._log, draining)
-        config = _uvicorn_config(build_app(app, state))
+        app.title, app.version = f"Perennial: {', '.join(plan.names)}", __version__
+        endpoints = {one.name: ModelEndpoints(plan, one, batcher, self._store, metrics) for one in self._models}
+        config = _uvicorn_config(build_app(app, AppState(plan, endpoints, metrics, draining)))
         try:
             DrainingServer(config, draining, plan.settings.lame_duck.total_seconds()).run([handle.listener])
         finally:
@@ -83,8 +77,10 @@ class Worker:
             self.close()
 
     def close(self) -> None:
-        self._watcher.stop()
-        self._log.close(FLUSH_TIMEOUT)
+        for model in self._models:
+            model.watcher.stop()
+        for model in self._models:
+            model.log.close(FLUSH_TIMEOUT)
 
     def _end_with_parent(self) -> None:
         """In a thread: end this process when the main process is gone, also when it was killed and could not say so."""
@@ -97,13 +93,25 @@ class Worker:
             os._exit(1)  # not sys.exit: only the main thread could, and it may be blocked on the dead parent
 
 
+def serve_model(plan: ServicePlan, served: ServedSpec, registry: Registry, metrics: ModelMetrics) -> ServedModel:
+    """One of a worker's models; nothing of it is started yet."""
+    settings, spec = plan.settings, served.spec
+    spool = settings.model_home(spec.name) / "service" / "spool"
+    log = PredictionLog(plan.store_url, spec.name, spool, full=settings.log_full, observe=metrics.logged)
+    watcher = ModelWatcher(
+        registry, spec.name, served.base, spec.contract_until, metrics=metrics, with_challenger=settings.challenger
+    )
+    return ServedModel(spec, watcher, log, Predictor(settings.max_rows, log, metrics))
+
+
 def start_worker(plan: ServicePlan) -> Worker:
     """Make this process a worker; LitServe calls it in `setup`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the HTTP server listens for signals itself
     configure_logging(plan.settings, "worker")
-    init_error_reporting(plan.settings, "service", model=plan.spec.name)
-    load_learner(plan.spec.learner).import_for_serving()
+    init_error_reporting(plan.settings, "service", model=plan.only)
+    for learner in {one.spec.learner for one in plan.models}:
+        load_learner(learner).import_for_serving()
     worker = Worker(plan)
     worker.start()
     return worker

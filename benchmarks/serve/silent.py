@@ -32,7 +32,7 @@ def _nothing(*_: object) -> None:
 def main() -> int:
     """Serve until a signal."""
     server.start_worker = start_silent  # type: ignore[attr-defined]
-    return server.serve(load_settings(os.environ), Path(sys.argv[sys.argv.index("--spec") + 1]))
+    return server.serve(load_settings(os.environ), [Path(sys.argv[sys.argv.index("--spec") + 1])])
 
 
 if __name__ == "__main__":

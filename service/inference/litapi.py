@@ -1,7 +1,7 @@
 """LitServe's API of this service. Every request passes `decode_request`, `predict` and `encode_response`, in this process.
 
-`handle_batch` is what the HTTP loop calls: all requests that wait go through the three steps together, and one that is
-wrong spoils none of the others. LitServe's own loops would call the same steps.
+`handle_batch` is what the HTTP loop calls: all requests that wait go through the three steps together, model by model; one
+that is wrong, and a model that fails, spoil none of the others. LitServe's own loops would call the same steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,11 @@ from service.decoding.responses import explanation_body, prediction_body
 from service.errors import JsonResponse, error_response
 
 if TYPE_CHECKING:
-    from service.inference.predictor import DecodedRequest, InferenceRequest, Prediction, Predictor
+    from service.inference.predictor import DecodedRequest, InferenceRequest, Prediction
 
 
 class ServingWorker(Protocol):
-    """What a worker process is to this API: it predicts and, as LitServe's loop, serves HTTP until it is told to end."""
-
-    predictor: "Predictor"
+    """What a worker process is to this API: as LitServe's loop it serves HTTP until it is told to end."""
 
     def serve_http(self, api: "PredictionAPI", handle: Any) -> None: ...
 
@@ -38,14 +36,15 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         self.worker = self._start()
 
     def decode_request(self, request: "InferenceRequest") -> "DecodedRequest":
-        """A body to checked rows, with the version that will answer them; raises RequestError or ServiceError."""
-        return self.worker.predictor.decode(request, datetime.now(UTC))
+        """A body to checked rows; raises RequestError or ServiceError."""
+        return request.predictor.decode(request, datetime.now(UTC))
 
     def predict(self, x: "Sequence[DecodedRequest]") -> "Sequence[Prediction]":
-        """Checked rows to scores, logged."""
-        explained = {place: self.worker.predictor.explain(one) for place, one in enumerate(x) if one.operation == "explain"}
+        """Checked rows of one model to scores, logged."""
+        predictor = x[0].predictor
+        explained = {place: predictor.explain(one) for place, one in enumerate(x) if one.operation == "explain"}
         asked = [one for one in x if one.operation == "predict"]
-        predicted = iter(self.worker.predictor.predict(asked, datetime.now(UTC)) if asked else ())
+        predicted = iter(predictor.predict(asked, datetime.now(UTC)) if asked else ())
         return [explained[place] if place in explained else next(predicted) for place in range(len(x))]
 
     def encode_response(self, output: "Prediction") -> bytes:
@@ -57,18 +56,19 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
     def handle_batch(self, requests: "Sequence[InferenceRequest]") -> Sequence[JsonResponse]:
         """Responses in the order of the requests; never raises."""
         responses: list[Any] = [None] * len(requests)
-        decoded: dict[int, DecodedRequest] = {}
+        by_model: dict[int, dict[int, DecodedRequest]] = {}
         for place, request in enumerate(requests):
             try:
-                decoded[place] = self.decode_request(request)
+                by_model.setdefault(id(request.predictor), {})[place] = self.decode_request(request)
             except Exception as error:  # noqa: BLE001 - the outermost place that knows which request failed
                 responses[place] = error_response(error, "worker")
-        for place, response in zip(decoded, self._answer([*decoded.values()]), strict=True):
-            responses[place] = response
+        for decoded in by_model.values():
+            for place, response in zip(decoded, self._answer([*decoded.values()]), strict=True):
+                responses[place] = response
         return responses
 
     def _answer(self, decoded: "Sequence[DecodedRequest]") -> list[JsonResponse]:
         try:
-            return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)] if decoded else []
+            return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)]
         except Exception as error:  # noqa: BLE001
             return [error_response(error, "worker")] * len(decoded)

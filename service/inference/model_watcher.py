@@ -28,7 +28,7 @@ from service.decoding.row_contract import RowContract
 from service.decoding.row_encoding import FEW
 from service.errors import unavailable
 from service.inference.champion_history import ChampionHistory
-from service.metrics import WorkerMetrics
+from service.metrics import ModelMetrics
 
 # Wait before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt.
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=60)
@@ -87,7 +87,7 @@ class ModelWatcher:
         base: Path,
         contract_until: date | None = None,
         *,
-        metrics: WorkerMetrics,
+        metrics: ModelMetrics,
         with_challenger: bool = False,
     ) -> None:
         self._registry, self._name, self._base = registry, name, base

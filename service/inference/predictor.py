@@ -1,6 +1,6 @@
 """The predictor: decoded requests in, scores out, every prediction in the log before a client can see it.
 
-A request keeps the version that decoded it, whatever is promoted meanwhile. Requests that wait together are scored
+A request keeps the version that was live when it came, whatever is promoted meanwhile. Requests that wait together are scored
 together, and share an entry of the log for each version. `decode` and `predict` may be called by two threads.
 """
 
@@ -13,8 +13,8 @@ import msgspec
 
 from perennial.record import PredictionBatch
 from service.decoding.row_contract import DecodedRows
-from service.inference.model_watcher import CompiledModel, ModelWatcher
-from service.metrics import WorkerMetrics
+from service.inference.model_watcher import CompiledModel
+from service.metrics import ModelMetrics
 from service.prediction_log.log import PredictionLog
 
 EXPLAIN_ROWS = 1_000  # most rows of an explain request: a row costs a hundred predictions, and others wait for the worker
@@ -23,10 +23,12 @@ Operation = Literal["predict", "explain"]
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
-    """What is asked, as the client sent it."""
+    """What is asked, as the client sent it, the version that was live then, and the predictor of its model."""
 
     operation: Operation
     body: bytes
+    model: CompiledModel
+    predictor: "Predictor"
 
 
 class DecodedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +36,7 @@ class DecodedRequest(msgspec.Struct, frozen=True, gc=False):
 
     operation: Operation
     model: CompiledModel
+    predictor: "Predictor"
     rows: DecodedRows
     size: int
 
@@ -47,10 +50,10 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 
 
 class Predictor:
-    """Answers with the live model, logs every prediction and counts what it saw."""
+    """Answers for one model, logs every prediction and counts what it saw."""
 
-    def __init__(self, max_rows: int, watcher: ModelWatcher, log: PredictionLog, metrics: WorkerMetrics) -> None:
-        self._max_rows, self._watcher, self._log, self._metrics = max_rows, watcher, log, metrics
+    def __init__(self, max_rows: int, log: PredictionLog, metrics: ModelMetrics) -> None:
+        self._max_rows, self._log, self._metrics = max_rows, log, metrics
 
     @property
     def may_wait(self) -> bool:
@@ -58,11 +61,11 @@ class Predictor:
         return not self._log.has_room
 
     def decode(self, request: InferenceRequest, now: datetime) -> DecodedRequest:
-        """Check a body against the live model; raises RequestError, or ServiceError without a model or for too many rows."""
-        model = self._watcher.require_live()
+        """Check a body against the contract of its version; raises RequestError, or ServiceError for too many rows."""
+        model = request.model
         most = min(self._max_rows, EXPLAIN_ROWS) if request.operation == "explain" else self._max_rows
         rows = model.contract.decode(request.body, most, now)
-        return DecodedRequest(request.operation, model, rows, len(request.body))
+        return DecodedRequest(request.operation, model, self, rows, len(request.body))
 
     def predict(self, requests: Sequence[DecodedRequest], now: datetime) -> list[Prediction]:
         """Answers in order; raises ServiceError (503) when the log is full and the settings say that this fails requests."""

@@ -1,13 +1,13 @@
 """Admission: a layer of ASGI around the whole application that every request passes first.
 
-It is the one owner of a request's place (`InFlight`), of its time and of its count in the metrics, and asks for the API
+It is the one owner of a request's place (in_flight.py), of its time and of its count in the metrics, and asks for the API
 key. What it refuses reaches nothing inside. One sweep of the requests in flight keeps every timeout: a request that takes
 too long is cancelled and answered with 504.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -15,95 +15,60 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perennial.settings import Settings
-from service.errors import HEADERS, JsonResponse, ServiceError, error_response, unavailable
-from service.metrics import HttpMetrics
+from service.errors import HEADERS, JsonResponse, ServiceError, error_response
+from service.metrics import HttpMetrics, RouteLabels
 from service.web.auth import ApiKeyRing
+from service.web.routes import DOCS, METRICS, MODELS, PAGES_OF_A_MODEL, PROBES, Route, RouteTable, long_path
 
 JSON = "application/json"
+GRANT = "grant"  # in the state of a request: what its API key opens, where one was asked for
 
-PROBES = frozenset({"/health", "/ready"})  # never refused: a probe has no key, and is answered when there is too much work
-METRICS = frozenset({"/metrics"})
-DOCS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-# Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory.
-MEASURED = frozenset({"/predict", "/explain", "/feedback", "/model", *PROBES, *METRICS})
 SWEEP_INTERVAL = timedelta(seconds=0.25)  # between two looks at what takes too long, while anything is in flight
-MAX_BYTES = 256 * 1024 * 1024  # bytes of all bodies of a worker: sixteen of the largest that the default settings allow
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that went away before it was answered; it is only counted
-
-
-class InFlight:
-    """Requests and bytes of bodies that a worker has in flight, and their limits; used by its event loop."""
-
-    def __init__(self, max_requests: int) -> None:
-        self._max_requests = max_requests
-        self.requests = self.bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.requests > self._max_requests
-
-    def admit(self) -> "RequestTicket":
-        """A request begins; its ticket must be released."""
-        self.requests += 1
-        return RequestTicket(self)
-
-    def busy(self) -> ServiceError:
-        """More is in flight than one worker may take in."""
-        advice = "try again, or raise PERENNIAL_WORKERS or PERENNIAL_MAX_IN_FLIGHT"
-        return unavailable("busy", f"{self.requests} requests are in flight; {advice}")
-
-
-class RequestTicket:
-    """One request's share of what is in flight."""
-
-    __slots__ = ("_bytes", "_in_flight")
-
-    def __init__(self, in_flight: InFlight) -> None:
-        self._in_flight = in_flight
-        self._bytes = 0
-
-    def reserve(self, size: int) -> None:
-        """More of the body is in memory; raises ServiceError (503) beyond the bound of all bodies, one alone excepted."""
-        self._bytes += size
-        self._in_flight.bytes += size
-        if self._in_flight.bytes > MAX_BYTES and self._in_flight.bytes > self._bytes:
-            raise self._in_flight.busy()
-
-    def release(self) -> None:
-        self._in_flight.requests -= 1
-        self._in_flight.bytes -= self._bytes
 
 
 class AccessPolicy:
     """Who may do what; the same for the life of a process, but for the keys."""
 
-    def __init__(self, settings: Settings) -> None:
-        pages = ((METRICS, settings.metrics_access), (DOCS, settings.docs_access))
+    def __init__(self, settings: Settings, names: Sequence[str] = ()) -> None:
+        docs = DOCS.union(long_path(name, page) for name in names for page in PAGES_OF_A_MODEL)
+        pages = ((METRICS, settings.metrics_access), (docs, settings.docs_access))
         self._closed = frozenset[str]().union(*(page for page, access in pages if access == "closed"))
         self._public = PROBES.union(*(page for page, access in pages if access == "open"))
-        self._keys = ApiKeyRing(settings)
+        self._keys = ApiKeyRing(settings, names)
 
-    def refusal(self, scope: Scope, in_flight: InFlight) -> ServiceError | None:
+    def refusal(self, scope: Scope, route: Route) -> ServiceError | None:
         """Why this request is not let in, if so."""
-        path = scope["path"]
-        if path in PROBES:
+        if route.is_probe:
             return None
+        path, in_flight = scope["path"], route.in_flight
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if path not in self._public and self._keys.required and not self._keys.admits(_sent_key(headers)):
-            message = "no known API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-            return ServiceError(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
+        if path not in self._public and self._keys.required and (refused := self._unauthorized(headers, scope, route)):
+            return refused
         if path in self._closed:
             return ServiceError(HTTPStatus.NOT_FOUND, "not_found", "Not Found")
         if b"origin" in headers and scope["method"] not in ("GET", "HEAD") and _is_cross_origin(headers):
             return ServiceError(HTTPStatus.FORBIDDEN, "cross_origin", "pages of other sites may not send requests here")
         return in_flight.busy() if in_flight.is_full and path not in METRICS else None
 
+    def _unauthorized(self, headers: Mapping[bytes, bytes], scope: Scope, route: Route) -> ServiceError | None:
+        """Why the key that was sent does not open this route, if so; what it opens stays in the scope, for `/models`."""
+        grant = self._keys.find(_sent_key(headers))
+        if grant is None:
+            message = "no known API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+            return ServiceError(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
+        scope.setdefault("state", {})[GRANT] = grant
+        if scope["path"] == MODELS or grant.may_ask(route.model):
+            return None
+        return ServiceError(HTTPStatus.FORBIDDEN, "forbidden", f"this API key is for {grant} only")
+
 
 class AdmissionMiddleware:
     """The outermost layer of a worker's application."""
 
-    def __init__(self, app: ASGIApp, policy: AccessPolicy, in_flight: InFlight, metrics: HttpMetrics, timeout: timedelta) -> None:
-        self._app, self._policy, self._in_flight, self._metrics = app, policy, in_flight, metrics
+    def __init__(self, app: ASGIApp, policy: AccessPolicy, routes: RouteTable, metrics: HttpMetrics, timeout: timedelta) -> None:
+        self._app, self._policy, self._routes, self._metrics = app, policy, routes, metrics
+        self._in_flight = routes.in_flight
         self._timeout = timeout.total_seconds()
         self._deadlines: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
@@ -113,12 +78,13 @@ class AdmissionMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        observed = _ObservedSend(send, scope["path"], self._metrics)
-        ticket = self._in_flight.admit()
+        route = self._routes.find(scope["path"])
+        observed = _ObservedSend(send, route.labels, self._metrics)
+        ticket = route.in_flight.admit()
         scope.setdefault("state", {})["ticket"] = ticket
         self._metrics.in_flight_changed(self._in_flight.requests)
         try:
-            refused = self._policy.refusal(scope, self._in_flight)
+            refused = self._policy.refusal(scope, route)
             await (self._in_time(scope, receive, observed) if refused is None else send_json(error_response(refused), observed))
         finally:
             ticket.release()
@@ -156,10 +122,10 @@ class AdmissionMiddleware:
 class _ObservedSend:
     """ASGI's `send` of one request, which counts it before its client can have the response: no client is ahead of /metrics."""
 
-    __slots__ = ("_counted", "_metrics", "_path", "_send", "_started", "_status")
+    __slots__ = ("_counted", "_labels", "_metrics", "_send", "_started", "_status")
 
-    def __init__(self, send: Send, path: str, metrics: HttpMetrics) -> None:
-        self._send, self._path, self._metrics = send, path, metrics
+    def __init__(self, send: Send, labels: RouteLabels, metrics: HttpMetrics) -> None:
+        self._send, self._labels, self._metrics = send, labels, metrics
         self._started = time.perf_counter()
         self._status = CLIENT_CLOSED_REQUEST
         self._counted = False
@@ -174,8 +140,7 @@ class _ObservedSend:
     def count(self) -> None:
         if not self._counted:
             self._counted = True
-            route = self._path if self._path in MEASURED else "other"
-            self._metrics.request_observed(route, self._status, time.perf_counter() - self._started)
+            self._metrics.request_observed(self._labels, self._status, time.perf_counter() - self._started)
 
 
 async def send_json(response: JsonResponse, send: Send) -> None:

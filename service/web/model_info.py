@@ -51,7 +51,8 @@ class ModelInfo(FrozenModel):
 
 def describe_live(watcher: ModelWatcher) -> ModelInfo:
     """The live version's description; raises ServiceError (503) when there is none."""
-    live, counts = watcher.require_live(), count_columns()
+    live = watcher.require_live()
+    counts = count_columns(live.card.name)
     card, rows = live.card, {**asdict(live.contract.keys), "missing_rows": counts[MISSING], "ignored_rows": counts[IGNORED]}
     known = {"promoted_at": watcher.promoted_at, "refused": watcher.refusal, "rows": rows}
     own = {"model": card.name, "target": card.schema_.target, "inputs": card.schema_.dtypes}

@@ -3,7 +3,7 @@
 Bodies are read as bytes, so FastAPI does not know their form; and the columns of a row are those of the version that serves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from perennial.base import FrozenModel
 from perennial.settings import Settings
 from service.decoding.row_contract import MAX_ID, RowKeys
+from service.web.routes import OF_A_MODEL
 
 REFERENCE, ROW = "#/components/schemas/{model}", "Row"
 _TYPES: Mapping[str, dict[str, Any]] = {
@@ -61,6 +62,32 @@ def describe(found: Mapping[str, Any], keys: RowKeys | None, settings: Settings)
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]
     return document
+
+
+def name_models(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The description of a service of several models, whose long addresses take one of these names."""
+    paths = {path: _with_names(item, names) for path, item in document["paths"].items()}
+    return {**document, "paths": paths}
+
+
+def of_one_model(document: Mapping[str, Any], long: str, address: str) -> dict[str, Any]:
+    """The description of one model among several: short paths below its address; `long` is how long paths begin."""
+    paths = {path.removeprefix(long): _with_names(item, None) for path, item in document["paths"].items()}
+    paths = {path: item for path, item in paths.items() if path in OF_A_MODEL}
+    return {**document, "servers": [{"url": address}], "paths": paths}
+
+
+def _with_names(item: Mapping[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
+    """A path's operations with the names that its parameter takes, or without the parameter."""
+    found: dict[str, Any] = {}
+    for method, operation in item.items():
+        others = [one for one in operation.get("parameters", ()) if one["name"] != "name"]
+        is_long = len(others) < len(operation.get("parameters", ()))
+        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": names}}
+        parameters = [*others, *([name] if is_long and names is not None else ())]
+        rest = {key: value for key, value in operation.items() if key != "parameters"}
+        found[method] = {**rest, **({"parameters": parameters} if parameters else {})}
+    return found
 
 
 def _row(keys: RowKeys) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import JsonResponse, ServiceError, error_response, too_large
-from service.web.admission import JSON, RequestTicket, send_json
+from service.web.admission import JSON, send_json
+from service.web.in_flight import RequestTicket
 
 Handler = Callable[[bytes], Awaitable[JsonResponse]]  # from a body to the response
 

@@ -13,7 +13,7 @@ from perennial.model import Model
 from perennial.registry import CHALLENGER, CHAMPION, CONTRACT, Move
 from perennial.spec import ModelSpec, parse_spec
 from service.inference.champion_history import read_moves
-from service.web.admission import DOCS, MEASURED
+from service.web.routes import DOCS, MEASURED
 from tests.service.serving import NAME, Serving, registry_of, serving
 from tests.service.test_swap import traffic
 from tests.support import models

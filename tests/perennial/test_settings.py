@@ -7,7 +7,18 @@ import pytest
 from pydantic import ValidationError
 
 from perennial.errors import SettingsError
-from perennial.settings import FOREIGN, PREFIX, SHORTEST_KEY, Settings, authorization, configured_keys, load_settings, variable
+from perennial.settings import (
+    FOREIGN,
+    PREFIX,
+    SHORTEST_KEY,
+    KeyGrant,
+    Settings,
+    authorization,
+    configured_grants,
+    configured_keys,
+    load_settings,
+    variable,
+)
 
 
 def test_every_setting_has_a_default_and_needs_no_server():
@@ -122,6 +133,25 @@ def test_an_unusable_key_is_refused_by_its_place_and_not_quoted(key: str, tmp_pa
         with pytest.raises(SettingsError, match=f"key 2 of .* is unusable: expected {SHORTEST_KEY} to 256") as caught:
             configured_keys(configured)
         assert key not in str(caught.value)
+
+
+def test_a_key_may_be_limited_to_models(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{SECOND}@taxi  # the other team\n{FIRST}\n")
+    grants = configured_grants(with_keys(f"{THIRD}@flights+bike-2,{SECOND}@flights,{FIRST}@bike", path))
+    assert {key: str(grant) for key, grant in grants.items()} == {
+        THIRD: "'bike-2' and 'flights'",
+        SECOND: "'flights' and 'taxi'",
+        FIRST: "all models",
+    }
+    assert authorization(with_keys(f"{THIRD}@flights,{SECOND}"), "bike") == {"Authorization": f"Bearer {SECOND}"}
+    assert authorization(with_keys(f"{THIRD}@flights,{SECOND}"), "flights") == {"Authorization": f"Bearer {THIRD}"}
+
+
+def test_an_at_sign_without_names_of_models_is_part_of_the_key() -> None:
+    assert configured_grants(with_keys("key-of@Some-Body!")) == {"key-of@Some-Body!": KeyGrant()}
+    with pytest.raises(SettingsError, match=r"key 1 of .* is unusable"):
+        configured_grants(with_keys("short@flights"))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -53,15 +53,15 @@ class Serving:
         families = text_string_to_metric_families(self.client.get("/metrics").text)
         return [sample.value for family in families for sample in family.samples if sample.name == "perennial_model_version"]
 
-    def logged(self) -> list[PredictionBatch]:
-        entries: Any = self.store.xrange(predictions_stream(NAME))
+    def logged(self, model: str = NAME) -> list[PredictionBatch]:
+        entries: Any = self.store.xrange(predictions_stream(model))
         return [decode_prediction_batch(from_entry(fields)) for _, fields in entries]
 
-    def logged_ids(self) -> list[str]:
-        return [name for batch in self.logged() for name in batch.ids]
+    def logged_ids(self, model: str = NAME) -> list[str]:
+        return [name for batch in self.logged(model) for name in batch.ids]
 
-    def labels(self) -> list[LabelBatch]:
-        entries: Any = self.store.xrange(labels_stream(NAME))
+    def labels(self, model: str = NAME) -> list[LabelBatch]:
+        entries: Any = self.store.xrange(labels_stream(model))
         return [decode_label_batch(from_entry(fields)) for _, fields in entries]
 
     def worker(self) -> psutil.Process:
@@ -82,16 +82,23 @@ def serving(
 ) -> Iterator[Serving]:
     """Run a service with its state in `home`, at whatever its registry's champion is, until the block is left."""
     home.mkdir(exist_ok=True, parents=True)
-    spec = models.write_small(home, task, learner=learner)
+    with serving_specs(home, store_url, [models.write_small(home, task, learner=learner)], **settings) as running:
+        yield running
+
+
+@contextmanager
+def serving_specs(home: Path, store_url: str, specs: Sequence[Path], **settings: object) -> Iterator[Serving]:
+    """`serving` of the models that these specs describe."""
     port, log = free_port(), home / "service.log"
     environment = {"REDIS_URL": store_url, "PERENNIAL_HOME": str(home), "PERENNIAL_PORT": str(port)}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
     url = f"http://127.0.0.1:{port}"
+    given = [part for spec in specs for part in ("--spec", str(spec))]
     with (
         redis.Redis.from_url(store_url) as store,
-        running(python("-m", "service", "--spec", str(spec)), log, environment) as process,
+        running(python("-m", "service", *given), log, environment) as process,
     ):
-        store.delete(predictions_stream(NAME), labels_stream(NAME))
+        store.delete(*(stream(spec.stem) for spec in specs for stream in (predictions_stream, labels_stream)))
         wait_ready(process, lambda: answers(url), log, START_TIMEOUT, "service")
         with httpx.Client(base_url=url, timeout=60) as client:
             yield Serving(url, registry_of(home), process, log, client, store)
@@ -106,7 +113,7 @@ def answers(url: str) -> bool:
     """Whether a worker of the service at `url` answers, with a model or without."""
     try:
         body = json.loads(httpx.get(f"{url}/ready", timeout=5).content)
-        return "version" in body or body["error"]["code"] == "no_model"
+        return "version" in body or "ready" in body or body["error"]["code"] == "no_model"
     except (httpx.HTTPError, ValueError):
         return False
 

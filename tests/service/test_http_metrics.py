@@ -20,14 +20,14 @@ def values(metrics: Iterable[Any]) -> dict[tuple[str, ...], float]:
 
 @given(st.lists(st.lists(SECONDS, max_size=20), max_size=3))
 def test_observations_brought_together_are_those_brought_singly(turns: list[list[float]]) -> None:
-    singly = Histogram("perennial_request_seconds", "", ["route"], buckets=BUCKETS, registry=CollectorRegistry())
+    singly = Histogram("perennial_request_seconds", "", ["route", "model"], buckets=BUCKETS, registry=CollectorRegistry())
 
     async def together() -> HttpMetrics:
         metrics = HttpMetrics()
         for turn in turns:
             for seconds in turn:
-                metrics.request_observed("/predict", 200, seconds)
-                singly.labels("/predict").observe(seconds)
+                metrics.request_observed(("/predict", "small"), 200, seconds)
+                singly.labels("/predict", "small").observe(seconds)
             metrics.flush()
         return metrics
 
@@ -36,7 +36,7 @@ def test_observations_brought_together_are_those_brought_singly(turns: list[list
     assert found.keys() == expected.keys()
     assert all(abs(found[key] - expected[key]) < 1e-6 for key in found)
     assert values(metrics._requests.collect()) == (
-        {("perennial_requests_total", "/predict", "200"): float(sum(map(len, turns)))} if any(turns) else {}
+        {("perennial_requests_total", "/predict", "small", "200"): float(sum(map(len, turns)))} if any(turns) else {}
     )
 
 
@@ -48,9 +48,9 @@ def test_counts_come_to_the_files_by_themselves_and_then_nothing_is_planned() ->
             return values(metrics._in_flight.collect())["perennial_in_flight",]
 
         metrics.in_flight_changed(1)
-        metrics.request_observed("/predict", 200, 0.01)
+        metrics.request_observed(("/predict", "small"), 200, 0.01)
         await until(lambda: shown() == 1)
-        assert values(metrics._requests.collect()) == {("perennial_requests_total", "/predict", "200"): 1}
+        assert values(metrics._requests.collect()) == {("perennial_requests_total", "/predict", "small", "200"): 1}
         metrics.in_flight_changed(0)
         await until(lambda: shown() == 0)
         assert metrics._planned is None

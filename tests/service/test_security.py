@@ -12,7 +12,8 @@ import pytest
 from perennial.errors import SettingsError
 from perennial.settings import Settings, load_settings
 from service.server import _warn_when_open
-from service.web.admission import AccessPolicy, InFlight
+from service.web.admission import AccessPolicy
+from service.web.routes import RouteTable
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.service.test_http_contract import error_of
 from tests.service.test_lifecycle import run
@@ -161,9 +162,10 @@ def test_what_is_no_http_is_refused(guarded: Guarded) -> None:
 def test_a_page_is_for_everybody_for_keys_or_for_nobody(access: str, status: int | None) -> None:
     policy = AccessPolicy(load_settings({"PERENNIAL_API_KEYS": GIVEN, "PERENNIAL_METRICS_ACCESS": access}))
     scope = {"path": "/metrics", "method": "GET", "headers": []}
-    refused = policy.refusal(scope, InFlight(1))
+    route = RouteTable(["small"], 1).find("/metrics")
+    refused = policy.refusal(scope, route)
     assert (refused and refused.status) == (401 if access == "closed" else status), "without a key nobody learns what is closed"
-    refused = policy.refusal({**scope, "headers": [(b"x-api-key", GIVEN.encode())]}, InFlight(1))
+    refused = policy.refusal({**scope, "headers": [(b"x-api-key", GIVEN.encode())]}, route)
     assert (refused and refused.status) == (404 if access == "closed" else None)
 
 

@@ -12,8 +12,8 @@ from service.decoding.row_contract import MAX_ID
 from service.inference.batcher import SMALL
 from service.inference.predictor import EXPLAIN_ROWS
 from service.metrics import IGNORED, MISSING
-from service.web import admission, http_server
-from service.web.admission import DOCS, MEASURED
+from service.web import http_server, in_flight
+from service.web.routes import DOCS, MEASURED
 from tests.service.serving import Serving, rows
 from tests.support.processes import ROOT
 
@@ -52,7 +52,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"| {defaults.timeout.total_seconds():g} s |" in limits
     assert f"{http_server.MAX_HEAD // 1024} KB" in limits
     assert f"{http_server.HEAD_TIMEOUT.total_seconds():g} s to come" in limits
-    assert f"{admission.MAX_BYTES // 1024**2} MB, then 503" in limits
+    assert f"{in_flight.MAX_BYTES // 1024**2} MB, then 503" in limits
     assert f"beyond {SMALL // 1024} KB" in section("Scale")
     assert f"up to {EXPLAIN_ROWS:,} rows" in section("Addresses")
     assert f"has {SHORTEST_KEY} to {LONGEST_KEY} characters" in section("Keys")

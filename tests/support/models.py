@@ -4,6 +4,7 @@ Everything follows from (task, rows, seed), so that two tests that ask for the s
 """
 
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,21 @@ def write_small(directory: Path, task: Task = "binary", frame: pl.DataFrame | No
     path = directory / "small.toml"
     path.write_text(f'learner = "{learner}"\n{SPEC.format(task=task)}', encoding="utf-8")
     return path
+
+
+def write_named(directory: Path, name: str) -> Path:
+    """Write `{name}.toml`, the small spec under another name, and its table into `directory`; returns the spec's path."""
+    small_frame().write_parquet(directory / "rows.parquet")
+    path = directory / f"{name}.toml"
+    path.write_text(SPEC.format(task="binary").replace('name = "small"', f'name = "{name}"'), encoding="utf-8")
+    return path
+
+
+def named_model(name: str, seed: int = 0) -> Model:
+    """The small model under another name."""
+    model = small_model(seed=seed)
+    spec = model.card.spec.model_copy(update={"name": name})
+    return replace(model, card=model.card.model_copy(update={"name": name, "spec": spec}))
 
 
 @cache

@@ -3,11 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 from service.errors import JsonResponse
 from service.inference.batcher import MOST, SMALL, RequestBatcher
-from service.inference.predictor import InferenceRequest
+from service.inference.predictor import InferenceRequest, Operation
 
+READY, FULL = SimpleNamespace(may_wait=False), SimpleNamespace(may_wait=True)
 LARGE = b"x" * (SMALL + 1)
 
 
@@ -26,8 +29,12 @@ class Echo:
         return [JsonResponse(200, request.body) for request in requests]
 
 
+def ask(body: bytes, operation: Operation = "predict", model: Any = READY) -> InferenceRequest:
+    return InferenceRequest(operation, body, model, model)
+
+
 def asked(*bodies: bytes) -> list[InferenceRequest]:
-    return [InferenceRequest("predict", body) for body in bodies]
+    return [ask(body) for body in bodies]
 
 
 async def answers(batcher: RequestBatcher, requests: Sequence[InferenceRequest]) -> list[bytes]:
@@ -38,7 +45,7 @@ def test_small_requests_of_one_turn_are_answered_together_in_the_loop() -> None:
     echo, bodies = Echo(), [str(number).encode() for number in range(MOST + 3)]
 
     async def run() -> list[bytes]:
-        return await answers(RequestBatcher(echo, lambda: False), asked(*bodies))
+        return await answers(RequestBatcher(echo), asked(*bodies))
 
     assert asyncio.run(run()) == bodies
     assert echo.turns == [("MainThread", bodies[:MOST]), ("MainThread", bodies[MOST:])]
@@ -49,7 +56,7 @@ def test_a_large_request_does_not_keep_a_small_one_waiting() -> None:
     echo.go.clear()
 
     async def run() -> None:
-        batcher = RequestBatcher(echo, lambda: False)
+        batcher = RequestBatcher(echo)
         large = asyncio.create_task(batcher.submit(asked(LARGE)[0]))
         assert (await batcher.submit(asked(b"small")[0])).body == b"small"
         assert not large.done()
@@ -65,8 +72,8 @@ def test_explanations_and_whatever_might_wait_for_the_log_leave_the_loop_alone()
     echo = Echo()
 
     async def run() -> None:
-        await RequestBatcher(echo, lambda: False).submit(InferenceRequest("explain", b"one"))
-        await RequestBatcher(echo, lambda: True).submit(InferenceRequest("predict", b"two"))
+        await RequestBatcher(echo).submit(ask(b"one", "explain"))
+        await RequestBatcher(echo).submit(ask(b"two", model=FULL))
 
     asyncio.run(run())
     assert "MainThread" not in {name for name, _ in echo.turns}
@@ -77,7 +84,7 @@ def test_a_request_that_is_given_up_while_it_waits_for_the_thread_is_not_answere
     echo.go.clear()
 
     async def run() -> None:
-        batcher = RequestBatcher(echo, lambda: False)
+        batcher = RequestBatcher(echo)
         first, second = (asyncio.create_task(batcher.submit(request)) for request in asked(LARGE, LARGE + b"y"))
         await asyncio.sleep(0)
         second.cancel()
@@ -88,3 +95,24 @@ def test_a_request_that_is_given_up_while_it_waits_for_the_thread_is_not_answere
 
     asyncio.run(run())
     assert [bodies for _, bodies in echo.turns] == [[LARGE]]
+
+
+def test_models_take_turns_with_large_requests() -> None:
+    """Many to one model delay another's by one, not by all of them."""
+    echo, other = Echo(), SimpleNamespace(may_wait=False)
+    echo.go.clear()
+
+    async def run() -> None:
+        batcher = RequestBatcher(echo)
+        flood = [asyncio.create_task(batcher.submit(ask(LARGE + b"%d" % number))) for number in range(5)]
+        await asyncio.sleep(0)
+        one = asyncio.create_task(batcher.submit(ask(LARGE + b"other", model=other)))
+        await asyncio.sleep(0)
+        echo.go.set()
+        await asyncio.gather(*flood, one)
+        batcher.close()
+
+    asyncio.run(run())
+    order = [bodies[0].removeprefix(LARGE) for _, bodies in echo.turns]
+    assert order.index(b"other") <= 2
+    assert [one for one in order if one != b"other"] == [b"0", b"1", b"2", b"3", b"4"]

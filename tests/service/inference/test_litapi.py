@@ -1,5 +1,6 @@
 """The LitAPI: every request passes its three steps; a client's mistake goes back as it is, an error of ours says nothing."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,11 @@ from perennial.settings import load_settings
 from service.errors import error_body, error_response, too_large, unavailable
 from service.inference.litapi import PredictionAPI
 from service.inference.model_watcher import CompiledModel, ModelWatcher
-from service.inference.predictor import InferenceRequest, Predictor
+from service.inference.predictor import InferenceRequest, Operation, Predictor
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
 
+Ask = Callable[..., InferenceRequest]
 GOOD = {"amount": 1.5, "shop": "north"}
 
 
@@ -56,26 +58,28 @@ def live() -> ModelWatcher:
 
 
 @pytest.fixture
-def api(recorder: Recorder, live: Any) -> PredictionAPI:
+def api() -> PredictionAPI:
+    return PredictionAPI(lambda: None)  # type: ignore[arg-type, return-value]  # no worker is set up
+
+
+@pytest.fixture
+def ask(recorder: Recorder, live: Any) -> Ask:
+    """Makes requests as the endpoints do, to the version that is live then."""
     stand_in: Any = recorder
-    predictor = Predictor(10_000, live, stand_in, stand_in)
-    api = PredictionAPI(lambda: SimpleNamespace(predictor=predictor))  # type: ignore[arg-type, return-value]
-    api.setup("cpu")
-    return api
+    predictor = Predictor(10_000, stand_in, stand_in)
 
+    def ask(operation: Operation, *rows: Any) -> InferenceRequest:
+        return InferenceRequest(operation, orjson.dumps({"instances": rows}), live.require_live(), predictor)
 
-def predict(*rows: Any) -> InferenceRequest:
-    return InferenceRequest("predict", orjson.dumps({"instances": rows}))
-
-
-def explain(*rows: Any) -> InferenceRequest:
-    return InferenceRequest("explain", orjson.dumps({"instances": rows}))
+    return ask
 
 
 def test_requests_that_wait_together_are_answered_in_order_and_share_an_entry_of_the_log(
-    api: PredictionAPI, recorder: Recorder
+    api: PredictionAPI, recorder: Recorder, ask: Ask
 ) -> None:
-    responses = api.handle_batch([predict({**GOOD, "id": "a"}), explain({**GOOD, "id": "b"}), predict(*[GOOD] * 20, GOOD)])
+    responses = api.handle_batch(
+        [ask("predict", {**GOOD, "id": "a"}), ask("explain", {**GOOD, "id": "b"}), ask("predict", *[GOOD] * 20, GOOD)]
+    )
     assert [response.status for response in responses] == [200, 200, 200]
     bodies = [orjson.loads(response.body) for response in responses]
     assert [len(body.get("predictions", ())) for body in bodies] == [1, 0, 21]
@@ -87,17 +91,17 @@ def test_requests_that_wait_together_are_answered_in_order_and_share_an_entry_of
     assert recorder.counted == [(22, {}, {})]
 
 
-def test_one_wrong_request_spoils_none_of_the_others(api: PredictionAPI, recorder: Recorder) -> None:
-    responses = api.handle_batch([predict(GOOD), predict({**GOOD, "amount": "much"}), predict(GOOD)])
+def test_one_wrong_request_spoils_none_of_the_others(api: PredictionAPI, recorder: Recorder, ask: Ask) -> None:
+    responses = api.handle_batch([ask("predict", GOOD), ask("predict", {**GOOD, "amount": "much"}), ask("predict", GOOD)])
     assert [response.status for response in responses] == [200, 422, 200]
     assert b"'much', expected a finite number" in responses[1].body
     assert sum(len(batch.ids) for batch in recorder.batches) == 2
 
 
-def test_a_request_keeps_the_version_that_decoded_it(api: PredictionAPI, recorder: Recorder, live: Any) -> None:
-    first = api.decode_request(predict(GOOD))
+def test_a_request_keeps_the_version_that_decoded_it(api: PredictionAPI, recorder: Recorder, live: Any, ask: Ask) -> None:
+    first = api.decode_request(ask("predict", GOOD))
     live.live = CompiledModel(models.small_model(version=2, seed=1))
-    answers = api.predict([first, api.decode_request(predict(GOOD))])
+    answers = api.predict([first, api.decode_request(ask("predict", GOOD))])
     assert [orjson.loads(api.encode_response(one))["version"] for one in answers] == [1, 2]
     assert [batch.version for batch in recorder.batches] == [1, 2]
     expected = [model.predict_frame(models.small_frame(rows=1)) for model in (models.small_model(), models.small_model(seed=1))]
@@ -105,24 +109,26 @@ def test_a_request_keeps_the_version_that_decoded_it(api: PredictionAPI, recorde
     assert recorder.batches[0].scores != recorder.batches[1].scores
 
 
-def test_a_log_that_refuses_fails_the_requests_that_it_would_have_held(api: PredictionAPI, recorder: Recorder) -> None:
+def test_a_log_that_refuses_fails_the_requests_that_it_would_have_held(api: PredictionAPI, recorder: Recorder, ask: Ask) -> None:
     def refuse(batch: PredictionBatch, size: int) -> None:
         raise unavailable("log_full", "the prediction log is full")
 
     recorder.append = refuse  # type: ignore[method-assign]
-    assert [response.status for response in api.handle_batch([predict(GOOD), predict(GOOD)])] == [503, 503]
+    assert [response.status for response in api.handle_batch([ask("predict", GOOD), ask("predict", GOOD)])] == [503, 503]
 
 
-def test_without_a_model_the_answer_is_503(api: PredictionAPI, live: Any) -> None:
-    live.live = None
-    (response,) = api.handle_batch([predict(GOOD)])
-    assert (response.status, orjson.loads(response.body)["error"]["code"]) == (503, "no_model")
+def test_one_model_s_failure_spoils_none_of_another_s(api: PredictionAPI, recorder: Recorder, live: Any, ask: Ask) -> None:
+    broken: Any = SimpleNamespace(has_room=True, append=lambda batch, size: 1 / 0, predicted=recorder.predicted)
+    body, other = orjson.dumps({"instances": [GOOD]}), Predictor(10_000, broken, broken)
+    waiting = [ask("predict", GOOD), InferenceRequest("predict", body, live.live, other), ask("predict", GOOD)]
+    assert [response.status for response in api.handle_batch(waiting)] == [200, 500, 200]
+    assert sum(len(batch.ids) for batch in recorder.batches) == 2
 
 
-def test_a_failure_of_ours_is_reported_and_tells_the_client_nothing(sentry: SentryReceiver) -> None:
+def test_a_failure_of_ours_is_reported_and_tells_the_client_nothing(api: PredictionAPI, sentry: SentryReceiver) -> None:
     init_error_reporting(load_settings({"SENTRY_DSN": sentry.dsn}), "service")
-    broken = PredictionAPI(lambda: None)  # type: ignore[arg-type, return-value]  # a worker that was never set up
-    (response,) = broken.handle_batch([predict({"secret": 7041776})])
+    broken: Any = None  # which predicts nothing
+    (response,) = api.handle_batch([InferenceRequest("predict", b'{"secret": 7041776}', broken, broken)])
     assert (response.status, response.body) == (500, error_body(RuntimeError("secret")))
     (event,) = sentry.wait_for(1)
     assert event["fingerprint"][:2] == ["service", "worker"]
@@ -155,7 +161,7 @@ def test_where_a_request_was_wrong_is_in_the_body() -> None:
     assert problem == {"code": "invalid_request", "message": "row 1: wrong", "row": 1, "column": "amount"}
 
 
-def test_a_row_without_a_time_happens_when_it_is_asked(api: PredictionAPI, recorder: Recorder) -> None:
+def test_a_row_without_a_time_happens_when_it_is_asked(api: PredictionAPI, recorder: Recorder, ask: Ask) -> None:
     before = datetime.now(UTC)
-    api.handle_batch([predict(GOOD)])
+    api.handle_batch([ask("predict", GOOD)])
     assert before <= recorder.batches[0].event_times[0] <= recorder.batches[0].served_at <= datetime.now(UTC)
