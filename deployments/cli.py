@@ -137,15 +137,16 @@ def status() -> int:
 
 
 @app.command
-def deploy(spec: Spec) -> int:
-    """Deploy a spec's flows to the running stack, or to the Prefect API of PREFECT_API_URL (Cloud included).
+def deploy(*specs: Spec) -> int:
+    """Deploy the flows to the running stack, or to the Prefect API of PREFECT_API_URL (Cloud included).
 
-    It writes a prefect.yaml for the spec and runs the real `prefect deploy --all` on it.
+    There is one set of deployments for all models: these specs are followed beside those deployed before. It writes a
+    prefect.yaml and runs the real `prefect deploy --all` on it.
     """
-    from deployments.stack.stack import deploy_model, running_stack
+    from deployments.stack.stack import deploy_fleet, running_stack
 
     settings = read_settings()
-    file = deploy_model(spec, running_stack(settings), settings, os.environ, Path.cwd())
+    file = deploy_fleet(specs, running_stack(settings), settings, os.environ, Path.cwd())
     make_console().print(f"deployed; the file that was applied: {file}")
     return 0
 

@@ -1,39 +1,33 @@
-"""Deploying one model's flows: prefect.yaml written for its spec, applied by the real `prefect deploy --all`."""
+"""Deploying the flows: prefect.yaml written for the specs of a fleet, applied by the real `prefect deploy --all`."""
 
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from deployments.prefect_client import PrefectClient
-from monitoring.events import resource_id
+import yaml
+
+from deployments.prefect_client import FLEET, PrefectClient
 from perennial.errors import StackError
-from perennial.spec import ModelSpec
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 """The committed file; it is itself valid, for the flights example."""
 
 POOL = "perennial"  # the one work pool, as prefect.yaml names it
+TAG = "perennial"  # of every deployment in it
 DEPLOY_TIMEOUT = timedelta(seconds=180)  # for one `prefect` command; it takes 2 s on a quiet machine, more on a busy server
 
 
-def render(spec: ModelSpec, path: str, command: str | None = None) -> str:
-    """prefect.yaml for another model: only its definitions differ.
+def render(specs: Iterable[str], command: str | None = None) -> str:
+    """prefect.yaml for other specs: only its definitions differ.
 
-    `path` is the spec as the flows open it, relative to the directory of their worker or absolute. `command` starts a flow
-    run where it is known; workers elsewhere find their own interpreter.
+    `specs` are files, directories or lists as the flows open them, relative to the directory of their worker or absolute.
+    `command` starts a flow run where it is known; workers elsewhere find their own interpreter.
     """
-    definitions = {
-        "model": spec.name,
-        "spec": path,
-        "resource": resource_id(spec.name),
-        "promotion": f"perennial.promotion.{spec.name}",
-        "monitor_restart": f"perennial.monitor-restart.{spec.name}",
-        "infrastructure": {"working_dir": "."} | ({"command": command} if command else {}),
-    }
+    definitions = {"specs": list(specs), "infrastructure": {"working_dir": "."} | ({"command": command} if command else {})}
     text = template()
     for anchor, value in definitions.items():
         line = f"&{anchor} {json.dumps(value, ensure_ascii=False)}"  # JSON is YAML, whatever the value holds
@@ -51,12 +45,22 @@ def template() -> str:
         raise StackError(f"{TEMPLATE} cannot be read ({error}): run perennial from a full checkout of its repository") from error
 
 
-def write(spec: ModelSpec, path: str, target: Path, command: str | None = None) -> Path:
-    """Write the rendered file to `target`, which says at its top what it was made from."""
+def write(specs: Iterable[str], target: Path, command: str | None = None) -> bool:
+    """Write the rendered file to `target`, which says at its top what it was made by; whether that changed it."""
+    content = "# Written by `perennial up` or `perennial deploy`; its specs are theirs.\n" + render(specs, command)
+    if target.exists() and target.read_text(encoding="utf-8") == content:
+        return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    head = f"# Written by `perennial deploy` from {path}; edit that, not this.\n"
-    target.write_text(head + render(spec, path, command), encoding="utf-8")
-    return target
+    target.write_text(content, encoding="utf-8")
+    return True
+
+
+def is_applied(file: Path, api: PrefectClient) -> bool:
+    """Whether the API has every deployment and automation that a file names; what they hold is not looked at."""
+    declared = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
+    automations = [trigger["name"] for one in declared for trigger in one.get("triggers", ())]
+    flows = {one["entrypoint"].rpartition(".")[2].replace("_", "-") for one in declared}
+    return flows <= api.deployed_flows(FLEET) and set(automations) <= api.automations()
 
 
 def apply(file: Path, directory: Path, environ: Mapping[str, str]) -> None:

@@ -22,6 +22,8 @@ from perennial.base import FrozenModel
 from perennial.errors import PrefectUnreachable
 from perennial.settings import LOOPBACK
 
+FLEET = "fleet"  # name of every deployment: there is one of each flow for all models, as prefect.yaml declares them
+
 PAGE, EVENT_PAGE = 200, 50  # runs or workers, and events, in one answer; the API's own limits
 
 REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timedelta(seconds=5), timedelta(seconds=2)
@@ -53,6 +55,7 @@ class FlowRun(FrozenModel):
     auto_scheduled: bool = Field(description="created by the deployment's schedule")
     created_by: str | None = Field(None, validation_alias=AliasPath("created_by", "type"))
     event_id: str | None = Field(None, validation_alias=AliasPath("parameters", "event", "event_id"))
+    spec: str | None = Field(None, validation_alias=AliasPath("parameters", "spec"), description="whose model it is about")
 
     @property
     def terminal(self) -> bool:
@@ -102,6 +105,31 @@ class PrefectClient(ExitStack):
     def deployment_id(self, name: str) -> str:
         """The id of `flow/deployment`."""
         return str(self.request("GET", f"/deployments/name/{name}")["id"])
+
+    def deployed_flows(self, deployment: str) -> set[str]:
+        """The flows that have a deployment of this name."""
+        rows = self.request("POST", "/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}, "limit": PAGE})
+        flows = self.request("POST", "/flows/filter", {"deployments": {"name": {"any_": [deployment]}}, "limit": PAGE})
+        deployed = {row["flow_id"] for row in rows}
+        return {flow["name"] for flow in flows if flow["id"] in deployed}
+
+    def automations(self) -> set[str]:
+        """Names of the automations of the API."""
+        return {row["name"] for row in self.request("POST", "/automations/filter", {"limit": PAGE})}
+
+    def delete_deployments(self, tag: str, but: str) -> tuple[str, ...]:
+        """Delete deployments with a tag and another name than `but`, and their automations; returns their names."""
+        rows = self.request("POST", "/deployments/filter", {"deployments": {"tags": {"all_": [tag]}}, "limit": PAGE})
+        found = [row for row in rows if row["name"] != but]
+        for row in found:
+            self.request("DELETE", f"/automations/owned-by/prefect.deployment.{row['id']}")
+            self.request("DELETE", f"/deployments/{row['id']}")
+        return tuple(dict.fromkeys(row["name"] for row in found))
+
+    def followed_specs(self) -> tuple[str, ...]:
+        """What the deployed monitor follows; nothing where none is deployed."""
+        found = self.request("GET", f"/deployments/name/monitor/{FLEET}", allow_missing=True)
+        return tuple((found or {}).get("parameters", {}).get("specs", ()))
 
     def run(self, run_id: str) -> FlowRun:
         """One run by its id."""
@@ -166,7 +194,7 @@ class PrefectClient(ExitStack):
             if allow_missing and response.status_code == httpx.codes.NOT_FOUND:
                 return None
             response.raise_for_status()
-            return response.json()
+            return response.json() if response.content else None
         except httpx.HTTPStatusError as error:
             refused = f"{error.response.status_code} {error.response.text[:300]}"
             raise PrefectUnreachable(f"{self.url} refuses {method} {path}: {refused}") from error
@@ -199,15 +227,20 @@ def require_api(url: str, environ: Mapping[str, str], fix: str = FIX) -> None:
 
 @dataclass(frozen=True)
 class PrefectHistory:
-    """The runs and events of one model since a moment, read by `client`, and its runs started; raises PrefectUnreachable."""
+    """The runs and events of one model since a moment, read by `client`, and its runs started; raises PrefectUnreachable.
+
+    `spec` is its spec's path as flows open it: the runs of a deployment are of all models, and their parameter says of which.
+    """
 
     client: PrefectClient
     model: str
     since: datetime
+    spec: str
 
     def runs(self, flow: str) -> list[FlowRun]:
-        """Runs of `{flow}/{model}` created since the moment, oldest first; scheduled ones that have not begun are left out."""
-        created = (run for run in self.client.deployment_runs(flow, self.model) if run.created >= self.since)
+        """Runs of a flow about the model created since the moment, oldest first; scheduled ones not begun are left out."""
+        runs = self.client.deployment_runs(flow, FLEET)
+        created = (run for run in runs if run.spec == self.spec and run.created >= self.since)
         return sorted((run for run in created if run.state != "SCHEDULED" or run.automated), key=lambda run: run.created)
 
     def run_for(self, event_id: str, flow: str = "retrain") -> FlowRun | None:
@@ -215,8 +248,8 @@ class PrefectHistory:
         return next((run for run in reversed(self.runs(flow)) if run.event_id == event_id), None)
 
     def start(self, flow: str, parameters: Mapping[str, object]) -> str:
-        """Ask a worker to run `{flow}/{model}` now, with these parameters over the deployment's own; returns the run's id."""
-        return self.client.start_run(self.client.deployment_id(f"{flow}/{self.model}"), parameters)
+        """Ask a worker to run a flow for the model now, with these parameters; returns the run's id."""
+        return self.client.start_run(self.client.deployment_id(f"{flow}/{FLEET}"), {"spec": self.spec, **parameters})
 
     def events(self) -> tuple[ModelEvent, ...]:
         """Events on the model's resource that occurred since the moment, oldest first."""

@@ -53,6 +53,7 @@ class Judge:
     """The model that judges a window, the log typed by its schema, and the versions whose rows it judges, or None for all.
 
     The champion comes with the versions that shadow it. One that no longer `serves` judges and reports, and requests nothing.
+    `spec_path` is where flows find the model's spec: an event that starts one carries it.
     """
 
     model: Model
@@ -60,6 +61,7 @@ class Judge:
     versions: frozenset[int] | None = None
     shadows: Shadows | None = None
     serves: bool = True
+    spec_path: str | None = None
 
 
 class ClosedWindow(NamedTuple):
@@ -162,7 +164,7 @@ def _carry_out(
     """Send what the window leads to, have it confirmed, and roll back where that was decided; the decision with its event."""
     if request is not None:
         decision = decision.model_copy(update={"event_id": request.event_id})
-        send(request_event(request, now))
+        send(request_event(request, now, judge.spec_path))
     if decision.kind == "rollback":
         decision = _roll_back(findings.window, statement, decision, judge, now)
     if findings.unknown_labels and judge.serves:

@@ -85,13 +85,13 @@ class StreamConsumer:
     """One model's two streams, read as a consumer of the group."""
 
     def __init__(self, store: redis.Redis, model: str) -> None:
-        self._store, self._model = store, model
-        self._streams = (predictions_stream(model), labels_stream(model))
+        self._store, self.model = store, model
+        self.streams = (predictions_stream(model), labels_stream(model))
         self.dead_stream = dead_stream(model)
 
     def ensure_groups(self) -> None:
         """Create streams and group where they are not there yet; a new group starts at the oldest entry."""
-        for stream in self._streams:
+        for stream in self.streams:
             try:
                 self._store.xgroup_create(stream, GROUP, id="0", mkstream=True)
             except redis.ResponseError as error:
@@ -100,11 +100,11 @@ class StreamConsumer:
 
     def read_pending(self, count: int = READ_COUNT) -> Batch:
         """Entries delivered before, to this run or to dead ones, and never acknowledged; empty when none is left."""
-        return self._decode(self._group_read("0", count, None), count)
+        return self.decode(self._group_read("0", count, None), count)
 
     def read(self, count: int = READ_COUNT, block: timedelta | None = None) -> Batch:
         """New entries, at most `count` of each stream; waits up to `block` for the first one."""
-        return self._decode(self._group_read(">", count, block), count)
+        return self.decode(self._group_read(">", count, block), count)
 
     def acknowledge(self, entries: Iterable[Entry[Any]]) -> None:
         """Acknowledge entries whose content is safe, and trim what the group is done with."""
@@ -139,31 +139,29 @@ class StreamConsumer:
         pipeline.xack(stream, GROUP, id_)
         pipeline.execute()
         log.error("entry %s of %s is unreadable: %s; it is moved to %s", id_.decode(), stream, error, self.dead_stream)
-        report(error, group=("monitoring", "unreadable-entry", stream), model=self._model)
+        report(error, group=("monitoring", "unreadable-entry", stream), model=self.model)
+
+    def decode(self, reply: dict[str, list[tuple[bytes, Any]]], count: int) -> Batch:
+        """The entries of this model in a reply of the store; those that cannot be read go to the dead stream."""
+        predictions, labels = self.streams
+        counter: Counter[str] = Counter()
+        return Batch(
+            predictions=self._records(predictions, reply.get(predictions, []), decode_prediction_batch, counter),
+            labels=self._records(labels, reply.get(labels, []), decode_label_batch, counter),
+            entries=sum(len(reply.get(stream, ())) for stream in self.streams),
+            unreadable=counter["unreadable"],
+            more=frozenset(stream for stream in self.streams if len(reply.get(stream, ())) >= count),
+        )
 
     def _group_read(self, after: str, count: int, block: timedelta | None) -> dict[str, list[tuple[bytes, Any]]]:
-        wait = int(block.total_seconds() * 1000) if block else None
         try:
-            reply = self._store.xreadgroup(GROUP, CONSUMER_NAME, dict.fromkeys(self._streams, after), count, wait)
+            return group_read(self._store, self.streams, after, count, block)
         except redis.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
             # The stream was deleted, or the store lost it: begin it anew.
             self.ensure_groups()
             return {}
-        pairs = reply.items() if isinstance(reply, dict) else reply or ()
-        return {_text(stream): _flat(entries) for stream, entries in pairs}
-
-    def _decode(self, reply: dict[str, list[tuple[bytes, Any]]], count: int) -> Batch:
-        predictions, labels = self._streams
-        counter: Counter[str] = Counter()
-        return Batch(
-            predictions=self._records(predictions, reply.get(predictions, []), decode_prediction_batch, counter),
-            labels=self._records(labels, reply.get(labels, []), decode_label_batch, counter),
-            entries=sum(map(len, reply.values())),
-            unreadable=counter["unreadable"],
-            more=frozenset(stream for stream, entries in reply.items() if len(entries) >= count),
-        )
 
     def _records(
         self, stream: str, entries: Sequence[tuple[bytes, Any]], decode: Callable[[bytes], Record], counter: Counter[str]
@@ -173,8 +171,8 @@ class StreamConsumer:
             try:
                 payload = from_entry(fields or {})
                 record = decode(payload)
-                if record.model != self._model:
-                    raise RecordError(f"the record is about model {record.model!r:.80}, not {self._model!r}")
+                if record.model != self.model:
+                    raise RecordError(f"the record is about model {record.model!r:.80}, not {self.model!r}")
                 found.append(Entry(stream, id_, payload, record))
             except (RecordError, NewerFormat) as error:
                 counter["unreadable"] += 1
@@ -203,6 +201,25 @@ class StreamConsumer:
             millis, number = _text(groups[GROUP]["last-delivered-id"]).split("-")
             bound = f"{millis}-{int(number) + 1}"
         self._store.xtrim(stream, minid=_text(bound), approximate=False)
+
+
+def read_first(store: redis.Redis, consumers: Sequence[StreamConsumer], block: timedelta) -> dict[str, Batch]:
+    """One new entry of each stream, by model, of those models that have any; waits up to `block` for the first of all.
+
+    Raises redis.ResponseError when a stream of any model is gone or is none.
+    """
+    reply = group_read(store, [stream for one in consumers for stream in one.streams], ">", 1, block)
+    return {one.model: one.decode(reply, 1) for one in consumers if any(stream in reply for stream in one.streams)}
+
+
+def group_read(
+    store: redis.Redis, streams: Sequence[str], after: str, count: int, block: timedelta | None
+) -> dict[str, list[tuple[bytes, Any]]]:
+    """The store's entries after an id, by stream."""
+    wait = int(block.total_seconds() * 1000) if block else None
+    reply = store.xreadgroup(GROUP, CONSUMER_NAME, dict.fromkeys(streams, after), count, wait)
+    pairs = reply.items() if isinstance(reply, dict) else reply or ()
+    return {_text(stream): _flat(entries) for stream, entries in pairs}
 
 
 def _flat(entries: Any) -> list[tuple[bytes, Any]]:

@@ -43,6 +43,9 @@ EVENT_NAMES: Mapping[Cause, str] = {
     "data": DATA_BROKEN,
 }
 
+SPEC_LABEL = "perennial.spec"
+"""Label of an event's resource with the path of the model's spec."""
+
 CONFIRMATION_TIMEOUT = timedelta(seconds=15)
 """In which an event must be confirmed; a healthy server takes about 20 ms, a frozen one for ever."""
 
@@ -56,11 +59,18 @@ class ModelEvent(FrozenModel):
     occurred: AwareDatetime
     payload: dict[str, Any] = Field(default_factory=dict)
     follows: str | None = None
+    spec: str | None = Field(None, description="path of the model's spec as flows open it, for the flow that the event starts")
 
 
 def resource_id(model: str) -> str:
     """A model's Prefect resource, as triggers match it."""
     return f"perennial.model.{model}"
+
+
+def resource_labels(event: ModelEvent) -> dict[str, str]:
+    """What an event says of its model: the automations of prefect.yaml start a flow with the spec that they find here."""
+    labels = {"prefect.resource.id": resource_id(event.model), "prefect.resource.name": f"{event.model} (model)"}
+    return labels | ({SPEC_LABEL: event.spec} if event.spec is not None else {})
 
 
 def window_event_id(model: str, version: int, trained_at: datetime, window: Window, cause: Cause) -> str:
@@ -77,14 +87,15 @@ def deterministic_id(*parts: str | int) -> str:
     return str(uuid5(NAMESPACE_URL, "perennial:" + "/".join(map(str, parts))))
 
 
-def request_event(request: RetrainRequest, occurred: datetime) -> ModelEvent:
-    """The event that carries a request (or, for broken data, an alert)."""
+def request_event(request: RetrainRequest, occurred: datetime, spec: str | None = None) -> ModelEvent:
+    """The event that carries a request (or, for broken data, an alert); `spec` is the path with which its flow is started."""
     return ModelEvent(
         name=EVENT_NAMES[request.cause],
         model=request.model,
         id=request.event_id,
         occurred=occurred,
         payload=request.model_dump(mode="json"),
+        spec=spec,
     )
 
 
@@ -112,8 +123,8 @@ async def _emit(event: ModelEvent) -> None:
 
     # One attempt, and a checkpoint after every event: what is not confirmed now is the caller's to repeat.
     async with get_events_client(reconnection_attempts=0, checkpoint_every=1) as client:
-        resource = Resource({"prefect.resource.id": resource_id(event.model), "prefect.resource.name": f"{event.model} (model)"})
-        await client.emit(Event(event=event.name, resource=resource, **event.model_dump(exclude={"name", "model"})))
+        said = event.model_dump(exclude={"name", "model", "spec"})
+        await client.emit(Event(event=event.name, resource=Resource(resource_labels(event)), **said))
 
 
 def _address() -> str:

@@ -1,15 +1,16 @@
 """The lease: of all monitors of a model one is active, the others stand by and take over when it ends or dies.
 
-It is redis-py's lock on one key of the store, with a time to live and a thread that renews it while it is held. It bounds
+It is redis-py's lock on one key of the store, with a time to live; one thread renews every lease that a run holds. It bounds
 waste and double work; what must never happen twice is guarded by ids, not by the lease.
 """
 
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import redis
 from redis.exceptions import LockNotOwnedError
@@ -36,8 +37,8 @@ class Lease:
         seconds = time_to_live.total_seconds()
         # Not thread-local: the thread that renews is not the one that acquired.
         self._lock = Lock(store, key, timeout=seconds, blocking=False, thread_local=False)
-        self._token, self._pause = secrets.token_hex(8), seconds / RENEWALS
-        self._over = threading.Event()
+        self._token, self._guard = secrets.token_hex(8), threading.Lock()
+        self.key, self.pause = key, seconds / RENEWALS
         self.held = False
 
     def acquire(self) -> bool:
@@ -45,31 +46,33 @@ class Lease:
 
         A key that vanished with a store's data is acquired again, unless another holder was first.
         """
-        self.held = self._renewed() or bool(self._lock.acquire(token=self._token))
-        return self.held
+        with self._guard:
+            self.held = self._renewed() or bool(self._lock.acquire(token=self._token))
+            return self.held
+
+    def renew(self) -> None:
+        """Stay the holder for another time to live, or notice that another one is; raises redis.RedisError."""
+        with self._guard:
+            if self.held:
+                self.held = self._renewed() or bool(self._lock.acquire(token=self._token))
+
+    def release(self) -> None:
+        """Let another one be the holder."""
+        with self._guard:
+            if self.held:
+                with suppress(redis.RedisError):
+                    self._lock.release()
+            self.held = False
+
+    def is_free(self, holder: bytes | None) -> bool:
+        """Whether it is worth a try, where the store's key says `holder`."""
+        return holder is None or holder == self._token.encode()
 
     @contextmanager
     def renewing(self) -> Iterator[None]:
         """Renew the lease in a thread while the block runs, and release it at its end."""
-        self._over.clear()
-        thread = threading.Thread(target=self._renew, name="monitor-lease", daemon=True)
-        thread.start()
-        try:
+        with renewing(lambda: [self], self.pause):
             yield
-        finally:
-            self._over.set()
-            thread.join()
-            with suppress(redis.RedisError):
-                self._lock.release()
-            self.held = False
-
-    def _renew(self) -> None:
-        while self.held and not self._over.wait(self._pause):
-            try:
-                self.acquire()
-            except redis.RedisError as error:
-                # Not lost yet: the store may come back with the key still this holder's. If not, the next renewal says so.
-                log.warning("lease %s could not be renewed: %s", self._lock.name, error)
 
     def _renewed(self) -> bool:
         self._lock.local.token = self._token.encode()
@@ -77,3 +80,35 @@ class Lease:
             return self._lock.reacquire()
         except LockNotOwnedError:
             return False
+
+
+@contextmanager
+def renewing(leases: Callable[[], Sequence[Lease]], pause: float = TIME_TO_LIVE.total_seconds() / RENEWALS) -> Iterator[None]:
+    """Renew those of the leases that are held, in one thread, while the block runs; release all of them at its end."""
+    over = threading.Event()
+    thread = threading.Thread(target=_renew_all, args=(leases, over, pause), name="monitor-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for lease in leases():
+            lease.release()
+
+
+def free_leases(store: redis.Redis, leases: Sequence[Lease]) -> list[Lease]:
+    """Those that nobody else holds, found with one command; raises redis.RedisError."""
+    holders: list[Any] = store.mget([lease.key for lease in leases]) if leases else []
+    return [lease for lease, holder in zip(leases, holders, strict=True) if lease.is_free(holder)]
+
+
+def _renew_all(leases: Callable[[], Iterable[Lease]], over: threading.Event, pause: float) -> None:
+    while not over.wait(pause):
+        for lease in leases():
+            try:
+                lease.renew()
+            except redis.RedisError as error:
+                # Not lost yet: the store may come back with the key still this holder's. If not, the next renewal says so.
+                log.warning("lease %s could not be renewed: %s", lease.key, error)
+                break

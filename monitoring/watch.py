@@ -1,45 +1,35 @@
-"""The watch: one run of the monitor. Reads both streams into the log and closes windows, until a deadline.
+"""The watch: one run of the monitor. It follows every model of a fleet whose lease it gets, until a deadline.
 
-    watch(spec, spec_base, settings, until=deadline, on_window=show)
+    watch(read_fleet, settings, until=deadline, on_window=show)
 
-One thread does all of it; another renews the lease. A run acquires the lease or stands by, waits for a champion, ingests what
-dead runs left pending, and then repeats a turn: read, archive, acknowledge, close the windows that are due, remind.
-What is read is acknowledged when it is archived; a window is closed when its event is confirmed. So a run may die anywhere,
-and the next one begins where this one was safe (tests/monitoring/test_watch.py crashes it between the steps). A confirmed
-event may die with its server: until a retraining has written its receipt, a request to retrain is sent again.
+One thread does all of it, in rounds: models take their turns one after the other (read, archive, acknowledge, close a window
+that is due, remind), and between rounds one blocking read waits for any of their streams. Another thread renews the leases. A
+model whose lease another run holds is tried again, so a run that ends is succeeded by one that stands by.
+
+What ends a model's turn ends nothing else: the model is reported, left for a while and tried again; only a store that is away
+stops all of them. What is read is acknowledged when it is archived; a window is closed when its event is confirmed. So a run
+may die anywhere, and the next one begins where this one was safe (tests/monitoring/test_watch.py crashes it between the steps).
+A confirmed event may die with its server: until a retraining has written its receipt, a request to retrain is sent again.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Protocol
+from functools import partial
 
 import redis
 
-from monitoring.archive import Archive
-from monitoring.closing import close_window
-from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
-from monitoring.events import request_event, send
-from monitoring.lease import Lease, lease_key
-from monitoring.receipts import is_acknowledged
+from monitoring.consumer import Batch, read_first
+from monitoring.fleet import Fleet, FollowedModel, MonitorSummary, ReadFleet
+from monitoring.follower import Clock, ModelFollower, ShowWindow
+from monitoring.lease import free_leases, renewing
 from monitoring.report import prepare
-from monitoring.revision import revise
-from monitoring.session import MonitorSession
-from monitoring.state import WindowResult
-from monitoring.window import Window
-from perennial.base import FrozenModel
-from perennial.error_reporting import report, tag
-from perennial.errors import PrefectUnreachable, SettingsError, StoreUnreachable
-from perennial.model import Model
-from perennial.model_loading import load_champion
-from perennial.registry import Registry
+from perennial.error_reporting import report
+from perennial.errors import SettingsError, StoreUnreachable
 from perennial.settings import Settings
-from perennial.spec import ModelSpec
 from service.prediction_log.redis_client import connect, store_unreachable
-from service.prediction_log.streams import labels_stream
 
 BLOCK = timedelta(seconds=1)
 """Longest wait for an entry: below the client's timeout, so that a frozen store is an error and not a hang."""
@@ -47,90 +37,60 @@ BLOCK = timedelta(seconds=1)
 LINGER = timedelta(milliseconds=100)
 """In which entries may gather after the first one came: a write costs 10 ms, however little is in it."""
 
-ROWS_PER_TURN = 100_000
-"""Rows aimed at per turn: a few hundred MB while they are decoded, and a second of work."""
-
 POLL = timedelta(milliseconds=500)
-"""Between tries for the lease, for the first champion, for a store that is away."""
+"""Between tries for a lease, for the first champion, for a store that is away."""
 
-FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=30)
-"""Waits before an unconfirmed event is sent again, doubling; archiving goes on meanwhile."""
-
-Clock = Callable[[], datetime]
-
-
-class LabelSource(Protocol):
-    """Labels that do not come through the stream; `tasks.data.label_source` reads those that a spec names."""
-
-    def poll(self, archive: Archive, texts: tuple[str, ...], now: datetime, *, at_once: bool = False) -> int:
-        """Archive what is new, if it is time to look or `at_once`; returns how many labels. Raises ArchiveError alone."""
-
+READ_FLEET = timedelta(seconds=2)
+"""Between two looks at which models there are."""
 
 log = logging.getLogger(__name__)
 
 
-class MonitorSummary(FrozenModel):
-    """What one run did. `active` is false when another monitor held the lease all the time."""
-
-    active: bool = False
-    ingested: IngestResult = IngestResult()
-    windows: int = 0
-    requests: int = 0
-    reminders: int = 0
-    waiting: bool = False
-
-
 def watch(
-    spec: ModelSpec,
-    spec_base: Path,
+    read_fleet: ReadFleet,
     settings: Settings,
     *,
     until: datetime,
-    on_window: Callable[[WindowResult], None] = lambda _: None,
+    on_window: ShowWindow = lambda _: None,
     clock: Clock = lambda: datetime.now(UTC),
-    labels: LabelSource | None = None,
 ) -> MonitorSummary:
-    """Ingest everything there is, then follow both streams until `until`; stands by while another monitor is active.
+    """Ingest everything there is, then follow the fleet's streams until `until`; stands by for models that others follow.
 
-    `spec_base` is the spec's directory; `on_window` is called with each window once it is closed; `labels` is polled beside
-    the stream. Raises StoreUnreachable when the store is still away at the deadline, ArchiveError, RegistryError.
+    `on_window` is called with each window once it is closed. What is wrong with single models is in the summary's `failing`.
+    Raises StoreUnreachable when the store is still away at the deadline.
     """
-    with closing(Monitor(spec, spec_base, settings, on_window, clock, labels)) as monitor:
+    with closing(Monitor(read_fleet, settings, on_window, clock)) as monitor:
         return monitor.run(until)
 
 
 class Monitor:
-    """One run: what it holds between turns is lost without harm."""
+    """One run: what it holds between rounds is lost without harm."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        spec_base: Path,
-        settings: Settings,
-        on_window: Callable[[WindowResult], None],
-        clock: Clock,
-        labels: LabelSource | None = None,
-    ) -> None:
+    def __init__(self, read_fleet: ReadFleet, settings: Settings, on_window: ShowWindow, clock: Clock) -> None:
         if settings.redis_url is None:
             raise SettingsError("REDIS_URL is not set: give the address of the store that the service writes to")
-        self._spec, self._base, self._url = spec, spec_base, settings.redis_url
-        self._home, self._registry = settings.model_home(spec.name), Registry(settings.registry_url)
-        self._on_window, self._clock, self._labels = on_window, clock, labels
+        self._read_fleet, self._settings, self._url = read_fleet, settings, settings.redis_url
+        self._on_window, self._clock = on_window, clock
         self._store: redis.Redis = connect(self._url)
-        self._consumer = StreamConsumer(self._store, spec.name)
-        self._lease = Lease(self._store, lease_key(spec.name))
-        self._count = READ_COUNT // 8
-        self._since_close = IngestResult()
-        self._retry_wait, self._retry_at = FIRST_RETRY, clock()
+        self._fleet, self._followers = Fleet(()), tuple[ModelFollower, ...]()
+        self._fleet_at: datetime | None = None
+        self._past = MonitorSummary()
         self._store_away = False
-        self.summary = MonitorSummary()
+
+    @property
+    def summary(self) -> MonitorSummary:
+        """What has been done until now."""
+        followed = sum((one.summary for one in self._followers), self._past)
+        return followed.model_copy(update={"failing": {**self._fleet.broken, **followed.failing}})
 
     def run(self, until: datetime) -> MonitorSummary:
-        """Stand by, then follow; again, should the store or the lease be lost before the deadline."""
+        """Follow; again, should the store be lost before the deadline."""
         done = False
         while not done:
             try:
-                done = self._once(until)
+                with renewing(lambda: [one.lease for one in self._followers]):
+                    self._follow(until)
+                done = True
             except redis.RedisError as error:
                 self._wait_for_store(store_unreachable(self._url, error), until)
         return self.summary
@@ -139,150 +99,76 @@ class Monitor:
         """Give the connections back."""
         self._store.close()
 
-    def _once(self, until: datetime) -> bool:
-        while not self._lease.acquire():
-            prepare()  # what takes long to import is imported while this run stands by
-            if self._clock() >= until:
-                return True
-            time.sleep(POLL.total_seconds())
-        with self._lease.renewing():
-            self._store_away = False
-            self._note(active=True)
-            prepare()
-            while (model := self._champion()) is None and self._clock() < until and self._lease.held:
-                time.sleep(POLL.total_seconds())  # without a champion there is no schema, and nothing was predicted
-            return model is None or self._follow(self._session(model), until)
-
-    def _session(self, model: Model) -> MonitorSession:
-        return MonitorSession(self._spec, self._home, model, self._clock(), self._registry, self._base)
-
-    def _follow(self, session: MonitorSession, until: datetime) -> bool:
-        """Turns until the deadline and the streams' end; false when the lease was lost on the way."""
-        self._consumer.ensure_groups()
-        while self._lease.held and (pending := self._consumer.read_pending(self._count)).entries:
-            self._ingest(session, pending)
-        while self._lease.held:
+    def _follow(self, until: datetime) -> None:
+        """Rounds until the deadline and the streams' end."""
+        busy: set[str] = set()
+        while True:
             late = self._clock() >= until
-            batch = self._read(late)
-            self._ingest(session, batch)
-            self._poll_labels(session)
-            # Labels sent before the newest predictions were asked must be in before a window is judged.
-            if labels_stream(self._spec.name) not in batch.more:
-                self._close_due(session)
-            self._remind(session)
-            if late and not batch.more:
-                return True
-        return False
-
-    def _read(self, late: bool) -> Batch:
-        batch = self._consumer.read(self._count, None if late else BLOCK)
-        if not batch.entries or batch.more or late:
-            return batch
-        time.sleep(LINGER.total_seconds())
-        return batch + self._consumer.read(self._count)
-
-    def _ingest(self, session: MonitorSession, batch: Batch) -> None:
-        if not batch.entries:
-            return
-        if any(entry.record.version != session.model.card.version for entry in batch.predictions):
-            self._update(session)
-        ingested = self._consumer.ingest(batch, session.archive)
-        session.advance(batch, self._clock())
-        self._since_close += ingested
-        self._note(ingested=self.summary.ingested + ingested)
-        self._count = max(1, min(READ_COUNT, ROWS_PER_TURN * batch.entries // max(batch.rows, 1)))
-
-    def _poll_labels(self, session: MonitorSession, *, at_once: bool = False) -> None:
-        if self._labels is None:
-            return
-        texts = session.model.card.label_texts
-        if delivered := self._labels.poll(session.archive, texts, self._clock(), at_once=at_once):
-            self._note(ingested=self.summary.ingested + IngestResult(labels=delivered))
-
-    def _close_due(self, session: MonitorSession) -> None:
-        for window in session.due():
-            if self._clock() < self._retry_at:
-                return
-            self._poll_labels(session, at_once=True)  # what the source knows by now belongs to the window
-            self._update(session)
-            try:
-                self._close(session, window)
-            except PrefectUnreachable as error:
-                self._postpone(error)
+            self._update_fleet()
+            active = self._active()
+            self._store_away = False
+            prepare()  # what takes long to import is imported before the first window, or while this run stands by
+            firsts = {one.name: Batch() for one in active} if late or busy else self._wait(active)
+            busy = {one.name for one in active if self._try(one, partial(one.turn, firsts.get(one.name)))}
+            if late and not busy:
                 return
 
-    def _close(self, session: MonitorSession, window: Window) -> None:
-        unreadable = self._since_close.unreadable_share
-        judge, now = session.judge(window), self._clock()
-        waited = session.state.account.waiting if session.state.account else ()
-        result, sent, account = close_window(window, judge, self._spec, session.state, unreadable, now)
-        session.record(result, sent, account)
-        self._revise(session, window, [one for one in waited if account is None or one not in account.waiting])
-        decision = result.decision
-        self._since_close, self._retry_wait = IngestResult(), FIRST_RETRY
-        requests = self.summary.requests + (decision.flow is not None)
-        self._note(windows=self.summary.windows + 1, requests=requests, waiting=False)
-        log.info("window %s: %s (%s)", window, decision.kind, decision.reason)
-        try:
-            self._on_window(result)
-        except Exception as error:  # the window is closed; how it is shown may fail in any way
-            log.exception("window %s could not be shown", window)
-            report(error, group=("monitoring", "show-window"), model=self._spec.name)
-
-    def _revise(self, session: MonitorSession, closed: Window, booked: Iterable[Window]) -> None:
-        """Measure the window before the closed one again, and those whose labels have come in numbers only now."""
-        before = Window(start=closed.start - (closed.end - closed.start), end=closed.start)
-        for window in {before, *booked}:
-            if (revised := revise(window, session.judge(window), self._spec)) is not None:
-                log.info("window %s: measured again with %d labels (%s)", window, revised.findings.labelled, revised.diagnosis)
-
-    def _remind(self, session: MonitorSession) -> None:
-        """Send the last request again where nothing shows that it came through; the same id is one event to a living server."""
-        last, now = session.state.last_request, self._clock()
-        if last is None or not last.reminder_due(now):
+    def _update_fleet(self) -> None:
+        """Take in models that are new, and leave those that are gone or whose spec has changed."""
+        now = self._clock()
+        if self._fleet_at is not None and now < self._fleet_at + READ_FLEET:
             return
-        self._update(session)
-        request = last.request
-        if is_acknowledged(self._home, request.event_id) or request.version != session.model.card.version:
-            session.remember(last.model_copy(update={"closed": True}))
-            return
-        log.warning("no retraining has begun for event %s since %s: it is sent again", request.event_id, last.sent_at)
+        self._fleet, self._fleet_at = self._read_fleet(), now
+        known = {one.name: one for one in self._followers if one.model in self._fleet.models}
+        for one in self._followers:
+            if one.name not in known:
+                log.info("model %s is no longer followed, or by another spec", one.name)
+                one.leave()
+                self._past += one.summary.model_copy(update={"failing": {}})
+        self._followers = tuple(known.get(one.spec.name) or self._follower(one) for one in self._fleet.models)
+
+    def _follower(self, model: FollowedModel) -> ModelFollower:
+        return ModelFollower(model, self._store, self._settings, self._on_window, self._clock)
+
+    def _active(self) -> list[ModelFollower]:
+        """The models that take turns in this round: those whose lease is held, or is free now, and that have a champion."""
+        awake = [one for one in self._followers if not one.rests]
+        free = free_leases(self._store, [one.lease for one in awake if not one.lease.held])
+        for lease in free:
+            lease.acquire()
+        return [one for one in awake if self._try(one, one.ready)]
+
+    def _wait(self, active: Sequence[ModelFollower]) -> dict[str, Batch]:
+        """The first new entries of any model, for which to wait a while; by model."""
+        if not active:
+            time.sleep(POLL.total_seconds())
+            return {}
         try:
-            # It occurs now: an event older than a trigger's last one would start nothing.
-            send(request_event(request, now))
-            self._note(reminders=self.summary.reminders + 1)
-        except PrefectUnreachable as error:
-            log.warning("%s", error)
-        session.remember(last.model_copy(update={"last_sent_at": now}))
+            found = read_first(self._store, [one.consumer for one in active], BLOCK)
+        except redis.ResponseError:  # the streams of one model are not as they must be: each finds out for itself
+            time.sleep(POLL.total_seconds())
+            return {one.name: Batch() for one in active}
+        if found:
+            time.sleep(LINGER.total_seconds())
+        return found
 
-    def _update(self, session: MonitorSession) -> None:
-        model = self._champion(session.model)
-        if model is not None and model is not session.model:
-            session.use(model)
-
-    def _champion(self, known: Model | None = None) -> Model | None:
-        """The champion now; read again when the alias moved. Raises RegistryError when it cannot be loaded."""
-        model = load_champion(self._registry, self._spec.name, self._base, known)
-        if model is not None and model is not known:
-            tag(model=self._spec.name, version=model.card.version)
-        return model
-
-    def _postpone(self, error: PrefectUnreachable) -> None:
-        if not self.summary.waiting:  # once per absence, not once per try
-            report(error, group=("monitoring", "event-unconfirmed"), model=self._spec.name)
-        log.warning("%s; sent again in %s, the window stays open", error, self._retry_wait)
-        self._note(waiting=True)
-        self._retry_at = self._clock() + self._retry_wait
-        self._retry_wait = min(2 * self._retry_wait, LAST_RETRY)
+    def _try(self, follower: ModelFollower, step: Callable[[], bool]) -> bool:
+        """What a step of one model returns; false when it failed, which concerns that model alone."""
+        try:
+            return step()
+        except (redis.ConnectionError, redis.TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one model, the others are followed
+            follower.failed(error)
+            return False
 
     def _wait_for_store(self, error: StoreUnreachable, until: datetime) -> None:
+        for one in self._followers:
+            one.session = None
         if self._clock() >= until:
             raise error
         if not self._store_away:
             log.warning("%s; the monitor waits for it", error)
-            report(error, group=("monitoring", "store-unreachable"), model=self._spec.name)
+            report(error, group=("monitoring", "store-unreachable"))
         self._store_away = True
         time.sleep(POLL.total_seconds())
-
-    def _note(self, **changes: object) -> None:
-        self.summary = self.summary.model_copy(update=changes)

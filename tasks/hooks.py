@@ -23,6 +23,15 @@ def run_name() -> str:
     return f"{model} {about}".rstrip()
 
 
+def fleet_run_name() -> str:
+    """`flights`, `2 specs`, `fleet`: what the running monitor follows."""
+    from prefect.runtime import flow_run
+
+    given = flow_run.get_parameters()["specs"]
+    names = [given] if isinstance(given, str) else list(given)
+    return Path(names[0]).stem if len(names) == 1 else f"{len(names)} specs"
+
+
 def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
     """Send the error that ended a flow run to Sentry."""
     from perennial.error_reporting import flush, report

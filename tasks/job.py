@@ -4,17 +4,21 @@ A task reads its surroundings here and not from the environment. `now` is the st
 at which something happened (a version, an alias move, an event) takes the clock's.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 from perennial.input_contract import contract_changes
 from perennial.learners.declarations import PASSIVE_OPENMP
 from perennial.registry import Registry
 from perennial.settings import Settings, load_settings
 from perennial.spec import ModelSpec, load_spec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def load_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id
 
 
 def open_job(spec: str) -> Job:
-    """Open the job of the Prefect flow run this is called in, and tag its error reports with what it is about."""
+    """Open the job of the Prefect flow run this is called in; the run and its error reports are tagged with the model."""
     from prefect.runtime import flow_run
 
     from perennial.error_reporting import init_error_reporting, tag
@@ -66,4 +70,19 @@ def open_job(spec: str) -> Job:
     contract_changes(job.home, job.spec, job.path)  # raises where the task is another one
     name, url = str(flow_run.get_flow_name()), str(flow_run.get_flow_run_ui_url())
     tag(model=job.spec.name, flow=name, flow_run=str(job.run_id), flow_run_url=url)
+    _tag_run(job)
     return job
+
+
+def _tag_run(job: Job) -> None:
+    """Tag the flow run with its model, by which the Prefect UI filters: the deployments are those of all models."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    if job.run_id is None or job.spec.name in (tags := flow_run.get_tags()):
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(job.run_id), tags=[*tags, job.spec.name])
+    except Exception as error:  # noqa: BLE001 - whatever the client raises, the run can do its work without a tag
+        logger.warning("flow run %s is not tagged with its model: %s", job.run_id, error)

@@ -84,7 +84,8 @@ def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetim
     with PeakMemory(pids) as memory, PrefectClient(stack.prefect.url, environ) as api:
         service, home = stack.service_of(spec.name), own.model_home(spec.name)
         assert service is not None
-        store, registry, history = connect(stack.store.url), Registry(own.registry_url), PrefectHistory(api, spec.name, now)
+        store, registry = connect(stack.store.url), Registry(own.registry_url)
+        history = PrefectHistory(api, spec.name, now, str(service.spec))
         loop = LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own))
         table = _train(loop, spec, console, environ)
         driver = ReplayDriver(loop, spec, open_frozen_baseline(loop.registry, spec, SPEC.parent, loop.home), console, START)

@@ -10,7 +10,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,14 +19,15 @@ from pathlib import Path
 import httpx
 
 from deployments import deploy
-from deployments.deploy import POOL
-from deployments.prefect_client import PrefectClient, require_api
+from deployments.deploy import POOL, TAG
+from deployments.prefect_client import FLEET, PrefectClient, require_api
 from deployments.stack import plan, programs, supervisord
 from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.process_tree import tree_listens
 from deployments.stack.state import PREFECT, STORE, WORKER, Service, Stack, load_stack, save_stack, state_dir
 from perennial.errors import PerennialError, StackError
+from perennial.fleet import spec_files, write_spec_list
 from perennial.input_contract import changes_of
 from perennial.settings import Settings
 from perennial.spec import load_spec
@@ -61,7 +62,7 @@ def up(
         try:
             _launch(stack, environ, running)
             with PrefectClient(stack.prefect.url, environ) as api:
-                _Startup(stack, api, report).run(spec.name, settings, environ, now)
+                _Startup(stack, api, report).run(spec.name, environ, now)
         except BaseException:
             if not running:
                 supervisord.stop(directory, stack.socket)
@@ -146,24 +147,43 @@ def refuse_taken_port(settings: Settings) -> None:
     raise StackError(f"port {settings.port} on {settings.host} {holder}: ask for another with PERENNIAL_PORT")
 
 
-def deploy_model(path: Path, stack: Stack | None, settings: Settings, environ: Mapping[str, str], directory: Path) -> Path:
-    """Deploy a spec's flows to the stack, or to the API of PREFECT_API_URL; returns the file that was applied.
+def deploy_fleet(
+    paths: Sequence[Path], stack: Stack | None, settings: Settings, environ: Mapping[str, str], directory: Path
+) -> Path:
+    """Deploy the flows to the stack, or to the API of PREFECT_API_URL for these specs beside those that its monitor follows.
 
-    The stack's worker is on this machine, so it gets the spec's absolute path and our interpreter. Elsewhere the path stays
-    as given: relative to the directory in which the workers are started.
+    Returns the file that was applied. The stack's worker is on this machine; elsewhere the paths stay as given: relative to the
+    directory in which the workers are started.
     """
-    spec = load_spec(path)
-    target = settings.model_home(spec.name) / "prefect.yaml"
+    for path in spec_files(paths):
+        name = load_spec(Path(path)).name
+        if stack is not None and stack.service_of(name) is None:
+            raise StackError(f"the running stack has no model {name}: add it with `perennial up {path}`")
     if stack is not None:
-        # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
-        deploy.write(spec, str(path.absolute()), target, f"{shlex.quote(sys.executable)} -m prefect.engine")
-        deploy.apply(target, stack.directory, programs.environment(stack, environ))
-        return target
+        return _deploy_to_stack(stack, environ)
     if settings.prefect_api_url is None:
         raise StackError("no Prefect API to deploy to: run `perennial up SPEC`, or set PREFECT_API_URL")
+    target = settings.home / "prefect.yaml"
     with PrefectClient(settings.prefect_api_url, environ) as api:
         deploy.ensure_pool(api, directory, environ)
-    deploy.apply(deploy.write(spec, str(path), target), directory, environ)
+        deploy.write(dict.fromkeys([*api.followed_specs(), *map(str, paths)]), target)
+        deploy.apply(target, directory, environ)
+        api.delete_deployments(TAG, but=FLEET)
+    return target
+
+
+def _deploy_to_stack(stack: Stack, environ: Mapping[str, str], api: PrefectClient | None = None) -> Path:
+    """Deploy the flows once for all models: one more model is one more entry of the list that the monitor reads.
+
+    Where the API, if given, has them already, nothing is done: automations that are applied anew forget what they wait for.
+    """
+    target = stack.state_dir / "prefect.yaml"
+    # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
+    changed = deploy.write([str(stack.spec_list)], target, f"{shlex.quote(sys.executable)} -m prefect.engine")
+    if changed or api is None or not deploy.is_applied(target, api):
+        deploy.apply(target, stack.directory, programs.environment(stack, environ))
+        with PrefectClient(stack.prefect.url, environ) as own:
+            own.delete_deployments(TAG, but=FLEET)  # of a release that had a set for each model
     return target
 
 
@@ -175,7 +195,7 @@ class _Startup:
     api: PrefectClient
     report: ReportProgress
 
-    def run(self, model: str, settings: Settings, environ: Mapping[str, str], now: datetime) -> None:
+    def run(self, model: str, environ: Mapping[str, str], now: datetime) -> None:
         stack, service = self.stack, self.stack.service_of(model)
         assert service is not None
         self._start(STORE, lambda: self._owns(STORE, stack.store.port) and store_is_up(stack.store.url))
@@ -183,10 +203,10 @@ class _Startup:
         self._start_worker(now)
         self._wait(WORKER, lambda: self.api.has_pool(POOL))
         self.report("deployments", "applying")
-        deploy_model(service.spec, stack, settings, environ, stack.directory)
+        _deploy_to_stack(stack, environ, self.api)
         self.report("deployments", "ready")
         self._start(WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
-        self._start_monitor(model, now)
+        self._start_monitor(now)
         self.report("monitor", "ready")
         self._start(service.program, lambda: self._owns(service.program, service.port) and _is_healthy(service.url))
 
@@ -197,9 +217,9 @@ class _Startup:
                 self.api.end_crashed_runs(POOL, now)
             supervisord.start_program(self.stack.socket, WORKER)
 
-    def _start_monitor(self, model: str, now: datetime) -> None:
+    def _start_monitor(self, now: datetime) -> None:
         """The schedule begins an interval from now; the first monitor run is asked for at once."""
-        monitor = self.api.deployment_id(f"monitor/{model}")
+        monitor = self.api.deployment_id(f"monitor/{FLEET}")
         due = (run for run in self.api.pool_runs(POOL, ("SCHEDULED",)) if run.is_due(now))
         if not any(run.deployment_id == monitor for run in (*self.api.pool_runs(POOL, ("RUNNING", "PENDING")), *due)):
             self.api.start_run(monitor)
@@ -251,6 +271,7 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
     save_stack(stack)
+    write_spec_list(stack.spec_list, [service.spec for service in stack.services])
     if running:
         supervisord.add_programs(stack.socket)
         for program in (one for one in programs.stack_programs(stack) if one.autostart):

@@ -10,8 +10,9 @@ from perennial.atomic_files import replace
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import StackError
 
-STORE, PREFECT, WORKER = "store", "prefect", "worker"
-"""Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run."""
+STORE, PREFECT, WORKER, MONITOR = "store", "prefect", "worker", "monitor"
+"""Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run, of
+which the monitor is one."""
 
 
 class Address(FrozenModel):
@@ -58,6 +59,11 @@ class Stack(StoredModel):
     def state_dir(self) -> Path:
         """Directory of the stack's own files."""
         return state_dir(self.home)
+
+    @property
+    def spec_list(self) -> Path:
+        """The file that lists the specs of all models, which the monitor reads again while it runs."""
+        return self.state_dir / "specs.json"
 
     def service_of(self, model: str) -> Service | None:
         """The service of a model, if the stack has one."""

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from deployments.prefect_client import PrefectClient
+from deployments.prefect_client import FLEET, PrefectClient
 from deployments.stack import supervisord
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.process_tree import tree_memory_mb
-from deployments.stack.state import PREFECT, STORE, WORKER, Stack
+from deployments.stack.state import MONITOR, PREFECT, STORE, WORKER, Stack
 from monitoring.state import newest_result
+from monitoring.trouble import read_trouble
 from perennial.errors import PerennialError
 from perennial.logs import without_credentials
 
@@ -96,14 +97,21 @@ def stack_status(stack: Stack, environ: Mapping[str, str], now: datetime) -> Sta
             failures += [f"{service.program}: {reason}"] if reason else []
         programs = supervisord.states(stack.socket)
         components = [_component(name, address, programs.get(name), wrong[name]) for name, address in _addresses(stack).items()]
-        for service in stack.services if up else ():
-            run = api.newest_run("monitor", service.model, now)
+        if up:
+            run = api.newest_run("monitor", FLEET, now)
             failed = run is not None and run.state in ("FAILED", "CRASHED")
-            components.append(ComponentStatus(f"monitor-{service.model}", "", "failed" if failed else RUNNING))
-            failures += [f"monitor-{service.model}: {run.name}: {run.message}"] if run and failed else []
+            components.append(ComponentStatus(MONITOR, "", "failed" if failed else RUNNING))
+            failures += [f"{MONITOR}: {run.name}: {run.message}"] if run and failed else []
+        failures += [line for service in stack.services for line in troubles(service.model, stack.home)]
         failures += api.failed_actions(stack.started_at) if up else ()
         decisions = [line for service in stack.services for line in newest_decision(stack.home / service.model)]
         return StackStatus(tuple(components), tuple(failures), tuple(decisions))
+
+
+def troubles(model: str, home: Path) -> list[str]:
+    """Why the monitor does not follow a model now, if it does not."""
+    trouble = read_trouble(home / model)
+    return [f"{model} is not followed since {trouble.since:%Y-%m-%d %H:%M}: {trouble.reason}"] if trouble else []
 
 
 def newest_decision(home: Path) -> list[str]:

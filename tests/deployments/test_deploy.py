@@ -7,16 +7,10 @@ import pytest
 import yaml
 
 from deployments import deploy
-from deployments.deploy import POOL
+from deployments.deploy import POOL, TAG
+from deployments.prefect_client import FLEET
 from perennial.errors import StackError
-from perennial.spec import ModelSpec, load_spec
-from tests.deployments.conftest import FLIGHTS
 from tests.support.processes import ROOT
-
-
-@pytest.fixture
-def other(spec_copy: Path) -> ModelSpec:
-    return load_spec(spec_copy)
 
 
 def read(text: str) -> dict[str, dict[str, Any]]:
@@ -26,7 +20,7 @@ def read(text: str) -> dict[str, dict[str, Any]]:
 
 def test_the_committed_file_is_what_the_flights_example_needs() -> None:
     committed = read(deploy.template())
-    assert committed == read(deploy.render(load_spec(FLIGHTS), "examples/flights.toml"))
+    assert committed == read(deploy.render(["examples/flights.toml"]))
     assert {name.split(".")[1] for name in committed} == {path.stem for path in (ROOT / "flows").glob("[!_]*.py")}
 
 
@@ -44,26 +38,30 @@ def test_every_parameter_is_one_of_its_flow() -> None:
         flow = load_flow_from_entrypoint(entrypoint)
         for trigger in deployment.get("triggers", ()):
             assert set(trigger["parameters"]) <= set(flow.parameters.properties)
-        assert set(deployment["parameters"]) <= set(flow.parameters.properties)
+        assert set(deployment.get("parameters", ())) <= set(flow.parameters.properties)
 
 
-def test_another_spec_changes_name_path_and_resource_everywhere(other: ModelSpec) -> None:
-    rendered = deploy.render(other, "specs/other.toml")
-    assert "flights" not in "".join(line for line in rendered.splitlines() if not line.startswith("#"))
-    for deployment in read(rendered).values():
-        assert deployment["name"] == "other"
-        assert deployment["parameters"]["spec"] == "specs/other.toml"
-        assert deployment["tags"] == ["perennial", "other"]
-        assert deployment["work_pool"]["name"] == POOL
-    (trigger,) = read(rendered)["flows.retrain.retrain"]["triggers"]
-    assert trigger["match"] == {"prefect.resource.id": "perennial.model.other"}
-    assert trigger["parameters"]["spec"] == "specs/other.toml"
+def test_other_specs_change_what_the_monitor_follows_and_nothing_else() -> None:
+    committed, rendered = read(deploy.template()), read(deploy.render(["specs", "more/o.toml"]))
+    monitor = rendered.pop("flows.monitor.monitor")
+    assert {
+        **committed.pop("flows.monitor.monitor"),
+        "parameters": monitor["parameters"],
+        "triggers": monitor["triggers"],
+    } == monitor
+    assert monitor["parameters"]["specs"] == monitor["triggers"][0]["parameters"]["specs"] == ["specs", "more/o.toml"]
+    assert rendered == committed
+    assert {one["name"] for one in rendered.values()} == {FLEET}
+    assert all((one["tags"], one["work_pool"]["name"]) == ([TAG], POOL) for one in rendered.values())
 
 
 @pytest.mark.parametrize("path", ["with space/o.toml", "it's/o.toml", 'a"b/o.toml', "#1/o: toml", "ü/\\n.toml", r"\1/o.toml"])
-def test_any_path_survives_the_writing(other: ModelSpec, path: str) -> None:
-    for deployment in read(deploy.render(other, path)).values():
-        assert deployment["parameters"]["spec"] == path
+def test_any_path_survives_the_writing(path: str) -> None:
+    assert read(deploy.render([path]))["flows.monitor.monitor"]["parameters"]["specs"] == [path]
+
+
+def test_a_file_is_written_once(tmp_path: Path) -> None:
+    assert [deploy.write(specs, tmp_path / "d" / "prefect.yaml") for specs in (["a"], ["a"], ["b"])] == [True, False, True]
 
 
 def test_the_triggers_listen_to_the_events_that_the_monitor_sends() -> None:
@@ -75,7 +73,9 @@ def test_the_triggers_listen_to_the_events_that_the_monitor_sends() -> None:
     for flow in ("retrain", "promote"):
         deployment = read(deploy.template())[f"flows.{flow}.{flow}"]
         (trigger,) = deployment["triggers"]
-        assert trigger["match"]["prefect.resource.id"] == events.resource_id("flights")
+        assert trigger["match"]["prefect.resource.id"] == events.resource_id("*")
+        assert trigger["for_each"] == ["prefect.resource.id"]
+        assert events.SPEC_LABEL in trigger["parameters"]["spec"]["template"]
         assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
         started |= dict.fromkeys(trigger["expect"], flow)
     flows = {name: Decision(kind=cause, reason="").flow for cause, name in events.EVENT_NAMES.items()}
@@ -89,14 +89,13 @@ def test_the_monitor_outlasts_its_interval() -> None:
     assert monitor["concurrency_limit"] == {"limit": 2, "collision_strategy": "CANCEL_NEW"}
 
 
-def test_a_failed_monitor_of_this_model_alone_is_started_again(other: ModelSpec) -> None:
-    monitor = read(deploy.render(other, "specs/other.toml"))["flows.monitor.monitor"]
+def test_a_failed_monitor_alone_is_started_again() -> None:
+    monitor = read(deploy.render(["specs"]))["flows.monitor.monitor"]
     (trigger,) = monitor["triggers"]
-    assert trigger["name"] == "perennial.monitor-restart.other"
     assert set(trigger["expect"]) == {"prefect.flow-run.Crashed", "prefect.flow-run.Failed"}
     assert trigger["match_related"] == [
         {"prefect.resource.role": "flow", "prefect.resource.name": "monitor"},
-        {"prefect.resource.role": "deployment", "prefect.resource.name": "other"},
+        {"prefect.resource.role": "deployment", "prefect.resource.name": FLEET},
     ]
     assert trigger["within"] == 60
     assert trigger["parameters"] == monitor["parameters"]

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from deployments.prefect_client import PrefectClient, PrefectHistory
+from deployments.prefect_client import FLEET, PrefectClient, PrefectHistory
 from monitoring.events import DRIFT_DETECTED, MODEL_PROMOTED, ModelEvent, send
 from perennial.errors import PrefectUnreachable
 from tests.support.waiting import wait_until
@@ -16,18 +16,17 @@ from tests.support.waiting import wait_until
 BEFORE = timedelta(minutes=1)
 
 
-def a_deployment(api: str, flow: str, model: str) -> None:
-    """`flow/model` without a worker: its runs stay scheduled."""
+def a_deployment(api: str, flow: str) -> None:
+    """`flow/fleet` without a worker: its runs stay scheduled."""
     flow_id = httpx.post(f"{api}/flows/", json={"name": flow}).raise_for_status().json()["id"]
-    parameters = {"spec": "a.toml"}
-    body = {"name": model, "flow_id": flow_id, "parameters": parameters, "enforce_parameter_schema": False}
+    body = {"name": FLEET, "flow_id": flow_id, "enforce_parameter_schema": False}
     httpx.post(f"{api}/deployments/", json=body).raise_for_status()
 
 
 @contextmanager
 def a_history(url: str, model: str, since: datetime) -> Iterator[PrefectHistory]:
     with PrefectClient(url, {}) as api:
-        yield PrefectHistory(api, model, since)
+        yield PrefectHistory(api, model, since, f"{model}.toml")
 
 
 @pytest.fixture
@@ -36,18 +35,17 @@ def model() -> str:
     return f"toy-{uuid4().hex[:8]}"
 
 
-def test_a_run_is_started_with_the_deployments_parameters_and_ours(prefect_api: str, model: str) -> None:
-    a_deployment(prefect_api, "train", model)
+def test_a_run_is_started_with_the_spec_and_our_parameters(prefect_api: str, model: str) -> None:
+    a_deployment(prefect_api, "train")
     with a_history(prefect_api, model, datetime.now(UTC) - BEFORE) as history:
         run = history.client.run(history.start("train", {"until": "2013-03-01"}))
     assert (run.state, run.terminal, run.automated, run.started, run.event_id) == ("SCHEDULED", False, False, None, None)
     raw = httpx.get(f"{prefect_api}/flow_runs/{run.id}").json()
-    assert raw["parameters"] == {"spec": "a.toml", "until": "2013-03-01"}
+    assert raw["parameters"] == {"spec": f"{model}.toml", "until": "2013-03-01"}
 
 
 def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: str, model: str) -> None:
-    a_deployment(prefect_api, "retrain", model)
-    a_deployment(prefect_api, "retrain", model + "x")
+    a_deployment(prefect_api, "retrain")
     with (
         a_history(prefect_api, model, datetime.now(UTC) - BEFORE) as history,
         a_history(prefect_api, model + "x", datetime.now(UTC)) as other,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,20 @@ import polars as pl
 import pytest
 import redis
 
-from monitoring import watch as watch_module
+from monitoring import follower as follower_module
 from monitoring.archive import Archive
 from monitoring.events import window_event_id
-from monitoring.state import WindowResult, load_results, load_state
-from monitoring.watch import MonitorSummary, watch
-from perennial.errors import ArchiveError, PerennialError, SettingsError, StoreUnreachable
+from monitoring.fleet import Fleet, FollowedModel, MonitorSummary, ReadFleet
+from monitoring.lease import Lease, lease_key
+from monitoring.state import STATE, WindowResult, load_results, load_state
+from monitoring.trouble import read_trouble
+from monitoring.watch import watch
+from perennial.errors import PerennialError, SettingsError, StoreUnreachable
 from perennial.log_columns import ID
+from perennial.model import Model
 from perennial.record import encode_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
-from perennial.spec import ModelSpec
 from service.prediction_log.redis_client import connect
 from service.prediction_log.streams import GROUP, append, labels_stream, predictions_stream
 from tests.monitoring import streams
@@ -45,6 +49,7 @@ STEPS = (
     "monitoring.session.save_state",
 )
 FAR = datetime(2900, 1, 1, tzinfo=UTC)
+SPEC_PATH = "specs/small.toml"
 NOWHERE = "http://127.0.0.1:9/api"
 
 
@@ -63,10 +68,10 @@ def weeks(count: int, shift: float = 0.0, after: int = 0) -> pl.DataFrame:
     return small_frame(rows=count * WEEK + 48, seed=5, start=LATER + timedelta(weeks=after), shift=shift)
 
 
-def run(settings: Settings, spec: ModelSpec | None = None, **options: Any) -> MonitorSummary:
+def run(settings: Settings, fleet: ReadFleet | None = None, **options: Any) -> MonitorSummary:
     """One run that works through what is there and ends."""
     options = {"until": datetime.now(UTC), **options}
-    return watch(spec or small_spec(), Path(), settings, **options)
+    return watch(fleet or (lambda: Fleet((FollowedModel(small_spec(), Path(), SPEC_PATH),))), settings, **options)
 
 
 def prefect_events(api: str) -> list[dict[str, Any]]:
@@ -122,6 +127,7 @@ def test_drift_asks_for_a_retraining_once_and_cools_down(store: redis.Redis, set
     (event,) = told(prefect_api, ids[0])
     assert told(prefect_api, ids[2])
     assert event["event"] == "perennial.drift.detected"
+    assert event["resource"]["perennial.spec"] == SPEC_PATH
     payload = event["payload"]
     assert (payload["model"], payload["version"], payload["cause"]) == ("small", 1, "drift")
     assert payload["evidence"]["drift"] > payload["evidence"]["drift_bound"] == 0.1
@@ -149,7 +155,7 @@ def test_without_prefect_archiving_goes_on_and_the_event_is_told_later(
 def test_the_event_is_retried_while_the_run_goes_on(
     store: redis.Redis, settings: Settings, prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "FIRST_RETRY", timedelta(milliseconds=50))
+    monkeypatch.setattr(follower_module, "FIRST_RETRY", timedelta(milliseconds=50))
     serve(store, MODEL, weeks(1, shift=1.5, after=20))
     with following(settings, pointed=NOWHERE) as wait:
         wait(lambda: archive(settings).counts().joined > 0)
@@ -169,7 +175,7 @@ class following:  # noqa: N801 - reads as a phrase
 
     def _run(self, settings: Settings, options: dict[str, Any]) -> None:
         try:
-            watch(small_spec(), Path(), settings, until=FAR, clock=self._clock, **options)
+            run(settings, until=FAR, clock=self._clock, **options)
         except PerennialError as error:
             self._errors.append(error)
 
@@ -244,8 +250,8 @@ def test_a_report_that_cannot_be_made_holds_nothing_up(
 
 def test_a_full_disk_acknowledges_nothing(store: redis.Redis, settings: Settings) -> None:
     serve(store, MODEL, weeks(1))
-    with no_room(), pytest.raises(ArchiveError, match="free space"):
-        run(settings)
+    with no_room():
+        assert "free space" in run(settings).failing["small"]
     assert store.xlen(predictions_stream("small")) == 9
     assert run(settings).ingested.predictions == WEEK + 48
 
@@ -337,6 +343,59 @@ def test_trouble_with_a_disk_is_not_taken_for_trouble_with_the_store(settings: S
     def fail(*_: object) -> None:
         raise PermissionError("the registry's disk")
 
-    monkeypatch.setattr("monitoring.watch.load_champion", fail)
-    with pytest.raises(PermissionError):
-        run(settings, until=FAR)
+    monkeypatch.setattr("monitoring.follower.load_champion", fail)
+    assert run(settings).failing == {"small": "the registry's disk"}
+    trouble = read_trouble(home(settings))
+    assert trouble is not None
+    assert (trouble.reason, trouble.tries) == ("the registry's disk", 1)
+    monkeypatch.undo()
+    assert run(settings).failing == {}
+
+
+def followed(name: str) -> FollowedModel:
+    """The small spec under another name."""
+    return FollowedModel(small_spec().model_copy(update={"name": name}), Path(), f"specs/{name}.toml")
+
+
+def named(name: str) -> Model:
+    """The small model under another name."""
+    return replace(MODEL, card=MODEL.card.model_copy(update={"name": name}))
+
+
+def test_what_one_model_does_wrong_concerns_no_other_and_a_second_run_takes_the_rest(
+    store: redis.Redis, settings: Settings
+) -> None:
+    for name in (names := ("first", "damaged", "taken", "last", "foreign")):
+        publish_small(Registry(settings.registry_url), named(name))
+        serve(store, named(name), weeks(1), size=WEEK)
+    damage = settings.model_home("damaged") / STATE
+    damage.parent.mkdir(parents=True)
+    damage.write_text("{")
+    store.set(labels_stream("foreign"), "no stream")
+    lease = Lease(store, lease_key("taken"))
+    assert lease.acquire()
+    fleet = Fleet(tuple(map(followed, (*names, "unborn"))), {"bad.toml": "no spec"})
+    summary = run(settings, lambda: fleet)
+    assert sorted(summary.failing) == ["bad.toml", "damaged", "foreign"]
+    assert {name for name in names if load_results(settings.model_home(name))} == {"first", "last"}
+    assert [name for name in names if read_trouble(settings.model_home(name))] == ["damaged", "foreign"]
+    lease.release()
+    damage.unlink()
+    store.delete(labels_stream("foreign"))
+    again = run(settings, lambda: fleet)
+    assert (again.windows, again.failing) == (3, {"bad.toml": "no spec"})
+    assert not [name for name in names if read_trouble(settings.model_home(name))]
+
+
+def test_a_model_that_is_added_is_followed_by_the_run_that_goes_on(store: redis.Redis, settings: Settings) -> None:
+    models = [followed("small")]
+    with following(settings, fleet=lambda: Fleet(tuple(models))) as wait:
+        serve(store, MODEL, weeks(1))
+        wait(lambda: load_results(home(settings)))
+        models.append(followed("late"))
+        publish_small(Registry(settings.registry_url), named("late"))
+        serve(store, named("late"), weeks(1))
+        wait(lambda: load_results(settings.model_home("late")))
+        models.pop(0)
+        wait(lambda: not store.exists("perennial:small:monitor"))
+        assert store.exists("perennial:late:monitor")

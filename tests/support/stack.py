@@ -173,7 +173,8 @@ def stage(path: Path, home: Path, **environ: str) -> Iterator[Stage]:
             connect(stack.store.url) as store,
             Client(service.url) as client,
         ):
-            registry, history = Registry(str(home.absolute() / "registry")), PrefectHistory(api, spec.name, began)
+            registry = Registry(str(home.absolute() / "registry"))
+            history = PrefectHistory(api, spec.name, began, str(path.absolute()))
             loop = LoopHandles(spec.name, home.absolute() / spec.name, service.url, stack.store.url, store, registry, history)
             yield Stage(spec, path, stack, loop, api, client)
     finally:

@@ -15,7 +15,7 @@ import pytest
 
 from deployments.cli import run
 from deployments.deploy import POOL
-from deployments.prefect_client import STARTED, PrefectClient
+from deployments.prefect_client import FLEET, STARTED, PrefectClient
 from deployments.stack import programs, supervisord
 from deployments.stack import stack as stacks
 from deployments.stack.embedded_redis import store_is_up
@@ -46,8 +46,8 @@ def again(settings: Settings) -> Stack:
 
 
 def runs(api: PrefectClient, flow: str) -> list[dict[str, Any]]:
-    """Runs of the flights deployment of a flow, as the API tells them."""
-    wanted = {"deployments": {"id": {"any_": [api.deployment_id(f"{flow}/flights")]}}}
+    """Runs of a flow's deployment, as the API tells them."""
+    wanted = {"deployments": {"id": {"any_": [api.deployment_id(f"{flow}/{FLEET}")]}}}
     answer = httpx.post(f"{api.url}/flow_runs/filter", json=wanted, timeout=30)
     return list(answer.raise_for_status().json())
 
@@ -79,7 +79,7 @@ def ask(stack: Stack, asked: RetrainRequest) -> None:
     """
     with PrefectClient(stack.prefect.url, {}) as api, pointed_at(stack.prefect.url):
         wait_until(lambda: not api.events(DRIFT_DETECTED, now() - COOLDOWN), 30, "the automation's cooldown to pass")
-        sent = request_event(asked, now())
+        sent = request_event(asked, now(), str(FLIGHTS))
         send(sent)
         wait_until(lambda: _stored(api, sent), 30, "the event to be kept")
 
@@ -96,7 +96,7 @@ def wait_healthy(stack: Stack) -> None:
 def test_every_component_is_healthy(stack: Stack) -> None:
     found = stack_status(stack, {}, datetime.now(UTC))
     states = {one.name: one.state for one in found.components}
-    running = dict.fromkeys(("store", "prefect", "worker", "monitor-flights"), "running")
+    running = dict.fromkeys(("store", "prefect", "worker", "monitor"), "running")
     assert states == {**running, "service-flights": "no model yet"}
     assert found.healthy
     assert all(one.memory_mb and one.pid for one in found.components[:-1])
@@ -139,15 +139,6 @@ def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: Pref
     assert stack_status(stack, {}, datetime.now(UTC)).failures == ()
 
 
-def test_an_event_about_another_model_starts_nothing_here(stack: Stack, api: PrefectClient) -> None:
-    foreign = request(2).model_copy(update={"model": "other"})
-    ask(stack, foreign)
-    mine = request(3)
-    ask(stack, mine)
-    wait_until(lambda: retrained_by(api, mine), 60, "a later event of this model to start its run")
-    assert not retrained_by(api, foreign)
-
-
 def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectClient) -> None:
     _kill(stack, PREFECT)
     wait_until(api.healthy, 120, "the server to answer again")
@@ -176,13 +167,23 @@ def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
         assert client.get("kept") == b"yes"
 
 
-def test_a_second_model_gets_a_service_beside_the_first(stack: Stack, stack_settings: Settings, spec_copy: Path) -> None:
+def prefect_objects(api: PrefectClient) -> list[set[str]]:
+    """Ids of all deployments and automations: one set for all models."""
+    return [
+        {row["id"] for row in api.request("POST", f"/{kind}/filter", {"limit": 200})} for kind in ("deployments", "automations")
+    ]
+
+
+def test_a_second_model_gets_a_service_beside_the_first_and_nothing_new_in_prefect(
+    stack: Stack, stack_settings: Settings, spec_copy: Path, api: PrefectClient
+) -> None:
+    before = prefect_objects(api)
+    assert [len(ids) for ids in before] == [7, 3]
     both = stacks.up(spec_copy, stack_settings, os.environ, now())
     assert [service.model for service in both.services] == ["flights", "other"]
     assert both.services[0].port == stack_settings.port != both.services[1].port
     wait_healthy(both)
-    with PrefectClient(both.prefect.url, {}) as api:
-        assert api.deployment_id("retrain/other")
+    assert prefect_objects(api) == before
 
 
 def test_commands_find_the_running_stack(stack: Stack, stack_settings: Settings) -> None:
