@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from deployments.interrupts import repeat_dropped_interrupts
 from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
 from perennial import __version__
-from perennial.errors import PerennialError
+from perennial.errors import PerennialError, SpecError
 
 INTERRUPTED = 130
 """What a shell expects of a command ended by Ctrl-C."""
@@ -67,31 +67,37 @@ def check(spec: Spec) -> int:
 
 
 @app.command
-def up(spec: Spec) -> int:
-    """Start the stack for a spec, deploy its flows, and wait until every part is healthy.
+def up(*specs: Annotated[Path, Parameter(help="model specs, or directories of them: every .toml file in it")]) -> int:
+    """Start the stack for specs, deploy the flows, and wait until every part is healthy.
 
-    Safe to repeat: what runs is left alone, and the spec of another model adds a service for it.
+    Safe to repeat: what runs is left alone. Another model is added to those that run: it is served by the same service, which
+    starts anew for it (a few seconds without an answer), and followed by the same monitor.
     """
     from deployments.proxies import describe_proxies
     from deployments.stack import stack as stacks
     from deployments.stack.status import StackProgress
 
+    if not specs:
+        raise SpecError("no spec is given: `perennial up SPEC ...`, such as examples/flights.toml or a directory of specs")
     with StackProgress(make_console()) as progress:
-        stack = stacks.up(spec, read_settings(), os.environ, datetime.now(UTC), progress)
-    service = next(service for service in stack.services if service.spec == spec.absolute())
-    asked = os.environ.get("PERENNIAL_PORT", str(service.port))
-    moved = f"another program of the stack has {asked}: {service.port} instead"
+        stack, broken = stacks.up(specs, read_settings(), os.environ, datetime.now(UTC), progress)
+    assert stack.service is not None
+    asked = os.environ.get("PERENNIAL_PORT", str(stack.service.port))
+    moved = f"another program of the stack has {asked}: {stack.service.port} instead"
     show(
         {
             "Prefect UI": stack.prefect.url.removesuffix("/api"),
-            "service": f"{service.url}/docs",
-            "port": moved if asked != str(service.port) else "",
+            "service": f"{stack.service.url}/docs",
+            "models": "\n".join(f"{model.name}  {stack.url_of(model.name)}/predict" for model in stack.models),
+            "left out": "\n".join(broken.values()),
+            "port": moved if asked != str(stack.service.port) else "",
             "proxy": describe_proxies(os.environ),
             "logs": str(stack.state_dir / "logs"),
-            "next": f"perennial train {spec}   (end it all: perennial down)",
+            "next": f"perennial train {stack.models[-1].spec if len(specs) > 1 or specs[0].is_dir() else specs[0]}"
+            "   (end it all: perennial down)",
         }
     )
-    return 0
+    return 1 if broken else 0
 
 
 @app.command
@@ -131,7 +137,7 @@ def status() -> int:
         console.print(failure, style="red", markup=False)
     for change in stacks.spec_changes(stack, settings):
         console.print(change, style="yellow", markup=False)
-    for waiting in waiting_approvals([service.spec for service in stack.services], settings):
+    for waiting in waiting_approvals([model.spec for model in stack.models], settings):
         console.print(waiting, style="yellow", markup=False)
     return 0 if found.healthy else 1
 

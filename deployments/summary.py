@@ -100,7 +100,7 @@ def _lines(found: Sequence[object], file: str | None = None) -> str:
 
 def _serves(version: int | None, spec: Path, settings: Settings) -> str:
     service = running_service(spec, settings)
-    where = f"at {service.url}/predict" if service else f"once its service runs: perennial up {spec}"
+    where = f"at {service}/predict" if service else f"once its service runs: perennial up {spec}"
     return f"version {version} {where}"
 
 

@@ -50,7 +50,7 @@ class Shell:
     def url(self) -> str:
         """The service's address; the README's own before there is one."""
         stack = load_stack(self.home)
-        return stack.services[0].url if stack is not None else WRITTEN
+        return stack.service.url if stack is not None and stack.service is not None else WRITTEN
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], until: datetime | N
         if not keep:
             down(own)
         elif stack := running_stack(own):
-            urls = [stack.prefect.url.removesuffix("/api"), *(f"{service.url}/docs" for service in stack.services)]
+            urls = [stack.prefect.url.removesuffix("/api"), *([f"{stack.service.url}/docs"] if stack.service else [])]
             print_line(console, f"Prefect UI and service: {', '.join(urls)}")
             print_line(console, f"the stack stays up; end it with: PERENNIAL_HOME={own.home} perennial down")
 
@@ -78,14 +78,14 @@ def demo_settings(settings: Settings) -> Settings:
 
 def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetime | None, console: Console) -> Evidence:
     began, now, spec = time.monotonic(), datetime.now(UTC), load_spec(SPEC)
-    stack = up(SPEC, own, environ, now, lambda component, state: print_line(console, f"{component}: {state}"))
+    stack, _ = up([SPEC], own, environ, now, lambda component, state: print_line(console, f"{component}: {state}"))
     supervisor = find_supervisor(stack.state_dir)
     pids = [os.getpid(), *([supervisor.pid] if supervisor else [])]
     with PeakMemory(pids) as memory, PrefectClient(stack.prefect.url, environ) as api:
-        service, home = stack.service_of(spec.name), own.model_home(spec.name)
+        service, home = stack.service, own.model_home(spec.name)
         assert service is not None
         store, registry = connect(stack.store.url), Registry(own.registry_url)
-        history = PrefectHistory(api, spec.name, now, str(service.spec))
+        history = PrefectHistory(api, spec.name, now, str(SPEC))
         loop = LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own))
         table = _train(loop, spec, console, environ)
         driver = ReplayDriver(loop, spec, open_frozen_baseline(loop.registry, spec, SPEC.parent, loop.home), console, START)

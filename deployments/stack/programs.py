@@ -8,7 +8,7 @@ from pathlib import Path
 from deployments.deploy import POOL
 from deployments.proxies import direct_loopback
 from deployments.stack import embedded_redis, prefect_server
-from deployments.stack.state import PREFECT, STORE, WORKER, Stack, state_dir
+from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, state_dir
 from deployments.stack.supervisord import Program
 from perennial.learners.declarations import PASSIVE_OPENMP
 
@@ -26,9 +26,10 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
         found.append(Program(name=STORE, command=command, order=10, directory=directory))
     if stack.prefect.port is not None:
         found.append(Program(name=PREFECT, command=prefect_server.COMMAND, order=20, directory=directory))
-    for service in stack.services:
-        command, port = (sys.executable, "-m", "service", "--spec", str(service.spec)), {"PERENNIAL_PORT": str(service.port)}
-        found.append(Program(name=service.program, command=command, order=30, directory=directory, environment=port))
+    if stack.service is not None:
+        specs = (part for model in stack.models for part in ("--spec", str(model.spec)))
+        command, port = (sys.executable, "-m", "service", *specs), {"PERENNIAL_PORT": str(stack.service.port)}
+        found.append(Program(name=SERVICE, command=command, order=30, directory=directory, environment=port))
     # The worker is started when the API answers: before that it could only fail and try again. It creates the pool where it is
     # missing, and has the same name at every start, so that the API shows one worker and not a list of dead ones.
     command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local")

@@ -10,8 +10,8 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,14 +23,17 @@ from deployments.deploy import POOL, TAG
 from deployments.prefect_client import FLEET, PrefectClient, require_api
 from deployments.stack import plan, programs, supervisord
 from deployments.stack.embedded_redis import require_store, store_is_up
+from deployments.stack.given_specs import read_specs, unreadable
 from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.process_tree import tree_listens
-from deployments.stack.state import PREFECT, STORE, WORKER, Service, Stack, load_stack, save_stack, state_dir
+from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, WORKER, Stack, load_stack, save_stack, state_dir
+from monitoring.lease import lease_key
 from perennial.errors import PerennialError, StackError
 from perennial.fleet import spec_files, write_spec_list
 from perennial.input_contract import changes_of
 from perennial.settings import Settings
 from perennial.spec import load_spec
+from service.prediction_log.redis_client import connect
 
 READY_TIMEOUT = timedelta(seconds=180)  # for one component; a Prefect server takes 5 to 20 s, longer on a busy machine
 POLL_INTERVAL = timedelta(seconds=0.1)  # between two looks at a component that is starting
@@ -41,45 +44,83 @@ ReportProgress = Callable[[str, str], None]
 
 
 def up(
-    path: Path, settings: Settings, environ: Mapping[str, str], now: datetime, report: ReportProgress = lambda *_: None
-) -> Stack:
-    """Bring the stack up for the spec at `path` and deploy its flows; safe to repeat, and a second model gets a service.
+    specs: Sequence[Path], settings: Settings, environ: Mapping[str, str], now: datetime, report: ReportProgress = lambda *_: None
+) -> tuple[Stack, Mapping[str, str]]:
+    """Bring the stack up for specs, or directories of them, and deploy the flows; models are added to those that run.
 
-    Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable.
+    Safe to repeat: what runs is left alone, but for the service, which starts anew with one more model. Returns the stack, and
+    what is wrong with specs of directories that it does without. Raises StackError, SpecError, StoreUnreachable or
+    PrefectUnreachable.
     """
-    spec, directory = load_spec(path), state_dir(settings.home)
-    changes_of(path, settings)  # raises where the task is another one
-    directory.mkdir(parents=True, exist_ok=True)
-    with PortReservations() as ports:
-        if not ports.lock(directory / "lock"):
-            raise StackError(f"another `perennial up` is at work in {directory}: wait for it, or end it")
+    given, directory = read_specs(specs, settings), state_dir(settings.home)
+    with _locked(directory) as ports:
         running = supervisord.find_supervisor(directory) is not None
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
             supervisord.stop(directory, _socket(settings.home))
         stack = plan.base_stack(load_stack(settings.home), running, settings, ports, now)
-        stack = plan.with_service(stack, spec, path, settings, ports)
+        lost = unreadable(stack.models, settings)
+        for name in lost:
+            stack = plan.without_model(stack, name)
+        stack = plan.with_models(stack, given.models, settings, ports)
         try:
             _launch(stack, environ, running)
             with PrefectClient(stack.prefect.url, environ) as api:
-                _Startup(stack, api, report).run(spec.name, environ, now)
+                _Startup(stack, api, report).run(environ, now)
         except BaseException:
             if not running:
                 supervisord.stop(directory, stack.socket)
             raise
+    return stack, {**lost, **given.broken}
+
+
+def take_out(name: str, settings: Settings, environ: Mapping[str, str]) -> Stack:
+    """The running stack without a model: it is served and followed no longer when this returns; its state stays."""
+    directory = state_dir(settings.home)
+    with _locked(directory):
+        stack = running_stack(settings)
+        if stack is None or stack.spec_of(name) is None:
+            raise StackError(f"the running stack has no model {name}")
+        stack = plan.without_model(stack, name)
+        _launch(stack, environ, running=True)
+        if stack.service is not None:
+            wait_ready(lambda: stack.service is not None and _is_healthy(stack.service.url), SERVICE)
+        with connect(stack.store.url) as store:
+            wait_ready(lambda: not store.exists(lease_key(name)), MONITOR)
     return stack
+
+
+def wait_ready(ready: Callable[[], object], what: str) -> None:
+    """Poll until something is so; raises StackError naming it after READY_TIMEOUT."""
+    deadline, pause = time.monotonic() + READY_TIMEOUT.total_seconds(), threading.Event()
+    while not ready():
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"{what} is not ready after {READY_TIMEOUT.total_seconds():g} s: see its log with `perennial status`"
+            )
+        pause.wait(POLL_INTERVAL.total_seconds())
 
 
 def spec_changes(stack: Stack, settings: Settings) -> list[str]:
     """What a person must know of specs that changed since their model's last training, or cannot be read any more."""
     found = []
-    for service in stack.services:
+    for model in stack.models:
         try:
-            change = changes_of(service.spec, settings)
+            change = changes_of(model.spec, settings)
         except PerennialError as error:
             change = str(error)
-        found += [f"{service.spec.name}: {change}"] if change else []
+        found += [f"{model.name}: {change}"] if change else []
     return found
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[PortReservations]:
+    """One change of a stack at a time; raises StackError while there is another one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with PortReservations() as ports:
+        if not ports.lock(directory / "lock"):
+            raise StackError(f"another `perennial up` is at work in {directory}: wait for it, or end it")
+        yield ports
 
 
 def down(settings: Settings, report: ReportProgress = lambda *_: None) -> bool:
@@ -122,17 +163,17 @@ def environment_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
     return {**own, **environ}
 
 
-def running_service(path: Path, settings: Settings) -> Service | None:
-    """The service of a spec in the running stack."""
+def running_service(path: Path, settings: Settings) -> str | None:
+    """Where the model of a spec answers in the running stack."""
     stack = running_stack(settings)
-    return stack.service_of(load_spec(path).name) if stack is not None else None
+    return stack.url_of(load_spec(path).name) if stack is not None else None
 
 
 def require_service(path: Path, settings: Settings) -> str:
-    """Where the service of a spec answers: in the running stack, or at the address the settings give; raises StackError."""
-    service = running_service(path, settings)
-    url = service.url if service else f"http://{reachable(settings.host)}:{settings.port}"
-    if not _is_healthy(url):
+    """Where the model of a spec answers: in the running stack, or at the address the settings give; raises StackError."""
+    elsewhere = f"http://{reachable(settings.host)}:{settings.port}"
+    url = running_service(path, settings) or elsewhere
+    if not _is_healthy(url.partition("/models/")[0]):
         raise StackError(f"no service answers at {url}: run `perennial up {path}`, or `perennial serve {path}` beside this")
     return url
 
@@ -142,8 +183,8 @@ def refuse_taken_port(settings: Settings) -> None:
     if is_free(settings.host, settings.port):
         return
     stack = running_stack(settings)
-    ours = [service.model for service in (stack.services if stack else ()) if service.port == settings.port]
-    holder = f"has the service of model {ours[0]} of the running stack" if ours else "is taken"
+    ours = stack is not None and stack.service is not None and stack.service.port == settings.port
+    holder = "has the service of the running stack" if ours else "is taken"
     raise StackError(f"port {settings.port} on {settings.host} {holder}: ask for another with PERENNIAL_PORT")
 
 
@@ -157,7 +198,7 @@ def deploy_fleet(
     """
     for path in spec_files(paths):
         name = load_spec(Path(path)).name
-        if stack is not None and stack.service_of(name) is None:
+        if stack is not None and stack.spec_of(name) is None:
             raise StackError(f"the running stack has no model {name}: add it with `perennial up {path}`")
     if stack is not None:
         return _deploy_to_stack(stack, environ)
@@ -195,8 +236,8 @@ class _Startup:
     api: PrefectClient
     report: ReportProgress
 
-    def run(self, model: str, environ: Mapping[str, str], now: datetime) -> None:
-        stack, service = self.stack, self.stack.service_of(model)
+    def run(self, environ: Mapping[str, str], now: datetime) -> None:
+        stack, service = self.stack, self.stack.service
         assert service is not None
         self._start(STORE, lambda: self._owns(STORE, stack.store.port) and store_is_up(stack.store.url))
         self._start(PREFECT, lambda: self._owns(PREFECT, stack.prefect.port) and self.api.healthy())
@@ -207,8 +248,8 @@ class _Startup:
         self.report("deployments", "ready")
         self._start(WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
         self._start_monitor(now)
-        self.report("monitor", "ready")
-        self._start(service.program, lambda: self._owns(service.program, service.port) and _is_healthy(service.url))
+        self.report(MONITOR, "ready")
+        self._start(SERVICE, lambda: self._owns(SERVICE, service.port) and _is_healthy(service.url))
 
     def _start_worker(self, now: datetime) -> None:
         """A worker that was not running cannot have runs: those the API believes running are ended first."""
@@ -271,9 +312,9 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
     save_stack(stack)
-    write_spec_list(stack.spec_list, [service.spec for service in stack.services])
+    write_spec_list(stack.spec_list, [model.spec for model in stack.models])
     if running:
-        supervisord.add_programs(stack.socket)
+        supervisord.update_programs(stack.socket)
         for program in (one for one in programs.stack_programs(stack) if one.autostart):
             supervisord.start_program(stack.socket, program.name)
     else:

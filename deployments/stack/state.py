@@ -1,16 +1,17 @@
 """What the local stack consists of, as one frozen value, and stack.json, the file that keeps it between commands."""
 
 from pathlib import Path
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from deployments.stack.ports import reachable
 from perennial.atomic_files import replace
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import StackError
 
-STORE, PREFECT, WORKER, MONITOR = "store", "prefect", "worker", "monitor"
+STORE, PREFECT, SERVICE, WORKER, MONITOR = "store", "prefect", "service", "worker", "monitor"
 """Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run, of
 which the monitor is one."""
 
@@ -23,22 +24,22 @@ class Address(FrozenModel):
 
 
 class Service(FrozenModel):
-    """One model's HTTP service."""
+    """The HTTP service of all models."""
 
-    model: str
-    spec: Path = Field(description="absolute path of the model spec")
     host: str
     port: int
-
-    @property
-    def program(self) -> str:
-        """Its name among the supervised programs."""
-        return f"service-{self.model}"
 
     @property
     def url(self) -> str:
         """Where a client on this machine reaches it."""
         return f"http://{reachable(self.host)}:{self.port}"
+
+
+class HostedModel(FrozenModel):
+    """A model that the stack serves and follows."""
+
+    name: str
+    spec: Path = Field(description="absolute path of the model spec")
 
 
 class Stack(StoredModel):
@@ -50,7 +51,8 @@ class Stack(StoredModel):
     started_at: AwareDatetime
     store: Address
     prefect: Address
-    services: tuple[Service, ...] = ()
+    service: Service | None = Field(None, description="None without models")
+    models: tuple[HostedModel, ...] = ()
     ports: dict[str, int] = Field(
         default_factory=dict, description="the last port of each program, also of those that do not run now"
     )
@@ -65,9 +67,26 @@ class Stack(StoredModel):
         """The file that lists the specs of all models, which the monitor reads again while it runs."""
         return self.state_dir / "specs.json"
 
-    def service_of(self, model: str) -> Service | None:
-        """The service of a model, if the stack has one."""
-        return next((service for service in self.services if service.model == model), None)
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_service_for_each_model(cls, raw: Any) -> Any:
+        """A file of a release that ran a service for each model: the first one's port is that of the service now."""
+        if not isinstance(raw, dict) or "services" not in raw:
+            return raw
+        kept = {name: value for name, value in raw.items() if name != "services"}
+        ports = {name: port for name, port in raw.get("ports", {}).items() if not name.startswith("service-")}
+        first = raw["services"][0]["port"] if raw["services"] else None
+        return {**kept, "ports": {**ports, **({SERVICE: first} if first else {})}}
+
+    def spec_of(self, model: str) -> Path | None:
+        """The spec of a model, if the stack has it."""
+        return next((one.spec for one in self.models if one.name == model), None)
+
+    def url_of(self, model: str) -> str | None:
+        """Where clients ask a model, if the stack has it: the paths are short while it is the only one."""
+        if self.service is None or self.spec_of(model) is None:
+            return None
+        return self.service.url if len(self.models) == 1 else f"{self.service.url}/models/{model}"
 
 
 def state_dir(home: Path) -> Path:

@@ -15,7 +15,7 @@ from deployments.prefect_client import FLEET, PrefectClient
 from deployments.stack import supervisord
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.process_tree import tree_memory_mb
-from deployments.stack.state import MONITOR, PREFECT, STORE, WORKER, Stack
+from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, WORKER, Stack
 from monitoring.state import newest_result
 from monitoring.trouble import read_trouble
 from perennial.errors import PerennialError
@@ -92,9 +92,9 @@ def stack_status(stack: Stack, environ: Mapping[str, str], now: datetime) -> Sta
     with PrefectClient(stack.prefect.url, environ) as api:
         up, failures = api.healthy(), []
         wrong = {STORE: None if store_is_up(stack.store.url) else AWAY, PREFECT: None if up else AWAY, WORKER: None}
-        for service in stack.services:
-            wrong[service.program], reason = ask_service(service.url)
-            failures += [f"{service.program}: {reason}"] if reason else []
+        if stack.service is not None:
+            wrong[SERVICE], reason = ask_service(stack.service.url)
+            failures += [f"{SERVICE}: {reason}"] if reason else []
         programs = supervisord.states(stack.socket)
         components = [_component(name, address, programs.get(name), wrong[name]) for name, address in _addresses(stack).items()]
         if up:
@@ -102,9 +102,9 @@ def stack_status(stack: Stack, environ: Mapping[str, str], now: datetime) -> Sta
             failed = run is not None and run.state in ("FAILED", "CRASHED")
             components.append(ComponentStatus(MONITOR, "", "failed" if failed else RUNNING))
             failures += [f"{MONITOR}: {run.name}: {run.message}"] if run and failed else []
-        failures += [line for service in stack.services for line in troubles(service.model, stack.home)]
+        failures += [line for model in stack.models for line in troubles(model.name, stack.home)]
         failures += api.failed_actions(stack.started_at) if up else ()
-        decisions = [line for service in stack.services for line in newest_decision(stack.home / service.model)]
+        decisions = [line for model in stack.models for line in newest_decision(stack.home / model.name)]
         return StackStatus(tuple(components), tuple(failures), tuple(decisions))
 
 
@@ -128,7 +128,7 @@ def newest_decision(home: Path) -> list[str]:
 
 
 def _addresses(stack: Stack) -> dict[str, str]:
-    services = {service.program: service.url for service in stack.services}
+    services = {SERVICE: stack.service.url} if stack.service is not None else {}
     store, ui = without_credentials(stack.store.url), stack.prefect.url.removesuffix("/api")
     return {STORE: store, PREFECT: ui, **services, WORKER: ""}
 

@@ -111,12 +111,18 @@ def start_program(socket: Path, name: str) -> None:
         _call(socket, "supervisor.startProcess", name, False)
 
 
-def add_programs(socket: Path) -> tuple[str, ...]:
-    """Read the configuration again and take in what is new in it; returns the names."""
-    ((added, _, _),) = _call(socket, "supervisor.reloadConfig")
-    for name in added:
+def update_programs(socket: Path) -> tuple[str, ...]:
+    """Read the configuration again: start what is new, start anew what has changed, end what is gone; returns their names.
+
+    What has not changed is not touched. A program that is started anew has ended in order before.
+    """
+    ((added, changed, removed),) = _call(socket, "supervisor.reloadConfig")
+    for name in (*changed, *removed):
+        _call(socket, "supervisor.stopProcessGroup", name)
+        _call(socket, "supervisor.removeProcessGroup", name)
+    for name in (*added, *changed):
         _call(socket, "supervisor.addProcessGroup", name)
-    return tuple(added)
+    return (*added, *changed, *removed)
 
 
 def stop(directory: Path, socket: Path) -> None:

@@ -60,18 +60,17 @@ def living(processes: set[psutil.Process]) -> list[psutil.Process]:
 
 
 def addresses(stack: Stack) -> dict[str, object]:
-    return {"store": stack.store, "prefect": stack.prefect, **{one.model: one.port for one in stack.services}}
+    return {"store": stack.store, "prefect": stack.prefect, "service": stack.service}
 
 
-def test_two_models_on_one_stack_keep_their_ports_over_killed_supervisors_and_nothing_is_left(person: Person) -> None:
+def test_two_models_on_one_stack_keep_their_service_over_killed_supervisors_and_nothing_is_left(person: Person) -> None:
     person.run("up", str(person.first))
     said = person.run("up", str(person.second))
     before = addresses(person.stack())
-    assert before["small"] == person.port
-    assert before["second"] != person.port
-    assert f"another program of the stack has {person.port}: {before['second']} instead" in said
+    assert f"small   http://127.0.0.1:{person.port}/models/small/predict" in " ".join(said.split("  "))
+    assert [model.name for model in person.stack().models] == ["small", "second"]
     left = person.kill_supervisor()
-    assert len(living(left)) > 3, "store, server, worker and services outlive their supervisor"
+    assert len(living(left)) > 3, "store, server, worker and service outlive their supervisor"
     person.run("up", str(person.second))
     assert living(left) == []
     person.run("up", str(person.first))

@@ -28,7 +28,7 @@ def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def stack(stack_settings: Settings) -> Iterator[Stack]:
     """A stack that is up, with the flights example deployed; its environment has a proxy that is away."""
     away = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    yield stacks.up(FLIGHTS, stack_settings, {**os.environ, **away}, datetime.now(UTC))
+    yield stacks.up([FLIGHTS], stack_settings, {**os.environ, **away}, datetime.now(UTC))[0]
     stacks.down(stack_settings)
 
 

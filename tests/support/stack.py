@@ -57,8 +57,8 @@ class Stage:
 
     @property
     def service(self) -> Service:
-        """The model's service."""
-        service = self.stack.service_of(self.spec.name)
+        """The service of the stack."""
+        service = self.stack.service
         assert service is not None
         return service
 
@@ -166,7 +166,7 @@ def stage(path: Path, home: Path, **environ: str) -> Iterator[Stage]:
         perennial("up", str(path), **own)
         stack, spec = load_stack(home), load_spec(path)
         assert stack is not None
-        service = stack.service_of(spec.name)
+        service = stack.service
         assert service is not None
         with (
             PrefectClient(stack.prefect.url, {}) as api,

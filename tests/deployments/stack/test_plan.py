@@ -1,5 +1,6 @@
 """What a stack is planned to consist of."""
 
+import json
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from deployments.stack import plan
 from deployments.stack.ports import PortReservations
-from deployments.stack.state import Stack, load_stack, save_stack
+from deployments.stack.state import HostedModel, Stack, load_stack, save_stack
 from perennial.errors import NewerFormat, StackError
 from perennial.settings import Settings, load_settings
 from perennial.spec import load_spec
@@ -18,10 +19,19 @@ from tests.support.processes import free_port
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def model(path: Path = FLIGHTS) -> HostedModel:
+    return HostedModel(name=load_spec(path).name, spec=path.absolute())
+
+
 def planned(settings: Settings, before: Stack | None = None) -> Stack:
     with PortReservations() as ports:
-        stack = plan.without_services(before, settings, ports, Path.cwd(), NOW)
-        return plan.with_service(stack, load_spec(FLIGHTS), FLIGHTS, settings, ports)
+        stack = plan.without_models(before, settings, ports, Path.cwd(), NOW)
+        return plan.with_models(stack, [model()], settings, ports)
+
+
+def port(stack: Stack) -> int:
+    assert stack.service is not None
+    return stack.service.port
 
 
 def test_a_store_and_api_from_the_environment_are_not_embedded(tmp_path: Path) -> None:
@@ -35,7 +45,7 @@ def test_ports_are_different_and_remembered(tmp_path: Path) -> None:
     stack = planned(Settings(home=tmp_path))
     save_stack(stack)
     again = planned(Settings(home=tmp_path), load_stack(tmp_path))
-    assert len({stack.store.port, stack.prefect.port, stack.services[0].port}) == 3
+    assert len({stack.store.port, stack.prefect.port, port(stack)}) == 3
     assert again == stack
 
 
@@ -48,77 +58,82 @@ def test_a_port_of_last_time_that_is_taken_is_replaced(tmp_path: Path) -> None:
 
 def test_a_taken_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-        with pytest.raises(StackError, match=f"port {port} .* PERENNIAL_PORT"):
-            planned(load_settings({"PERENNIAL_HOME": str(tmp_path), "PERENNIAL_PORT": port}))
+        taken = str(server.getsockname()[1])
+        with pytest.raises(StackError, match=f"port {taken} .* PERENNIAL_PORT"):
+            planned(load_settings({"PERENNIAL_HOME": str(tmp_path), "PERENNIAL_PORT": taken}))
 
 
 def with_other(stack: Stack, spec: Path, settings: Settings) -> Stack:
     with PortReservations() as ports:
-        return plan.with_service(stack, load_spec(spec), spec, settings, ports)
+        return plan.with_models(stack, [model(spec)], settings, ports)
 
 
-def services(stack: Stack) -> dict[str, int]:
-    return {service.model: service.port for service in stack.services}
-
-
-def test_a_second_model_gets_the_next_port_when_the_first_has_the_one_asked_for(tmp_path: Path, spec_copy: Path) -> None:
+def test_a_second_model_is_one_more_of_the_same_service(tmp_path: Path, spec_copy: Path) -> None:
     settings = Settings(home=tmp_path, port=free_port())
-    both = with_other(planned(settings), spec_copy, settings)
-    assert services(both)["flights"] == settings.port
-    assert services(both)["other"] > settings.port
+    one = planned(settings)
+    both = with_other(one, spec_copy, settings)
+    assert [model.name for model in both.models] == ["flights", "other"]
+    assert both.service == one.service
+    assert port(both) == settings.port
     assert with_other(both, spec_copy, settings) == both, "and the same command again changes nothing"
     assert with_other(both, FLIGHTS, settings) == both
+    assert (one.url_of("flights"), one.url_of("other")) == (f"http://127.0.0.1:{settings.port}", None)
+    assert both.url_of("flights") == f"http://127.0.0.1:{settings.port}/models/flights"
 
 
-def test_both_models_keep_their_ports_over_a_restart_in_whichever_order_they_come(tmp_path: Path, spec_copy: Path) -> None:
-    settings = Settings(home=tmp_path, port=free_port())
+def test_the_last_model_takes_the_service_with_it(tmp_path: Path, spec_copy: Path) -> None:
+    settings = Settings(home=tmp_path)
     both = with_other(planned(settings), spec_copy, settings)
+    one = plan.without_model(both, "flights")
+    assert ([model.name for model in one.models], one.service) == (["other"], both.service)
+    assert plan.without_model(one, "other").service is None
+
+
+def test_the_service_keeps_its_port_over_a_restart_with_whichever_model(tmp_path: Path, spec_copy: Path) -> None:
+    settings = Settings(home=tmp_path, port=free_port())
+    before = planned(settings)
     with PortReservations() as ports:
-        down = plan.without_services(both, settings, ports, Path.cwd(), NOW)
-    again = with_other(with_other(down, spec_copy, settings), FLIGHTS, settings)
-    assert services(again) == services(both)
-    assert services(with_other(down, spec_copy, Settings(home=tmp_path))) == {"other": services(both)["other"]}
+        down = plan.without_models(before, settings, ports, Path.cwd(), NOW)
+    assert port(with_other(down, spec_copy, Settings(home=tmp_path))) == settings.port
 
 
 def test_another_port_can_be_asked_for_after_a_restart(tmp_path: Path) -> None:
     stack = planned(Settings(home=tmp_path))
     asked = Settings(home=tmp_path, port=free_port())
-    assert services(planned(asked, stack)) == {"flights": asked.port}
+    assert port(planned(asked, stack)) == asked.port
 
 
 def test_the_port_of_the_store_is_not_given_to_a_service(tmp_path: Path) -> None:
     stack = planned(Settings(home=tmp_path))
     asked = Settings(home=tmp_path, port=stack.store.port)
-    assert services(planned(asked, stack))["flights"] not in (stack.store.port, stack.prefect.port)
-
-
-def test_the_same_spec_twice_is_one_service(tmp_path: Path, ports: PortReservations) -> None:
-    stack = planned(Settings(home=tmp_path))
-    assert plan.with_service(stack, load_spec(FLIGHTS), FLIGHTS, Settings(home=tmp_path), ports) == stack
-
-
-def test_another_model_gets_a_service_and_a_port_of_its_own(tmp_path: Path, spec_copy: Path, ports: PortReservations) -> None:
-    one = planned(Settings(home=tmp_path))
-    both = plan.with_service(one, load_spec(spec_copy), spec_copy, Settings(home=tmp_path), ports)
-    assert [service.model for service in both.services] == ["flights", "other"]
-    assert both.services[0].port != both.services[1].port
+    assert port(planned(asked, stack)) not in (stack.store.port, stack.prefect.port)
 
 
 def test_one_model_is_not_served_from_two_specs(tmp_path: Path, ports: PortReservations) -> None:
     stack = planned(Settings(home=tmp_path))
-    other = tmp_path / "flights.toml"
-    with pytest.raises(
-        StackError, match=r"the stack serves model flights from .*examples/flights.toml: run `perennial down` first"
-    ):
-        plan.with_service(stack, load_spec(FLIGHTS), other, Settings(home=tmp_path), ports)
+    other = HostedModel(name="flights", spec=tmp_path / "flights.toml")
+    with pytest.raises(StackError, match=r"serves model flights from .*examples/flights.toml: run `perennial remove flights`"):
+        plan.with_models(stack, [other], Settings(home=tmp_path), ports)
 
 
 def test_a_running_service_does_not_change_its_port(tmp_path: Path, ports: PortReservations) -> None:
     stack = planned(Settings(home=tmp_path))
     other = Settings(home=tmp_path, port=free_port())
-    with pytest.raises(StackError, match="flights is served on port"):
-        plan.with_service(stack, load_spec(FLIGHTS), FLIGHTS, other, ports)
+    with pytest.raises(StackError, match=f"listens on port {port(stack)}, not {other.port}"):
+        plan.with_models(stack, [model()], other, ports)
+
+
+def test_the_port_of_a_release_with_a_service_for_each_model_is_kept(tmp_path: Path) -> None:
+    stack = planned(Settings(home=tmp_path))
+    save_stack(stack)
+    file = tmp_path / "stack" / "stack.json"
+    old = {name: value for name, value in json.loads(file.read_text()).items() if name not in ("service", "models")}
+    old["services"] = [{"model": "flights", "spec": "/f.toml", "host": "127.0.0.1", "port": 8123}]
+    old["ports"] = {"store": 6380, "service-flights": 8123}
+    file.write_text(json.dumps(old))
+    kept = load_stack(tmp_path)
+    assert kept is not None
+    assert (kept.ports, kept.models) == ({"store": 6380, "service": 8123}, ())
 
 
 def test_a_running_stack_does_not_change_its_store(tmp_path: Path) -> None:

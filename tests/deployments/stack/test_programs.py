@@ -19,12 +19,12 @@ def embedded(tmp_path: Path) -> Stack:
 
 def test_the_worker_stops_first_and_the_store_last(embedded: Stack) -> None:
     in_order = sorted(programs.stack_programs(embedded), key=lambda program: program.order)
-    assert [program.name for program in in_order] == ["store", "prefect", "service-flights", "worker"]
+    assert [program.name for program in in_order] == ["store", "prefect", "service", "worker"]
 
 
 def test_an_external_store_or_api_is_not_started(tmp_path: Path) -> None:
     foreign = planned(Settings(home=tmp_path, redis_url="redis://there:6379/0", prefect_api_url="https://there/api"))
-    assert [program.name for program in programs.stack_programs(foreign)] == ["service-flights", "worker"]
+    assert [program.name for program in programs.stack_programs(foreign)] == ["service", "worker"]
     environment = programs.environment(foreign, {"PREFECT_API_KEY": "k"})
     assert environment["PREFECT_API_URL"] == "https://there/api"
     assert environment["PREFECT_API_KEY"] == "k"

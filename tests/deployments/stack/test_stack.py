@@ -20,12 +20,14 @@ from deployments.stack import programs, supervisord
 from deployments.stack import stack as stacks
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.ports import PortReservations
-from deployments.stack.state import PREFECT, STORE, WORKER, Stack, load_stack, state_dir
+from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, load_stack, state_dir
 from deployments.stack.status import stack_status
 from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
+from monitoring.lease import lease_key
 from monitoring.policy import RetrainRequest
 from perennial.errors import PrefectUnreachable, SpecError, StackError, StoreUnreachable
 from perennial.settings import Settings
+from service.prediction_log.redis_client import connect
 from tests.deployments.conftest import FLIGHTS
 from tests.support.prefect_server import pointed_at
 from tests.support.processes import ROOT, free_port
@@ -42,7 +44,7 @@ def now() -> datetime:
 
 
 def again(settings: Settings) -> Stack:
-    return stacks.up(FLIGHTS, settings, os.environ, now())
+    return stacks.up([FLIGHTS], settings, os.environ, now())[0]
 
 
 def runs(api: PrefectClient, flow: str) -> list[dict[str, Any]]:
@@ -97,7 +99,7 @@ def test_every_component_is_healthy(stack: Stack) -> None:
     found = stack_status(stack, {}, datetime.now(UTC))
     states = {one.name: one.state for one in found.components}
     running = dict.fromkeys(("store", "prefect", "worker", "monitor"), "running")
-    assert states == {**running, "service-flights": "no model yet"}
+    assert states == {**running, "service": "no model yet"}
     assert found.healthy
     assert all(one.memory_mb and one.pid for one in found.components[:-1])
     assert found.failures == ()
@@ -157,8 +159,6 @@ def test_a_killed_worker_is_replaced(stack: Stack, api: PrefectClient) -> None:
 
 
 def test_the_store_keeps_its_entries_over_a_kill(stack: Stack) -> None:
-    from service.prediction_log.redis_client import connect
-
     with connect(stack.store.url) as client:
         client.set("kept", "yes")
     _kill(stack, STORE)
@@ -174,16 +174,28 @@ def prefect_objects(api: PrefectClient) -> list[set[str]]:
     ]
 
 
-def test_a_second_model_gets_a_service_beside_the_first_and_nothing_new_in_prefect(
+def test_a_directory_adds_models_to_the_service_and_nothing_to_prefect_and_one_is_removed(
     stack: Stack, stack_settings: Settings, spec_copy: Path, api: PrefectClient
 ) -> None:
-    before = prefect_objects(api)
+    before, pids = prefect_objects(api), program_pids(stack)
     assert [len(ids) for ids in before] == [7, 3]
-    both = stacks.up(spec_copy, stack_settings, os.environ, now())
-    assert [service.model for service in both.services] == ["flights", "other"]
-    assert both.services[0].port == stack_settings.port != both.services[1].port
+    (spec_copy.parent / "wrong.toml").write_text("name = 1")
+    both, broken = stacks.up([spec_copy.parent], stack_settings, os.environ, now())
+    assert [model.name for model in both.models] == ["flights", "other"]
+    assert list(broken) == [str(spec_copy.parent / "wrong.toml")]
+    assert both.service == stack.service
     wait_healthy(both)
     assert prefect_objects(api) == before
+    assert {name for name, pid in program_pids(both).items() if pid != pids[name]} == {SERVICE}
+    assert httpx.get(f"{both.url_of('other')}/model", trust_env=False).json()["error"]["code"] == "no_model"
+    with connect(stack.store.url) as store:
+        wait_until(lambda: store.exists(lease_key("other")), 60, "the monitor to follow it")
+    assert stacks.take_out("other", stack_settings, os.environ) == stack
+    assert again(stack_settings) == stack
+
+
+def program_pids(stack: Stack) -> dict[str, int]:
+    return {name: state.pid for name, state in supervisord.states(stack.socket).items()}
 
 
 def test_commands_find_the_running_stack(stack: Stack, stack_settings: Settings) -> None:
@@ -273,7 +285,7 @@ def test_what_a_killed_supervisor_left_is_ended_before_ports_are_planned(
         again(own)
     renewed = load_stack(own.home)
     assert renewed is not None
-    assert (renewed.store, renewed.prefect, renewed.services) == (stack.store, stack.prefect, stack.services)
+    assert (renewed.store, renewed.prefect, renewed.service) == (stack.store, stack.prefect, stack.service)
     assert stacks.stack_processes(own) == []
 
 
@@ -294,7 +306,7 @@ def test_an_external_store_or_api_that_does_not_answer_is_named_before_anything_
 
 def test_a_spec_that_is_wrong_starts_nothing(own: Settings, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no spec at"):
-        stacks.up(tmp_path / "nowhere.toml", own, os.environ, now())
+        stacks.up([tmp_path / "nowhere.toml"], own, os.environ, now())
     assert load_stack(own.home) is None
 
 

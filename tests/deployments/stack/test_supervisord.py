@@ -83,7 +83,7 @@ def test_a_program_can_be_added_while_others_run(directory: Path) -> None:
     supervised = Supervised(directory, one)
     before = supervised.pid("one")
     supervisord.write_config(directory, supervised.socket, (one, two))
-    assert supervisord.add_programs(supervised.socket) == ("two",)
+    assert supervisord.update_programs(supervised.socket) == ("two",)
     assert supervised.pid("two")
     assert supervised.pid("one") == before
 
