@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from deployments.interrupts import repeat_dropped_interrupts
 from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
 from perennial import __version__
-from perennial.errors import PerennialError, SpecError
+from perennial.errors import PerennialError
 
 INTERRUPTED = 130
 """What a shell expects of a command ended by Ctrl-C."""
@@ -73,31 +73,9 @@ def up(*specs: Annotated[Path, Parameter(help="model specs, or directories of th
     Safe to repeat: what runs is left alone. Another model is added to those that run: it is served by the same service, which
     starts anew for it (a few seconds without an answer), and followed by the same monitor.
     """
-    from deployments.proxies import describe_proxies
-    from deployments.stack import stack as stacks
-    from deployments.stack.status import StackProgress
+    from deployments.terminal import bring_up
 
-    if not specs:
-        raise SpecError("no spec is given: `perennial up SPEC ...`, such as examples/flights.toml or a directory of specs")
-    with StackProgress(make_console()) as progress:
-        stack, broken = stacks.up(specs, read_settings(), os.environ, datetime.now(UTC), progress)
-    assert stack.service is not None
-    asked = os.environ.get("PERENNIAL_PORT", str(stack.service.port))
-    moved = f"another program of the stack has {asked}: {stack.service.port} instead"
-    show(
-        {
-            "Prefect UI": stack.prefect.url.removesuffix("/api"),
-            "service": f"{stack.service.url}/docs",
-            "models": "\n".join(f"{model.name}  {stack.url_of(model.name)}/predict" for model in stack.models),
-            "left out": "\n".join(broken.values()),
-            "port": moved if asked != str(stack.service.port) else "",
-            "proxy": describe_proxies(os.environ),
-            "logs": str(stack.state_dir / "logs"),
-            "next": f"perennial train {stack.models[-1].spec if len(specs) > 1 or specs[0].is_dir() else specs[0]}"
-            "   (end it all: perennial down)",
-        }
-    )
-    return 1 if broken else 0
+    return bring_up(specs)
 
 
 @app.command
@@ -120,26 +98,34 @@ def status() -> int:
 
     Exit code 1 when a part is not well.
     """
-    from deployments.alias_moves import waiting_approvals
-    from deployments.stack import stack as stacks
-    from deployments.stack.status import stack_status
+    from deployments.terminal import show_status
 
-    console, settings = make_console(), read_settings()
-    stack = stacks.running_stack(settings)
-    if stack is None:
-        console.print(stacks.outlived_supervisor(settings) or "the stack is down; start it with `perennial up SPEC`")
-        return 1
-    found = stack_status(stack, os.environ, datetime.now(UTC))
-    console.print(found.table())
-    for decision in found.decisions:
-        console.print(decision, markup=False, highlight=False)
-    for failure in found.failures:
-        console.print(failure, style="red", markup=False)
-    for change in stacks.spec_changes(stack, settings):
-        console.print(change, style="yellow", markup=False)
-    for waiting in waiting_approvals([model.spec for model in stack.models], settings):
-        console.print(waiting, style="yellow", markup=False)
-    return 0 if found.healthy else 1
+    return show_status()
+
+
+@app.command
+def models(
+    *, as_json: Annotated[bool, Parameter(name="--json", help="one JSON array, for programs", negative="")] = False
+) -> int:
+    """List the models of the stack: champion and its age, account against cost, last decision, rows and requests."""
+    from deployments.terminal import show_models
+
+    return show_models(as_json=as_json)
+
+
+@app.command
+def remove(
+    model: Annotated[str, Parameter(help="name of the model, as `perennial models` lists it")],
+    *,
+    yes: Annotated[bool, Parameter(help="do not ask", negative="")] = False,
+) -> int:
+    """Stop serving and following a model, and delete its state, its streams and its versions; the others are not touched.
+
+    What is deleted is shown first. The service starts anew without the model. The spec and the tables stay.
+    """
+    from deployments.terminal import remove_model
+
+    return remove_model(model, yes=yes)
 
 
 @app.command

@@ -1,11 +1,12 @@
 """What every command shares: the settings, a flow run in this process, and what is printed. Heavy imports wait for their call."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import PrefectUnreachable, StackError
+from perennial.errors import PrefectUnreachable, SpecError, StackError
 from perennial.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deployments.alias_moves import Approved, RolledBack
+    from deployments.stack.state import Stack
 
 
 def read_settings() -> Settings:
@@ -53,6 +55,106 @@ def show_training(spec: Path, state: "State[Any]") -> int:
         make_console().print(training_columns(state.result(), spec, read_settings()))
         show(training_rows(state.result(), spec, read_settings()))
     return 0
+
+
+def bring_up(specs: Sequence[Path]) -> int:
+    """Bring the stack up for specs and say where it answers; returns the exit code: 1 where a spec was left out."""
+    from deployments.stack import stack as stacks
+    from deployments.stack.status import StackProgress
+
+    if not specs:
+        raise SpecError("no spec is given: `perennial up SPEC ...`, such as examples/flights.toml or a directory of specs")
+    with StackProgress(make_console()) as progress:
+        stack, broken = stacks.up(specs, read_settings(), os.environ, datetime.now(UTC), progress)
+    show({**_addresses(stack), "left out": "\n".join(broken.values()), "next": _next_step(specs)})
+    return 1 if broken else 0
+
+
+def _addresses(stack: "Stack") -> dict[str, str]:
+    from deployments.proxies import describe_proxies
+
+    assert stack.service is not None
+    asked = os.environ.get("PERENNIAL_PORT", str(stack.service.port))
+    moved = f"another program of the stack has {asked}: {stack.service.port} instead"
+    several = [f"{model.name}  {stack.url_of(model.name)}/predict" for model in stack.models] if len(stack.models) > 1 else []
+    return {
+        "Prefect UI": stack.prefect.url.removesuffix("/api"),
+        "service": f"{stack.service.url}/docs",
+        "models": "\n".join(several),
+        "port": moved if asked != str(stack.service.port) else "",
+        "proxy": describe_proxies(os.environ),
+        "logs": str(stack.state_dir / "logs"),
+    }
+
+
+def _next_step(specs: Sequence[Path]) -> str:
+    one = specs[0] if len(specs) == 1 and specs[0].suffix == ".toml" else "SPEC"
+    return f"perennial train {one}   (end it all: perennial down)"
+
+
+def show_status() -> int:
+    """Print what runs and what each model's newest window led to; returns the exit code: 1 when a part is not well."""
+    from deployments.alias_moves import waiting_approvals
+    from deployments.stack import stack as stacks
+    from deployments.stack.status import stack_status
+
+    console, settings = make_console(), read_settings()
+    stack = stacks.running_stack(settings)
+    if stack is None:
+        console.print(stacks.outlived_supervisor(settings) or "the stack is down; start it with `perennial up SPEC`")
+        return 1
+    found = stack_status(stack, os.environ, datetime.now(UTC))
+    console.print(found.table())
+    for decision in found.decisions:
+        console.print(decision, markup=False, highlight=False)
+    for failure in found.failures:
+        console.print(failure, style="red", markup=False)
+    waiting = waiting_approvals([model.spec for model in stack.models], settings)
+    for said in (*stacks.spec_changes(stack, settings), *waiting):
+        console.print(said, style="yellow", markup=False)
+    return 0 if found.healthy else 1
+
+
+def show_models(*, as_json: bool) -> int:
+    """Print a row for each model; returns the exit code: 1 where one is in trouble."""
+    from pydantic import TypeAdapter
+
+    from deployments.models import ModelRow, model_rows, models_table
+    from deployments.stack.stack import running_stack
+    from deployments.stack.state import load_stack
+
+    settings = read_settings()
+    running = running_stack(settings)
+    stack = running or load_stack(settings.home)
+    rows = model_rows(stack, settings, running=running is not None) if stack is not None else []
+    if as_json:
+        print(TypeAdapter(list[ModelRow]).dump_json(rows, indent=1).decode())  # noqa: T201 - for a program, not a console
+    elif rows:
+        make_console().print(models_table(rows, datetime.now(UTC)))
+    else:
+        make_console().print("no models; add one with `perennial up SPEC`")
+    return 1 if any(row.trouble for row in rows) else 0
+
+
+def remove_model(model: str, *, yes: bool) -> int:
+    """Show what there is of a model, ask, and delete it; returns the exit code: 1 where the answer was no."""
+    from deployments.removal import plan_removal, remove
+
+    removal = plan_removal(model, read_settings())
+    show(removal.lines())
+    if not yes and not _agreed(f"delete all of this of {model}? [y/N] "):
+        show({"nothing": "was deleted; `--yes` does not ask"})
+        return 1
+    remove(removal, read_settings(), os.environ)
+    show({"removed": model})
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # nobody is there to ask
+        return False
 
 
 def announce(move: "RolledBack | Approved") -> str:
