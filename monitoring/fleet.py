@@ -2,22 +2,36 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field
 
+from monitoring.archive import Archive
 from monitoring.consumer import IngestResult
 from perennial.base import FrozenModel
 from perennial.spec import ModelSpec
 
 
+class LabelSource(Protocol):
+    """Labels that do not come through the stream; `tasks.data.label_source` reads those that a spec names."""
+
+    def poll(self, archive: Archive, texts: tuple[str, ...], now: datetime, *, at_once: bool = False) -> int:
+        """Archive what is new, if it is time to look or `at_once`; returns how many labels. Raises ArchiveError alone."""
+
+
 @dataclass(frozen=True)
 class FollowedModel:
-    """A model's spec, the directory that paths in it are relative to, and where flows find it: its events carry that path."""
+    """A model's spec, the directory that paths in it are relative to, and where flows find it: its events carry that path.
+
+    `open_labels` opens the source of its labels beside the stream, if it has one, when the model's lease is held.
+    """
 
     spec: ModelSpec
     base: Path
     path: str | None = None
+    open_labels: Callable[[], LabelSource | None] | None = None
 
 
 @dataclass(frozen=True)

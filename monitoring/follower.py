@@ -14,7 +14,7 @@ import redis
 from monitoring.closing import close_window
 from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
 from monitoring.events import request_event, send
-from monitoring.fleet import FollowedModel, MonitorSummary
+from monitoring.fleet import FollowedModel, LabelSource, MonitorSummary
 from monitoring.lease import Lease, lease_key
 from monitoring.receipts import is_acknowledged
 from monitoring.revision import revise
@@ -51,6 +51,7 @@ class ModelFollower:
         self._on_window, self._clock = on_window, clock
         self.lease, self.consumer = Lease(store, lease_key(self.name)), StreamConsumer(store, self.name)
         self.session: MonitorSession | None = None
+        self._labels: LabelSource | None = None
         self.summary = MonitorSummary()
         self._count = READ_COUNT // 8
         self._since_close = IngestResult()
@@ -73,6 +74,7 @@ class ModelFollower:
         # Without a champion there is no schema, and nothing was predicted.
         if self.session is None and (champion := self._champion()) is not None:
             self.consumer.ensure_groups()
+            self._labels = self.model.open_labels() if self.model.open_labels else None
             self.session, self._pending = self._open(champion), True
         return self.session is not None
 
@@ -88,6 +90,7 @@ class ModelFollower:
             return self._settle_pending(session)
         batch = first + self.consumer.read(self._count) if first is not None else Batch()
         self._ingest(session, batch)
+        self._poll_labels(session)
         # Labels sent before the newest predictions were asked must be in before a window is judged.
         more_windows = labels_stream(self.name) not in batch.more and self._close_due(session)
         self._remind(session)
@@ -141,11 +144,19 @@ class ModelFollower:
         self._note(ingested=self.summary.ingested + ingested)
         self._count = max(1, min(READ_COUNT, ROWS_PER_TURN * batch.entries // max(batch.rows, 1)))
 
+    def _poll_labels(self, session: MonitorSession, *, at_once: bool = False) -> None:
+        if self._labels is None:
+            return
+        texts = session.model.card.label_texts
+        if delivered := self._labels.poll(session.archive, texts, self._clock(), at_once=at_once):
+            self._note(ingested=self.summary.ingested + IngestResult(labels=delivered))
+
     def _close_due(self, session: MonitorSession) -> bool:
         """Close the oldest window that is due; whether there are more."""
         due = session.due() if self._clock() >= self._event_at else []
         if not due:
             return False
+        self._poll_labels(session, at_once=True)  # what the source knows by now belongs to the window
         self._update(session)
         try:
             self._close(session, due[0])

@@ -6,7 +6,9 @@ the reason is logged and sent to Sentry once, and the other models are followed.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from monitoring.fleet import Fleet, FollowedModel, MonitorSummary
@@ -16,6 +18,8 @@ from perennial.fleet import spec_files
 from perennial.input_contract import contract_changes
 from perennial.settings import Settings, load_settings
 from perennial.spec import load_spec
+from tasks.data.label_source import label_source
+from tasks.job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +27,8 @@ logger = logging.getLogger(__name__)
 class FleetReader:
     """Reads the specs of a fleet; call `read` as often as you like."""
 
-    def __init__(self, specs: Iterable[str], settings: Settings) -> None:
-        self._given, self.settings = tuple(specs), settings
+    def __init__(self, specs: Iterable[str], settings: Settings, environ: Mapping[str, str]) -> None:
+        self._given, self.settings, self._environ = tuple(specs), settings, environ
         self._read: dict[str, tuple[int, FollowedModel]] = {}
         self._broken: dict[str, str] = {}
 
@@ -60,7 +64,8 @@ class FleetReader:
         if known is None or known[0] != changed:
             spec = load_spec(file)
             contract_changes(self.settings.model_home(spec.name), spec, file)  # raises where the task is another one
-            self._read[path] = known = changed, FollowedModel(spec, file.absolute().parent, path)
+            job = Job(file.absolute(), spec, self.settings, datetime.now(UTC), environ=self._environ)
+            self._read[path] = known = changed, FollowedModel(spec, job.base, path, partial(label_source, job))
         return known[1]
 
     def _tell(self, path: str, error: PerennialError) -> None:
@@ -76,7 +81,7 @@ def open_fleet(specs: str | Iterable[str]) -> FleetReader:
     settings = load_settings(os.environ)
     init_error_reporting(settings, "flow")
     tag(flow=str(flow_run.get_flow_name()), flow_run=str(flow_run.get_id()), flow_run_url=str(flow_run.get_flow_run_ui_url()))
-    return FleetReader([specs] if isinstance(specs, str) else specs, settings)
+    return FleetReader([specs] if isinstance(specs, str) else specs, settings, dict(os.environ))
 
 
 def require_all_followed(summary: MonitorSummary) -> None:

@@ -7,6 +7,7 @@ import polars as pl
 import redis
 
 from monitoring.archive import Archive
+from monitoring.fleet import Fleet, FollowedModel
 from monitoring.state import load_results
 from monitoring.watch import watch
 from perennial.registry import Registry
@@ -31,7 +32,8 @@ def test_labels_of_a_source_are_in_when_their_window_closes(store: redis.Redis, 
     assert labels.poll(Archive(home, "binary", model.card.schema_), (), datetime.now(UTC)) == frame.height
     frame.select("row_id", "outcome").write_csv(file)
     with pointed_at("http://127.0.0.1:9/api"):  # nothing happens that Prefect would be told
-        summary = watch(small_spec(), Path(), settings, until=datetime.now(UTC), labels=labels)
+        fleet = Fleet((FollowedModel(small_spec(), Path(), open_labels=lambda: labels),))
+        summary = watch(lambda: fleet, settings, until=datetime.now(UTC))
     assert (summary.windows, summary.ingested.labels) == (1, frame.height), "corrected before the window closed"
     (result,) = load_results(home)
     assert (result.findings.labelled, result.findings.contradicted, result.decision.kind) == (WEEK, WEEK, "none")
