@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from monitoring import follower as follower_module
 from monitoring.archive import Archive
 from monitoring.events import window_event_id
 from monitoring.fleet import Fleet, FollowedModel, MonitorSummary, ReadFleet
-from monitoring.lease import Lease, lease_key
-from monitoring.state import STATE, WindowResult, load_results, load_state
+from monitoring.state import WindowResult, load_results, load_state
 from monitoring.trouble import read_trouble
 from monitoring.watch import watch
 from perennial.errors import PerennialError, SettingsError, StoreUnreachable
 from perennial.log_columns import ID
-from perennial.model import Model
 from perennial.record import encode_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
@@ -350,52 +347,3 @@ def test_trouble_with_a_disk_is_not_taken_for_trouble_with_the_store(settings: S
     assert (trouble.reason, trouble.tries) == ("the registry's disk", 1)
     monkeypatch.undo()
     assert run(settings).failing == {}
-
-
-def followed(name: str) -> FollowedModel:
-    """The small spec under another name."""
-    return FollowedModel(small_spec().model_copy(update={"name": name}), Path(), f"specs/{name}.toml")
-
-
-def named(name: str) -> Model:
-    """The small model under another name."""
-    return replace(MODEL, card=MODEL.card.model_copy(update={"name": name}))
-
-
-def test_what_one_model_does_wrong_concerns_no_other_and_a_second_run_takes_the_rest(
-    store: redis.Redis, settings: Settings
-) -> None:
-    for name in (names := ("first", "damaged", "taken", "last", "foreign")):
-        publish_small(Registry(settings.registry_url), named(name))
-        serve(store, named(name), weeks(1), size=WEEK)
-    damage = settings.model_home("damaged") / STATE
-    damage.parent.mkdir(parents=True)
-    damage.write_text("{")
-    store.set(labels_stream("foreign"), "no stream")
-    lease = Lease(store, lease_key("taken"))
-    assert lease.acquire()
-    fleet = Fleet(tuple(map(followed, (*names, "unborn"))), {"bad.toml": "no spec"})
-    summary = run(settings, lambda: fleet)
-    assert sorted(summary.failing) == ["bad.toml", "damaged", "foreign"]
-    assert {name for name in names if load_results(settings.model_home(name))} == {"first", "last"}
-    assert [name for name in names if read_trouble(settings.model_home(name))] == ["damaged", "foreign"]
-    lease.release()
-    damage.unlink()
-    store.delete(labels_stream("foreign"))
-    again = run(settings, lambda: fleet)
-    assert (again.windows, again.failing) == (3, {"bad.toml": "no spec"})
-    assert not [name for name in names if read_trouble(settings.model_home(name))]
-
-
-def test_a_model_that_is_added_is_followed_by_the_run_that_goes_on(store: redis.Redis, settings: Settings) -> None:
-    models = [followed("small")]
-    with following(settings, fleet=lambda: Fleet(tuple(models))) as wait:
-        serve(store, MODEL, weeks(1))
-        wait(lambda: load_results(home(settings)))
-        models.append(followed("late"))
-        publish_small(Registry(settings.registry_url), named("late"))
-        serve(store, named("late"), weeks(1))
-        wait(lambda: load_results(settings.model_home("late")))
-        models.pop(0)
-        wait(lambda: not store.exists("perennial:small:monitor"))
-        assert store.exists("perennial:late:monitor")
