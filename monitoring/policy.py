@@ -228,7 +228,7 @@ def _due(findings: Findings, account: AccountStatement | None, spec: ModelSpec) 
         if cause in spec.policy.train_on:
             yield from ((cause, reason) for reason in _alarms(findings, spec, cause))
     if account is not None and "every" in spec.policy.train_on:
-        yield from _every(account, spec)
+        yield from _every(findings.age, account, spec)
 
 
 def _rollback(account: AccountStatement) -> Iterator[tuple[Kind, str]]:
@@ -260,11 +260,16 @@ def _age(findings: Findings, account: AccountStatement | None, spec: ModelSpec) 
         yield "challenger" if by_hand else "age", reason
 
 
-def _every(account: AccountStatement, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
-    """Whole windows count: a training that waited for labels knows a little of the window in which it ran."""
+def _every(champion_age: timedelta, account: AccountStatement, spec: ModelSpec) -> Iterator[tuple[Kind, str]]:
+    """Where challengers are compared, waits double after a promotion up to `policy.every`: a fast decay is seen soon.
+
+    Whole windows count: a training that waited for labels knows a little of the window in which it ran.
+    """
     windows = round(account.newest_age / spec.window.length)
-    if windows >= spec.policy.every:
-        yield "challenger", f"the newest version was trained {windows} windows ago, and policy.every is {spec.policy.every}"
+    between = round((champion_age - account.newest_age) / spec.window.length)
+    wait = min(spec.policy.every, max(1, between)) if spec.policy.promote == "avoidable" else spec.policy.every
+    if windows >= wait:
+        yield "challenger", f"the newest version was trained {windows} windows ago, and another is due after {wait}"
 
 
 def _alarms(findings: Findings, spec: ModelSpec, cause: Literal["drift", "performance"]) -> Iterator[str]:

@@ -31,7 +31,12 @@ class PolicySpec(FrozenModel):
         description="trains a challenger by the clock, whatever was found: an interval such as `4w`, or five fields of cron in "
         "UTC such as `0 4 * * 1`",
     )
-    every: int = Field(4, ge=1, description="windows after which a challenger is trained though nothing was found")
+    every: int = Field(
+        4,
+        ge=1,
+        description="windows after which a version is trained though nothing was found; with `promote = \"avoidable\"` the waits "
+        "after a promotion are 1, 1, 2, 4, ... windows, up to this many",
+    )
     promote: Promotion = Field(
         "avoidable",
         description="`avoidable`: when the loss that challengers would have saved reaches `cost`; `always`: whatever the gate "

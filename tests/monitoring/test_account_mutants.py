@@ -65,7 +65,7 @@ MUTANTS: dict[str, tuple[str, ModuleType, str, str]] = {
     "drift never promotes": ("policy", policy, GONE, "False"),
     "a better predecessor stays away": ("policy", policy, "chance < LEAST_CHAMPION_BETTER", "chance > 1 - LEAST_CHAMPION_BETTER"),
     "a training delays a promotion": ("policy", policy, WAITS, "False"),
-    "silent alarms end the comparison": ("policy", policy, "windows >= spec.policy.every", "windows > 2 * spec.policy.every"),
+    "silent alarms end the comparison": ("policy", policy, "windows >= wait", "windows > 2 * wait"),
 }
 
 

@@ -46,13 +46,18 @@ SPEC = spec_with()
 
 def findings(week: int = 0, **fields: Any) -> Findings:
     window = Window(start=START + week * WEEK, end=START + (week + 1) * WEEK)
-    usual = {"rows": 1000, "labelled": 990, "values": VALUES, "bounds": BOUNDS}
+    usual = {"rows": 1000, "labelled": 990, "values": VALUES, "bounds": BOUNDS, "age": timedelta(weeks=8)}
     return Findings(window=window, **{**usual, **fields})
 
 
 def values(**changed: float) -> dict[str, Any]:
     """Ordinary values but for those named."""
     return {"values": VALUES | changed}
+
+
+def aged(weeks: float) -> dict[str, Any]:
+    """A champion whose newest training row is so old."""
+    return {"age": timedelta(weeks=weeks)}
 
 
 def requested(window: Window, cause: Any = "drift") -> RetrainRequestState:
@@ -241,9 +246,14 @@ def test_a_calm_window_keeps_the_last_request() -> None:
         (account(0.12, error=0.5), {}, "none", r"0\.12 ± 0\.5"),
         (account(), {}, "none", "no challenger compared yet"),
         (account(0.05), values(drift=0.2), "drift", r"drift 0\.2 is over its bound 0\.1; avoidable loss 0\.05"),
-        (account(newest_age=timedelta(weeks=4)), {}, "challenger", "trained 4 windows ago, and policy.every is 4; no challenger"),
-        (account(newest_age=timedelta(weeks=4, days=-1)), {}, "challenger", "trained 4 windows ago"),
-        (account(newest_age=timedelta(weeks=3, days=1)), {}, "none", "within bounds"),
+        (account(newest_age=timedelta(weeks=4)), aged(8), "challenger", "trained 4 windows ago, and another is due after 4; no cha"),
+        (account(newest_age=timedelta(weeks=4, days=-1)), aged(8), "challenger", "trained 4 windows ago"),
+        (account(newest_age=timedelta(weeks=3, days=1)), aged(8), "none", "within bounds"),
+        (account(newest_age=timedelta(weeks=1)), aged(1), "challenger", "another is due after 1"),
+        (account(newest_age=timedelta(weeks=1)), aged(2), "challenger", "another is due after 1"),
+        (account(newest_age=timedelta(weeks=1)), aged(3), "none", "within bounds"),
+        (account(newest_age=timedelta(weeks=2)), aged(4), "challenger", "another is due after 2"),
+        (account(newest_age=timedelta(weeks=3)), aged(6), "challenger", "another is due after 3"),
         (account(newest_age=timedelta(weeks=9)), values(drift=0.2), "drift", "drift"),
         (account(0.12, regression=0.2), {}, "rollback", "version 2 is better than version 1, which it replaced, with P ="),
         (account(regression=-0.2), {}, "none", "within bounds"),
@@ -275,7 +285,11 @@ def test_the_account_promotes_and_findings_train(stated: AccountStatement, field
         ({"train_on": ["drift"]}, account(newest_age=timedelta(weeks=9)), values(loss=0.6), "none"),
         ({"train_on": ["performance"]}, account(), values(loss=0.6), "performance"),
         ({"train_on": ["drift", "performance", "every"]}, account(), {"age": timedelta(days=61)}, "none"),
-        ({"every": 9}, account(newest_age=timedelta(weeks=8)), {}, "none"),
+        ({"every": 9}, account(newest_age=timedelta(weeks=4)), aged(8), "challenger"),
+        ({"every": 9}, account(newest_age=timedelta(weeks=3)), {}, "none"),
+        ({"every": 2}, account(newest_age=timedelta(weeks=3)), {}, "challenger"),
+        ({"promote": "always"}, account(newest_age=timedelta(weeks=1)), aged(1), "none"),
+        ({"promote": "always"}, account(newest_age=timedelta(weeks=4)), aged(4), "challenger"),
         ({"promote": "always"}, account(0.5), {}, "none"),
         ({"promote": "always"}, account(0.5), values(loss=0.6), "performance"),
         ({"promote": "always"}, account(unlabelled=9), values(drift=0.2), "drift"),
