@@ -7,8 +7,8 @@ the registry and the service know these three only. tests/perennial/learners/tes
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class TrainingTable:
 
     def __len__(self) -> int:
         return int(self.labels.size)
+
+    def newest(self, rows: int) -> Self:
+        """At most so many rows, the newest; views of the same memory."""
+        weights = None if self.weights is None else self.weights[-rows:]
+        return replace(self, matrix=self.matrix[-rows:], labels=self.labels[-rows:], times=self.times[-rows:], weights=weights)
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ class SearchSpec(FrozenModel):
 
     trials: int = Field(20, ge=1, description="trials for a first training")
     retrain_trials: int = Field(0, ge=0, description="trials for a retraining; 0 keeps the champion's parameters")
+    max_rows: int = Field(250_000, ge=100, description="most rows to search on, the newest; the model learns all of them")
     seed: int = Field(0, description="the same seed and data give the same model")
     max_rounds: int = Field(600, ge=1, description="most boosting rounds; a learner without rounds ignores it")
     patience: int = Field(30, ge=1, description="rounds without improvement before early stopping")

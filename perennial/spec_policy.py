@@ -34,7 +34,7 @@ class PolicySpec(FrozenModel):
     every: int = Field(
         4,
         ge=1,
-        description="windows after which a version is trained though nothing was found; with `promote = \"avoidable\"` the waits "
+        description='windows after which a version is trained though nothing was found; with `promote = "avoidable"` the waits '
         "after a promotion are 1, 1, 2, 4, ... windows, up to this many",
     )
     promote: Promotion = Field(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from monitoring.avoidable_loss import ExcessLoss
@@ -166,7 +167,9 @@ def show_checks(job: Job, checks: Checks) -> None:
 def show_trials(job: Job, tuned: Tuned) -> None:
     """Every trial of the search, as an artifact."""
     table = [{"trial": trial.number, "loss": trial.loss, **trial.params} for trial in tuned.trials]
-    create_table_artifact(table, key=f"{job.spec.name}-trials", description=f"best loss {tuned.loss:.5g}")
+    rows = f"{tuned.rows:,} rows" if tuned.rows == tuned.known else f"the newest {tuned.rows:,} of {tuned.known:,} rows"
+    get_run_logger().info("%d trials on %s", len(tuned.trials), rows)
+    create_table_artifact(table, key=f"{job.spec.name}-trials", description=f"best loss {tuned.loss:.5g} on {rows}")
 
 
 @local_task("show evaluation")

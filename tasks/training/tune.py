@@ -6,6 +6,7 @@ Every random choice comes from the spec's seed: the same table and spec give the
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -45,9 +46,14 @@ class Trial(FrozenModel):
 
 
 class Tuned(FrozenModel):
-    """The best parameters found, and every trial in the order it was made; none where the parameters were kept."""
+    """The best parameters found, and every trial in the order it was made; none where the parameters were kept.
+
+    `rows` is how many were searched on, the newest of `known`.
+    """
 
     params: Params
+    rows: int = 0
+    known: int = 0
     loss: float | None = None
     trials: tuple[Trial, ...] = ()
 
@@ -62,15 +68,17 @@ def _key(_context: Any, parameters: dict[str, Any]) -> str:
 
 @task(name="tune", cache_policy=CacheKeyFnPolicy(cache_key_fn=_key), cache_expiration=KEPT, persist_result=True)
 def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None) -> Tuned:
-    """TPE over `trials` points of the spec's space on the training rows, beginning at `start` where one is given.
+    """TPE over `trials` points of the spec's space on the newest training rows, beginning at `start` where one is given.
 
-    Deterministic in the spec's seed.
+    Deterministic in the spec's seed. Rows beyond `search.max_rows` cost time and hardly move the choice of parameters; the
+    estimator itself learns every row.
     """
     import hyperopt
     from hyperopt import tpe
 
     spec, space = job.spec, job.spec.search_space
-    chain, trainer = forward_chain(data.table.times, spec.split.folds), make_trainer(job, data)
+    searched = replace(data, table=data.table.newest(spec.search.max_rows))
+    chain, trainer = forward_chain(searched.table.times, spec.split.folds), make_trainer(job, searched)
     done: list[Trial] = []
 
     def evaluate(point: Mapping[str, Any]) -> float:
@@ -89,7 +97,7 @@ def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None)
         show_progressbar=False,
     )
     best = min(done, key=lambda trial: trial.loss)
-    return Tuned(params=best.params, loss=best.loss, trials=tuple(done))
+    return Tuned(params=best.params, rows=len(searched.table), known=len(data.table), loss=best.loss, trials=tuple(done))
 
 
 def as_loss(metric: str, value: float) -> float:

@@ -54,6 +54,16 @@ def test_a_search_can_begin_at_known_parameters(job: Job, data: TrainingData) ->
     assert len(tune.fn(job, data, 2, foreign).trials) == 2
 
 
+def test_a_long_table_is_searched_on_its_newest_rows(job: Job, data: TrainingData) -> None:
+    search = job.spec.search.model_copy(update={"max_rows": 150})
+    few = replace(job, spec=job.spec.model_copy(update={"search": search}))
+    found, newest = tune.fn(few, data, 2), replace(data, table=data.table.newest(150))
+    assert (found.rows, found.known) == (150, len(data.table))
+    assert found.trials == tune.fn(job, newest, 2).trials
+    assert newest.table.times[-1] == data.table.times[-1]
+    assert found.trials != tune.fn(job, data, 2).trials
+
+
 def test_a_space_that_changes_the_bins_is_searched_too(job: Job, data: TrainingData) -> None:
     raw = job.spec.model_dump()
     space = {"max_bin": {"low": 15, "high": 255, "integer": True}}
