@@ -32,7 +32,7 @@ def promote(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     champion = require_champion(job)
     if reason := already_promoted(job, champion, request) or inputs_changed(job, request):
         return decline(job, request, reason)
-    known, trained = read_labelled_rows(job, champion), None
+    known, trained = read_labelled_rows(job, champion, request), None
     model = find_challenger(job, champion, known)
     if model is None:
         announce(job, RETRAIN_STARTED, request)

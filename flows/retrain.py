@@ -1,4 +1,4 @@
-"""Retrain: a challenger from the base dataset and all labelled rows of the prediction log; promoted at once if the spec says."""
+"""Retrain: a challenger from all labelled rows of the prediction log, or of the sources; promoted at once if the spec says."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
     if reason := already_handled(job, champion, request) or inputs_changed(job, request):
         return decline(job, request, reason)
     announce(job, RETRAIN_STARTED, request)
-    known, verdict = read_labelled_rows(job, champion), None
+    known, verdict = read_labelled_rows(job, champion, request), None
     draft = train_challenger(job, known, cause_of(request), champion)
     if job.spec.policy.promote == "always":
         verdict = judge_challenger(job, known, champion, draft.model, draft.judge, by_person=request is None)

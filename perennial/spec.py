@@ -233,6 +233,8 @@ class ModelSpec(FrozenModel):
                 raise ValueError(f"join names source {join.source!r}, but the sources are {', '.join(self.sources)}")
         if self.target in self.inputs:
             raise ValueError(f"target {self.target!r} is also an input of a feature: it would leak the answer")
+        if self.retrain.known_at in self.inputs:
+            raise ValueError(f"retrain.known_at {self.retrain.known_at!r} is an input of a feature: it comes with the answer")
         known = METRICS[self.task]
         if self.metric not in (None, *known):
             raise ValueError(f"metric {self.metric!r} does not suit a {self.task} model; choose from {', '.join(known)}")

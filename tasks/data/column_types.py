@@ -51,6 +51,8 @@ def column_uses(spec: ModelSpec) -> dict[str, Use]:
     for column, check in spec.checks.columns.items():
         if check.min is not None or check.max is not None:
             uses.setdefault(column, {"number"})
+    if spec.retrain.known_at is not None:
+        uses.setdefault(spec.retrain.known_at, {"time"})
     precedence: tuple[Use, ...] = get_args(Use)
     found = {column: min(several, key=precedence.index) for column, several in uses.items()}
     found |= {column: "none" for column, several in uses.items() if {"text", "number"} <= several}

@@ -1,4 +1,4 @@
-"""Retraining data: the base dataset of the spec's input contract and the labelled rows of the prediction log, and nothing else.
+"""Retraining data of the log: the base dataset of the spec's input contract and the labelled rows of the prediction log, no more.
 
 No row that the service had not predicted and no label that it had not received by now: a replay must not see its future.
 """

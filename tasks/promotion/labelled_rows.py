@@ -5,10 +5,14 @@ from datetime import datetime
 
 import polars as pl
 
+from monitoring.archive import Archive
+from monitoring.policy import RetrainRequest
+from monitoring.window import watermark
 from perennial.model import Model
 from tasks.data.datasets import Dataset
 from tasks.data.retraining_data import NewClass, build_dataset, find_new_classes, select_rows, validate_log
-from tasks.data.validate import Checks
+from tasks.data.source_rows import read_sources
+from tasks.data.validate import Checks, validate
 from tasks.job import Job
 from tasks.training.split import Split, split_newest
 from tasks.training.training_data import TrainingData, build_training_data
@@ -33,13 +37,32 @@ class LabelledRows:
         return newest
 
 
-def read_labelled_rows(job: Job, champion: Model) -> LabelledRows:
-    """Base dataset and labelled log, validated; the newest are `gate.holdout`, one window unless the spec says otherwise."""
-    dataset = build_dataset(job, champion)
-    rows, checks = validate_log(job, dataset)
+def read_labelled_rows(job: Job, champion: Model, request: RetrainRequest | None = None) -> LabelledRows:
+    """Base dataset and labelled log, or the sources up to the request's moment, as the spec says; validated.
+
+    The newest rows are `gate.holdout`, one window unless the spec says otherwise.
+    """
     time, texts = job.spec.event_time, champion.card.label_texts
+    if job.spec.retrain.rows == "sources":
+        dataset = read_sources(job, moment_of(job, champion, request))
+        rows, checks = validate(job, dataset)
+        texts = checks.label_texts
+    else:
+        dataset = build_dataset(job, champion)
+        rows, checks = validate_log(job, dataset)
     split = split_newest(rows, time, job.spec.judged_length)
     return LabelledRows(time, dataset, rows, checks, split, texts, find_new_classes(job, rows, champion))
+
+
+def moment_of(job: Job, champion: Model, request: RetrainRequest | None) -> datetime:
+    """Event time up to which a retraining may know the sources: that at which the request's window was judged.
+
+    Without a request it is the watermark of the prediction log, which in a replay lies in the past; where the service was not
+    asked anything, it is now.
+    """
+    if request is not None:
+        return request.window_end + job.spec.window.lateness
+    return watermark(Archive(job.home, job.spec.task, champion.card.schema_).newest(job.now)) or job.now
 
 
 def selected_data(job: Job, known: LabelledRows, frame: pl.DataFrame) -> TrainingData:

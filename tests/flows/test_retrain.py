@@ -2,11 +2,12 @@
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from flows.retrain import retrain
@@ -19,7 +20,7 @@ from perennial.spec import Task
 from tasks.job import Job, load_job
 from tasks.reporting.training_report import read_training_report
 from tests.flows.asking import artifacts, runs, told
-from tests.support.models import TASKS, write_small
+from tests.support.models import TASKS, small_frame, write_small
 from tests.tasks.making import later_frame, log_rows
 from tests.tasks.promotion.test_retrain_request import EVENT_ID, event
 
@@ -78,6 +79,22 @@ def test_a_retraining_learns_every_row_and_publishes_a_challenger(home: Path, pr
     assert set(artifacts(prefect_api, run["id"])) == {"small-evaluation"}, "nothing is decided yet"
     assert told(prefect_api, "perennial.retrain.started", run["id"])["follows"] == EVENT_ID
     assert outcome(home, run["id"]) == "challenger"
+
+
+def test_a_retraining_from_the_sources_knows_nothing_from_after_its_event(home: Path) -> None:
+    job, champion = serving(home)
+    set_values(job, "retrain", rows="sources")
+    moment = champion.card.until + timedelta(hours=300)
+    future, late = pl.col("asked_at") >= moment, pl.col("asked_at") > moment - timedelta(days=1)
+    wrong = [
+        pl.when(future).then(1e6).otherwise("amount").alias("amount"),
+        pl.when(late).then(9).otherwise("outcome").alias("outcome"),
+    ]
+    pl.concat([small_frame(), later_frame("binary", 600)]).with_columns(wrong).write_parquet(home / "rows.parquet")
+    request = event(window_end=(moment - timedelta(days=1)).isoformat())
+    assert retrain(str(job.path), request) == 2
+    card = load_model(job.registry, "small", 2, home).card
+    assert (card.until, card.data.rows) == (moment - timedelta(days=1), 1_000 + 300 - 24)
 
 
 def test_with_the_policy_always_the_challenger_is_promoted_at_once(home: Path, prefect_api: str) -> None:
