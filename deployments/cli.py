@@ -238,6 +238,27 @@ def labels(
 
 
 @app.command
+def feedback(
+    spec: Spec,
+    file: Annotated[str, Parameter(help="CSV or Parquet file or URL: a row is an id, its label, and perhaps a time")],
+    *,
+    id_: Annotated[str | None, Parameter(name="--id", help="its column of ids (default: `id`, else the spec's)")] = None,
+    label: Annotated[str | None, Parameter(help="its column of labels (default: `label`, else the target)")] = None,
+    time: Annotated[str | None, Parameter(help="its column of times (default: `event_time`, else the spec's)")] = None,
+) -> int:
+    """Send the labels of a table, as a client would by `/feedback`; the service need not run.
+
+    What is known already is not sent again. Rows that are no labels are named, the others are sent; then the exit code is 1.
+    """
+    from deployments.feedback import send_feedback
+
+    columns = {"id": id_, "label": label, "time": time}
+    found = send_feedback(spec, file, columns, read_settings(), os.environ, datetime.now(UTC))
+    show(found.rows(spec))
+    return 1 if found.table.refused else 0
+
+
+@app.command
 def replay(
     spec: Spec,
     *,

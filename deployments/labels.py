@@ -3,6 +3,7 @@
 Reads the prediction log's ids and labels, all of them; starts nothing and needs no champion.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from monitoring.partitions import collect
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT
 from perennial.schema import Schema
 from perennial.settings import Settings
-from perennial.spec import load_spec
+from perennial.spec import ModelSpec, load_spec
+from tasks.data.label_source import load_state
 
 TIME = "%Y-%m-%d %H:%M:%S"
+SHOWN = 3  # refused rows of a file
 
 
 def label_report(path: Path, settings: Settings, *, unmatched: bool) -> list[str]:
@@ -30,8 +33,23 @@ def label_report(path: Path, settings: Settings, *, unmatched: bool) -> list[str
         f"{counts.predictions:,} predictions",
         f"{sent.len():,} labels of {counts.labels:,} ids{': ' if told else ''}{told}",
         *(f"{rows:,} labels of which {issue}" for issue, rows in found.items()),
+        *_source_lines(spec, settings),
         *(_line(row) for row in issues.iter_rows(named=True) if unmatched),
     ]
+
+
+def _source_lines(spec: ModelSpec, settings: Settings) -> Iterator[str]:
+    """What was read of the label source, file by file."""
+    parts = load_state(settings.model_home(spec.name)).parts
+    if spec.labels is not None and not parts:
+        yield f"nothing read yet of {spec.labels.path or spec.labels.loader or 'the query'}: a running monitor polls it"
+    for name, part in sorted(parts.items()):
+        read = f"{part.delivered:,} labels read, the last time at {part.read_at:{TIME}}" if part.read_at else "not read yet"
+        yield f"{name}: {read}"
+        if part.refused:
+            yield from (f"  {part.refused:,} rows refused, such as:", *(f"  {reason}" for reason in part.reasons[:SHOWN]))
+        if part.error:
+            yield f"  cannot be read, and is tried again: {part.error}"
 
 
 def _line(row: dict[str, Any]) -> str:
