@@ -4,14 +4,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import yaml
-
 from deployments.prefect_client import FLEET, PrefectClient
 from perennial.errors import StackError
+from perennial.spec import ModelSpec
+from perennial.spec_policy import PolicySpec
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 """The committed file; it is itself valid, for the flights example."""
@@ -21,13 +21,33 @@ TAG = "perennial"  # of every deployment in it
 DEPLOY_TIMEOUT = timedelta(seconds=180)  # for one `prefect` command; it takes 2 s on a quiet machine, more on a busy server
 
 
-def render(specs: Iterable[str], command: str | None = None) -> str:
+Schedules = Sequence[Mapping[str, object]]
+"""As prefect.yaml writes them: when to train a challenger of a model, and the parameter that says of which."""
+
+
+def schedules_of(specs: Mapping[str, ModelSpec]) -> Schedules:
+    """The trainings by the clock that specs ask for, by their paths as the flows open them."""
+    return [
+        {**_time_of(spec.policy), "slug": spec.name, "parameters": {"spec": path}}
+        for path, spec in specs.items()
+        if spec.policy.schedule is not None
+    ]
+
+
+def _time_of(policy: PolicySpec) -> dict[str, object]:
+    if policy.interval is not None:
+        return {"interval": int(policy.interval.total_seconds())}
+    return {"cron": policy.schedule, "timezone": "UTC"}
+
+
+def render(specs: Iterable[str], command: str | None = None, schedules: Schedules = ()) -> str:
     """prefect.yaml for other specs: only its definitions differ.
 
     `specs` are files, directories or lists as the flows open them, relative to the directory of their worker or absolute.
     `command` starts a flow run where it is known; workers elsewhere find their own interpreter.
     """
-    definitions = {"specs": list(specs), "infrastructure": {"working_dir": "."} | ({"command": command} if command else {})}
+    infrastructure = {"working_dir": "."} | ({"command": command} if command else {})
+    definitions = {"specs": list(specs), "schedules": list(schedules), "infrastructure": infrastructure}
     text = template()
     for anchor, value in definitions.items():
         line = f"&{anchor} {json.dumps(value, ensure_ascii=False)}"  # JSON is YAML, whatever the value holds
@@ -45,9 +65,9 @@ def template() -> str:
         raise StackError(f"{TEMPLATE} cannot be read ({error}): run perennial from a full checkout of its repository") from error
 
 
-def write(specs: Iterable[str], target: Path, command: str | None = None) -> bool:
+def write(specs: Iterable[str], target: Path, command: str | None = None, schedules: Schedules = ()) -> bool:
     """Write the rendered file to `target`, which says at its top what it was made by; whether that changed it."""
-    content = "# Written by `perennial up` or `perennial deploy`; its specs are theirs.\n" + render(specs, command)
+    content = "# Written by `perennial up` or `perennial deploy`; its specs are theirs.\n" + render(specs, command, schedules)
     if target.exists() and target.read_text(encoding="utf-8") == content:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +77,9 @@ def write(specs: Iterable[str], target: Path, command: str | None = None) -> boo
 
 def is_applied(file: Path, api: PrefectClient) -> bool:
     """Whether the API has every deployment and automation that a file names; what they hold is not looked at."""
-    declared = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
-    automations = [trigger["name"] for one in declared for trigger in one.get("triggers", ())]
-    flows = {one["entrypoint"].rpartition(".")[2].replace("_", "-") for one in declared}
+    text = file.read_text(encoding="utf-8")
+    flows = {name.replace("_", "-") for name in re.findall(r"entrypoint: flows\.\w+\.(\w+)", text)}
+    automations = re.findall(r"^ +name: (perennial\.\S+)", text, re.MULTILINE)
     return flows <= api.deployed_flows(FLEET) and set(automations) <= api.automations()
 
 

@@ -18,6 +18,7 @@
     ├── StoreUnreachable     Redis or Valkey does not answer
     ├── PredictionsLost      predictions were answered and are in no log: a process was killed, or store and disk failed together
     ├── ArchiveError         the prediction log cannot be written or read
+    ├── FleetIncomplete      models of a monitor run could not be followed
     ├── NewerFormat          a file or a stream entry was written by a newer release
     ├── PrefectUnreachable   the Prefect API does not answer
     └── StackError           a part of the local stack cannot start or stop

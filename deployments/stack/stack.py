@@ -207,7 +207,9 @@ def deploy_fleet(
     target = settings.home / "prefect.yaml"
     with PrefectClient(settings.prefect_api_url, environ) as api:
         deploy.ensure_pool(api, directory, environ)
-        deploy.write(dict.fromkeys([*api.followed_specs(), *map(str, paths)]), target)
+        specs = tuple(dict.fromkeys([*api.followed_specs(), *map(str, paths)]))
+        here = {path: load_spec(Path(path)) for path in spec_files(paths)}
+        deploy.write(specs, target, schedules=deploy.schedules_of(here))
         deploy.apply(target, directory, environ)
         api.delete_deployments(TAG, but=FLEET)
     return target
@@ -220,7 +222,9 @@ def _deploy_to_stack(stack: Stack, environ: Mapping[str, str], api: PrefectClien
     """
     target = stack.state_dir / "prefect.yaml"
     # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
-    changed = deploy.write([str(stack.spec_list)], target, f"{shlex.quote(sys.executable)} -m prefect.engine")
+    command = f"{shlex.quote(sys.executable)} -m prefect.engine"
+    schedules = deploy.schedules_of({str(model.spec): load_spec(model.spec) for model in stack.models})
+    changed = deploy.write([str(stack.spec_list)], target, command, schedules)
     if changed or api is None or not deploy.is_applied(target, api):
         deploy.apply(target, stack.directory, programs.environment(stack, environ))
         with PrefectClient(stack.prefect.url, environ) as own:

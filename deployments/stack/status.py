@@ -27,6 +27,9 @@ RUNNING, NO_MODEL, AWAY = "running", "no model yet", "does not answer"
 READY_TIMEOUT = timedelta(seconds=5)
 """For a service to say whether it is ready; it takes milliseconds."""
 
+FRESH = "has been promoted yet"
+"""In what a service says of a model that was never trained."""
+
 FINAL = ("ready", "stopped")
 """States after which a component's clock stands still."""
 
@@ -148,6 +151,12 @@ def ask_service(url: str) -> tuple[str | None, str]:
     except httpx.HTTPError:
         return AWAY, ""
     if reply.is_success:
-        return None, ""
+        return None, _not_ready(reply)
     reason = reply.json()["error"]["message"] if "json" in reply.headers.get("content-type", "") else reply.text[:300]
-    return (NO_MODEL, "") if "has been promoted yet" in reason else ("not ready", reason)
+    return (NO_MODEL, "") if FRESH in reason else ("not ready", reason)
+
+
+def _not_ready(reply: httpx.Response) -> str:
+    """Which of several models do not answer and why; those that are not trained yet are no trouble."""
+    reasons = reply.json().get("not_ready", {}) if "json" in reply.headers.get("content-type", "") else {}
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if FRESH not in reason)

@@ -10,6 +10,8 @@ from deployments import deploy
 from deployments.deploy import POOL, TAG
 from deployments.prefect_client import FLEET
 from perennial.errors import StackError
+from perennial.spec import load_spec
+from tests.support.models import write_small
 from tests.support.processes import ROOT
 
 
@@ -58,6 +60,22 @@ def test_other_specs_change_what_the_monitor_follows_and_nothing_else() -> None:
 @pytest.mark.parametrize("path", ["with space/o.toml", "it's/o.toml", 'a"b/o.toml', "#1/o: toml", "ü/\\n.toml", r"\1/o.toml"])
 def test_any_path_survives_the_writing(path: str) -> None:
     assert read(deploy.render([path]))["flows.monitor.monitor"]["parameters"]["specs"] == [path]
+
+
+def test_a_spec_with_a_schedule_is_trained_by_the_clock(tmp_path: Path) -> None:
+    asked = {"daily": "1d", "mondays": "0 4 * * 1", "never": ""}
+    specs = {}
+    for name, schedule in asked.items():
+        policy = f'[policy]\nschedule = "{schedule}"\n' if schedule else ""
+        path = write_small(tmp_path)
+        path.write_text(path.read_text().replace('name = "small"', f'name = "{name}"') + policy)
+        specs[f"specs/{name}.toml"] = load_spec(path)
+    rendered = read(deploy.render(["specs"], schedules=deploy.schedules_of(specs)))
+    assert rendered["flows.retrain.retrain"]["schedules"] == [
+        {"interval": 86_400, "slug": "daily", "parameters": {"spec": "specs/daily.toml"}},
+        {"cron": "0 4 * * 1", "timezone": "UTC", "slug": "mondays", "parameters": {"spec": "specs/mondays.toml"}},
+    ]
+    assert read(deploy.render(["specs"]))["flows.retrain.retrain"]["schedules"] == []
 
 
 def test_a_file_is_written_once(tmp_path: Path) -> None:

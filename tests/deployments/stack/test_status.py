@@ -35,6 +35,7 @@ FRESH = {"error": {"code": "no_model", "message": "no version of 'toy' has been 
     ("status", "body", "expected"),
     [
         (200, None, (None, "")),
+        (200, {"ready": ["a"], "not_ready": {"b": FRESH["error"]["message"], "c": "refused"}}, (None, "c: refused")),
         (503, FRESH, ("no model yet", "")),
         (503, REFUSED, ("not ready", REFUSED["error"]["message"])),
         (502, None, ("not ready", "")),
