@@ -13,9 +13,11 @@ a person's move only (tests/perennial/test_rollbacks.py).
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, Field, ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
@@ -119,6 +121,12 @@ class Registry:
         while (move := self._move(name, aliases.generation + 1)) is not None:
             aliases = _after(move)
         return aliases
+
+    def stamp(self, name: str) -> tuple[object, ...] | None:
+        """What differs after each move of an alias, for two `stat` calls; None where the storage is not a local one."""
+        if not isinstance(self._fs, LocalFileSystem):
+            return None
+        return tuple(_file_stamp(f"{self._model(name)}/{path}") for path in ("aliases.json", "moves"))
 
     def promote(
         self,
@@ -240,6 +248,14 @@ class Registry:
 
     def _version(self, name: str, version: int) -> str:
         return f"{self._model(name)}/versions/{version}"
+
+
+def _file_stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ctime_ns, found.st_ino, found.st_size
 
 
 def _digest(content: bytes) -> str:

@@ -70,6 +70,12 @@ class Settings(FrozenModel):
         description="who may read `/metrics`: clients with a key (every client where none is asked for), every client, or none",
     )
     docs_access: Access = Field("key", description="who may read `/docs`, in the same way")
+    max_loaded_models: int = Field(
+        100,
+        ge=1,
+        description="most models of a service in memory; beyond it the one that was asked longest ago is unloaded, "
+        "and its next request waits until it is loaded again",
+    )
     watch_interval: Seconds = Field(
         timedelta(seconds=0.1),
         gt=NO_TIME,

@@ -30,9 +30,10 @@ from service.inference.litapi import PredictionAPI
 from service.inference.model_watcher import ModelWatcher
 from service.inference.predictor import Predictor
 from service.inference.served_model import ServedModel
+from service.inference.watcher_thread import WatcherThread
 from service.metrics import HttpMetrics, ModelMetrics, WorkerMetrics
 from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServedSpec, ServicePlan
-from service.prediction_log.log import PredictionLog
+from service.prediction_log.log import CAPACITY, LEAST_CAPACITY, PredictionLogs
 from service.prediction_log.redis_client import connect
 from service.processes.litserve_server import PredictionServer
 from service.processes.supervisor import BEAT_INTERVAL, Heartbeat, WorkerHandle
@@ -52,14 +53,15 @@ class Worker:
     def __init__(self, plan: ServicePlan) -> None:
         self._plan = plan
         self._store = connect(plan.store_url)
-        metrics, registry = WorkerMetrics(), Registry(plan.settings.registry_url)
-        self._models = [serve_model(plan, one, registry, metrics.of(one.spec.name)) for one in plan.models]
+        metrics, registry, self._logs = WorkerMetrics(), Registry(plan.settings.registry_url), PredictionLogs(plan.store_url)
+        self._models = [serve_model(plan, one, registry, self._logs, metrics.of(one.spec.name)) for one in plan.models]
+        settings = plan.settings
+        self._watching = WatcherThread(self._models, settings.watch_interval, settings.max_loaded_models)
 
     def start(self) -> None:
         """Start the threads; afterwards the champions that there are answer."""
-        for model in self._models:
-            model.log.start()
-            model.watcher.start(self._plan.settings.watch_interval)
+        self._logs.start()
+        self._watching.start()
         threading.Thread(target=self._end_with_parent, name="parent-watch", daemon=True).start()
 
     def serve_http(self, api: PredictionAPI, handle: WorkerHandle) -> None:
@@ -68,7 +70,7 @@ class Worker:
         batcher = RequestBatcher(api.handle_batch)
         app = PredictionServer(api, plan.settings.workers, partial(_lifespan, handle.heartbeat)).app
         app.title, app.version = f"Perennial: {', '.join(plan.names)}", __version__
-        endpoints = {one.name: ModelEndpoints(plan, one, batcher, self._store, metrics) for one in self._models}
+        endpoints = {one.name: ModelEndpoints(plan, one, batcher, self._watching, self._store, metrics) for one in self._models}
         config = _uvicorn_config(build_app(app, AppState(plan, endpoints, metrics, draining)))
         try:
             DrainingServer(config, draining, plan.settings.lame_duck.total_seconds()).run([handle.listener])
@@ -77,10 +79,8 @@ class Worker:
             self.close()
 
     def close(self) -> None:
-        for model in self._models:
-            model.watcher.stop()
-        for model in self._models:
-            model.log.close(FLUSH_TIMEOUT)
+        self._watching.stop()
+        self._logs.close(FLUSH_TIMEOUT)
 
     def _end_with_parent(self) -> None:
         """In a thread: end this process when the main process is gone, also when it was killed and could not say so."""
@@ -93,13 +93,22 @@ class Worker:
             os._exit(1)  # not sys.exit: only the main thread could, and it may be blocked on the dead parent
 
 
-def serve_model(plan: ServicePlan, served: ServedSpec, registry: Registry, metrics: ModelMetrics) -> ServedModel:
+def serve_model(
+    plan: ServicePlan, served: ServedSpec, registry: Registry, logs: PredictionLogs, metrics: ModelMetrics
+) -> ServedModel:
     """One of a worker's models; nothing of it is started yet."""
     settings, spec = plan.settings, served.spec
     spool = settings.model_home(spec.name) / "service" / "spool"
-    log = PredictionLog(plan.store_url, spec.name, spool, full=settings.log_full, observe=metrics.logged)
+    capacity = max(LEAST_CAPACITY, CAPACITY // len(plan.models))
+    log = logs.add(spec.name, spool, full=settings.log_full, observe=metrics.logged, capacity=capacity)
     watcher = ModelWatcher(
-        registry, spec.name, served.base, spec.contract_until, metrics=metrics, with_challenger=settings.challenger
+        registry,
+        spec.name,
+        served.base,
+        spec.contract_until,
+        metrics=metrics,
+        with_challenger=settings.challenger,
+        marks_reports=plan.only is not None,
     )
     return ServedModel(spec, watcher, log, Predictor(settings.max_rows, log, metrics))
 

@@ -1,13 +1,13 @@
-"""The model watcher: a thread of every worker reads the registry's aliases, loads the version they name and swaps it in.
+"""The model watcher: reads the registry's aliases of one model, loads the version they name and swaps it in.
 
-Loading, checking, compiling and warming up happen in that thread; the swap is one assignment. A version that cannot be
+Called by the watcher thread of a worker (watcher_thread.py), where loading, checking, compiling and warming up happen too; the
+swap is one assignment. A version that cannot be
 served is refused, reported and tried again later, and the one before it answers on. The version before stays in memory,
 and so does the challenger where that is wanted: a swap to either needs no loading.
 """
 
 import copy
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from service.metrics import ModelMetrics
 
 # Wait before a refused version is tried again, doubling: storage hiccups pass, a corrupt version stays corrupt.
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=1), timedelta(seconds=60)
-STOP_TIMEOUT = timedelta(seconds=5)  # how long the thread is waited for when the worker ends
+READ_INTERVAL = timedelta(seconds=10)  # after which the aliases are read even where `stat` says that nothing has changed
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class _RefusedVersion:
 class ModelWatcher:
     """Keeps `live` at the registry's champion; the request path reads it, and only `check` assigns it.
 
+    With `marks_reports`, every error report of the process is marked with the live version: where it serves one model alone.
     With `with_challenger`, `challenger` follows the alias of that name in the same way; it answers no request.
     """
 
@@ -89,15 +90,17 @@ class ModelWatcher:
         *,
         metrics: ModelMetrics,
         with_challenger: bool = False,
+        marks_reports: bool = False,
     ) -> None:
         self._registry, self._name, self._base = registry, name, base
-        self._metrics, self._with_challenger = metrics, with_challenger
+        self._metrics, self._with_challenger, self._marks_reports = metrics, with_challenger, marks_reports
         self._history = ChampionHistory(registry, name, contract_until)
         self._refused: dict[str, _RefusedVersion] = {}
         self._away = ""
         self._previous: CompiledModel | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stamp: object = None
+        self._next_read = 0.0
+        self.is_wanted = True  # in memory, or it would be if it could be loaded
         self.live: CompiledModel | None = None
         self.challenger: CompiledModel | None = None
         self.champion: int | None = None  # by the registry, which may be refused; None while the registry cannot be read
@@ -121,34 +124,47 @@ class ModelWatcher:
             raise unavailable("no_model", self.refusal or none_yet)
         return live
 
-    def start(self, interval: timedelta) -> None:
-        """Look once, so that the first request finds a model, then every `interval`."""
-        self.check()
-        self._thread = threading.Thread(target=self._run, args=(interval.total_seconds(),), name="champion-watcher", daemon=True)
-        self._thread.start()
+    @property
+    def serveable(self) -> int:
+        """The version that answers, or would once it is loaded; raises ServiceError (503) saying why there is none."""
+        if not self.is_wanted and self.champion is not None:
+            return self.champion
+        return self.require_live().version
 
-    def stop(self) -> None:
-        """Stop looking; the live model stays."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(STOP_TIMEOUT.total_seconds())
+    def unload(self) -> None:
+        """Let go of every version; aliases are still looked at, and `load` brings the champion back."""
+        self.is_wanted = False
+        self.live = self.challenger = self._previous = None
+
+    def load(self) -> None:
+        """Bring the champion into memory, if it can be; never raises."""
+        self.is_wanted = True
+        self.check()
+
+    def look(self) -> None:
+        """`check` where something may have changed: what `stat` does not show is seen after READ_INTERVAL."""
+        stamp, now = self._registry.stamp(self._name), time.monotonic()
+        is_settled = not self._away and not self._refused and now < self._next_read
+        if is_settled and stamp is not None and stamp == self._stamp:
+            return
+        self._stamp, self._next_read = stamp, now + READ_INTERVAL.total_seconds()
+        self.check()
 
     def check(self) -> None:
-        """One look at the aliases; never raises."""
+        """Read the aliases and follow them; never raises."""
         try:
             aliases = self._registry.aliases(self._name)
-            self._history.follow(aliases, datetime.now(UTC))
+            if self.is_wanted:
+                self._history.follow(aliases, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - any storage backend, any failure: the live model answers on
             self._lost_sight(error)
             return
         self._away, self.champion = "", aliases.champion
+        if not self.is_wanted:
+            return
         self._follow_champion(aliases.champion)
         if self._with_challenger:
             self._follow_challenger(aliases.challenger)
-
-    def _run(self, seconds: float) -> None:
-        while not self._stop.wait(seconds):
-            self.check()
 
     def _follow_champion(self, wanted: int | None) -> None:
         if wanted is None or (found := self._get(CHAMPION, wanted)) is None:
@@ -157,7 +173,8 @@ class ModelWatcher:
         self.live = live
         if before is None or before.version != wanted:
             self._previous = before or self._previous
-            tag(version=wanted)
+            if self._marks_reports:
+                tag(version=wanted)
             logger.info("version %d of %s answers now", wanted, self._name)
             self._metrics.swapped(wanted)
 
@@ -194,7 +211,7 @@ class ModelWatcher:
         self._refused[alias] = _RefusedVersion(version, _reason(error), pause, time.monotonic() + pause.total_seconds())
         if not again:
             logger.error("version %d of %s is refused as %s, %s: %s", version, self._name, alias, self._remains(), error)
-            report(error, group=("service", "version-refused", self._name), refused_version=version)
+            report(error, group=("service", "version-refused", self._name), model=self._name, refused_version=version)
             self._metrics.refused()
 
     def _remains(self) -> str:
@@ -203,7 +220,7 @@ class ModelWatcher:
     def _lost_sight(self, error: Exception) -> None:
         if not self._away:  # once per absence, not once per look
             logger.warning("the registry at %s cannot be read, %s: %s", self._registry.url, self._remains(), error)
-            report(error, group=("service", "registry-unreachable", self._name))
+            report(error, group=("service", "registry-unreachable", self._name), model=self._name)
         self._away, self.champion = _reason(error), None
 
 

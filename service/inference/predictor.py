@@ -6,7 +6,7 @@ together, and share an entry of the log for each version. `decode` and `predict`
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +18,8 @@ from service.metrics import ModelMetrics
 from service.prediction_log.log import PredictionLog
 
 EXPLAIN_ROWS = 1_000  # most rows of an explain request: a row costs a hundred predictions, and others wait for the worker
+
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 Operation = Literal["predict", "explain"]
 
@@ -54,6 +56,7 @@ class Predictor:
 
     def __init__(self, max_rows: int, log: PredictionLog, metrics: ModelMetrics) -> None:
         self._max_rows, self._log, self._metrics = max_rows, log, metrics
+        self.used_at = NEVER  # when it was last asked
 
     @property
     def may_wait(self) -> bool:
@@ -62,7 +65,7 @@ class Predictor:
 
     def decode(self, request: InferenceRequest, now: datetime) -> DecodedRequest:
         """Check a body against the contract of its version; raises RequestError, or ServiceError for too many rows."""
-        model = request.model
+        model, self.used_at = request.model, now
         most = min(self._max_rows, EXPLAIN_ROWS) if request.operation == "explain" else self._max_rows
         rows = model.contract.decode(request.body, most, now)
         return DecodedRequest(request.operation, model, self, rows, len(request.body))

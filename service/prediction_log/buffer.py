@@ -1,4 +1,4 @@
-"""The buffer: prediction batches in memory between the request path and the two threads that store them.
+"""The buffer: prediction batches of one model in memory between the request path and the two threads that store them.
 
 Thread-safe: any thread may append, look and drop. Bounded by bytes, as the callers estimate them. A batch leaves only when
 one of the threads says up to which position everything is in the store or in the disk queue.
@@ -15,18 +15,45 @@ from service.prediction_log.entries import PendingBatch, first_bytes
 SPARE = 0.1  # share of the capacity that `has_room` keeps free, for an append of another thread that comes in between
 
 
+class Signals:
+    """By which the buffers of a process wake its two threads, and the process tells them that it ends.
+
+    `filled` is notified when a buffer that was empty has a batch, `full` is set while an append waits for room (one at a
+    time does, in a worker), `closing` when requests have ended, `stopped` when the threads have to end.
+    """
+
+    def __init__(self) -> None:
+        self.filled = threading.Condition()
+        self.full, self.closing, self.stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def wait_filled(self, has_rows: Callable[[], bool], timeout: float) -> bool:
+        """Wait until `has_rows` may hold, for `timeout` seconds, or until the end; returns whether it holds."""
+        with self.filled:
+            if not has_rows() and not self.closing.is_set():
+                self.filled.wait(timeout)
+            return has_rows()
+
+    def close(self) -> None:
+        """Requests have ended: `wait_filled` waits no more."""
+        self.closing.set()
+        with self.filled:
+            self.filled.notify_all()
+
+
 class Buffer:
     """Batches in order of their positions. `on_append` is called with each new end before `append` returns."""
 
-    def __init__(self, capacity: int, on_append: Callable[[int], None]) -> None:
-        self._capacity, self._on_append = capacity, on_append
+    def __init__(self, capacity: int, on_append: Callable[[int], None], signals: Signals) -> None:
+        self._capacity, self._on_append, self._signals = capacity, on_append, signals
         self._batches: deque[PendingBatch] = deque()
         self._bytes = 0
         self.end = 0  # position of the last row that was appended
-        self._closed = False
-        lock = threading.Lock()
-        self._filled, self._freed = threading.Condition(lock), threading.Condition(lock)
-        self.full = threading.Event()  # set while an append waits for room
+        self._freed = threading.Condition(threading.Lock())
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is a batch; takes no lock."""
+        return bool(self._batches)
 
     @property
     def has_room(self) -> bool:
@@ -37,19 +64,21 @@ class Buffer:
         """Take a batch in; waits at most `patience` seconds for room, and returns whether there was any."""
         with self._freed:
             if not self._fits(size):
-                self.full.set()
+                self._signals.full.set()
                 try:
                     if not self._freed.wait_for(lambda: self._fits(size), patience):
                         return False
                 finally:
-                    self.full.clear()
-            if not self._batches:
-                self._filled.notify_all()
+                    self._signals.full.clear()
+            was_empty = not self._batches
             start, self.end = self.end, self.end + len(batch.ids)
             self._batches.append(PendingBatch(start, self.end, size, time.monotonic(), batch))
             self._bytes += size
             self._on_append(self.end)
-            return True
+        if was_empty:
+            with self._signals.filled:
+                self._signals.filled.notify_all()
+        return True
 
     def oldest(self, limit: int) -> list[PendingBatch]:
         """The oldest batches: as many as have `limit` bytes, and at least one where there is any."""
@@ -72,22 +101,9 @@ class Buffer:
         with self._freed:
             return len(self._batches), self._bytes
 
-    def wait(self, timeout: float) -> bool:
-        """Wait until there is a batch, or for `timeout` seconds, or until the end; returns whether there is one."""
-        with self._filled:
-            if not self._batches and not self._closed:
-                self._filled.wait(timeout)
-            return bool(self._batches)
-
     def wait_empty(self, timeout: float) -> bool:
         with self._freed:
             return self._freed.wait_for(lambda: not self._batches, timeout)
-
-    def close(self) -> None:
-        """`wait` waits no more."""
-        with self._filled:
-            self._closed = True
-            self._filled.notify_all()
 
     def _fits(self, size: int) -> bool:
         # An empty buffer takes any batch: a single one may be larger than the capacity.

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -186,18 +187,21 @@ def _add_description(app: FastAPI, state: AppState) -> None:
     routes = app.router.routes
     routes[:] = [route for route in routes if getattr(route, "path", None) != app.openapi_url]
 
-    def description(model: ModelEndpoints | None) -> dict[str, Any]:
-        live = model.served.watcher.live if model else None
-        return describe(app.openapi(), live.contract.keys if live else None, state.settings)
+    async def description(model: ModelEndpoints | None) -> dict[str, Any]:
+        keys = None
+        if model is not None:
+            with suppress(ServiceError):
+                keys = (await model.live()).contract.keys
+        return describe(app.openapi(), keys, state.settings)
 
     @app.get(str(app.openapi_url), include_in_schema=False)
     async def openapi() -> Response:
-        whole = description(state.only)
+        whole = await description(state.only)
         return Response(orjson.dumps(whole if state.only else name_models(whole, list(state.models))), media_type=JSON)
 
     @app.get(f"{ANY}/openapi.json", include_in_schema=False)
     async def openapi_of(name: str) -> Response:
-        return Response(orjson.dumps(of_one_model(description(state.named(name)), ANY, long_path(name))), media_type=JSON)
+        return Response(orjson.dumps(of_one_model(await description(state.named(name)), ANY, long_path(name))), media_type=JSON)
 
     @app.get(f"{ANY}/docs", include_in_schema=False)
     async def docs_of(name: str) -> Response:

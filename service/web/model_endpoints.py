@@ -1,5 +1,7 @@
 """What the addresses of one model do: predict, explain, take labels, say which version answers and whether it can."""
 
+import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -13,8 +15,10 @@ from perennial.record import encode_batch
 from service.decoding.label_contract import LabelContract
 from service.errors import JsonResponse, ServiceError, unavailable
 from service.inference.batcher import RequestBatcher
+from service.inference.model_watcher import CompiledModel
 from service.inference.predictor import InferenceRequest, Operation
 from service.inference.served_model import ServedModel
+from service.inference.watcher_thread import WatcherThread
 from service.metrics import HttpMetrics
 from service.plan import ServicePlan
 from service.prediction_log.redis_client import translate_redis_errors
@@ -41,34 +45,51 @@ class ModelEndpoints:
     """One of these for each model; `batcher`, `store` and `metrics` are the worker's."""
 
     def __init__(
-        self, plan: ServicePlan, served: ServedModel, batcher: RequestBatcher, store: redis.Redis, metrics: HttpMetrics
+        self,
+        plan: ServicePlan,
+        served: ServedModel,
+        batcher: RequestBatcher,
+        watching: WatcherThread,
+        store: redis.Redis,
+        metrics: HttpMetrics,
     ) -> None:
         self.name, self.served = served.name, served
         self._watcher, self._predictor, self._log = served.watcher, served.predictor, served.log
+        self._watching = watching
         self._batcher, self._store, self._store_url, self._metrics = batcher, store, plan.store_url, metrics
         self._max_rows = plan.settings.max_rows
         self._labels = LabelContract(served.name, served.label_codec)
 
+    async def live(self) -> CompiledModel:
+        """The live version, loaded if it is not in memory; raises ServiceError (503) saying why there is none."""
+        while not self._watcher.is_wanted:
+            await asyncio.shield(asyncio.wrap_future(self._watching.load(self.served)))
+        return self._watcher.require_live()
+
     async def infer(self, operation: Operation, body: bytes) -> JsonResponse:
         """Scores of rows, or what their columns add to them; raises ServiceError (503) without a version."""
-        live = self._watcher.live or self._watcher.require_live()
+        live = self._watcher.live or await self.live()
         return await self._batcher.submit(InferenceRequest(operation, body, live, self._predictor))
 
     async def feedback(self, body: bytes) -> JsonResponse:
         """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""
+        if not self._watcher.is_wanted:
+            with suppress(ServiceError):
+                await self.live()  # which knows what a label may be
         accepted = await run_in_threadpool(self._accept_labels, body)
         return JsonResponse(HTTPStatus.ACCEPTED, accepted.model_dump_json().encode())
 
     async def model(self) -> ModelInfo:
         """The live version; 503 without one."""
+        await self.live()
         return await run_in_threadpool(describe_live, self._watcher)
 
     def ready(self) -> dict[str, Any]:
         """Which version answers; raises ServiceError (503) when predictions cannot be had or are not safe here."""
-        live, challenger, log = self._watcher.require_live(), self._watcher.challenger, self._log.state()
+        version, challenger, log = self._watcher.serveable, self._watcher.challenger, self._log.state()
         if log.keeper == "memory":
             raise unavailable("log_full", "neither the store nor the disk takes predictions: start the store or free the disk")
-        status = {"version": live.version, "log": log.keeper, "log_waiting": log.waiting}
+        status = {"version": version, "log": log.keeper, "log_waiting": log.waiting}
         return status | ({"challenger": challenger.version} if challenger else {})
 
     def summary(self, requests: int) -> ModelSummary:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.prediction_log.log import PredictionLog
+from service.prediction_log.log import PredictionLogs
 from tests.faults.service.load import asking
 from tests.faults.service.mortal import Store
 from tests.service.serving import Serving, rows
@@ -74,10 +74,11 @@ def test_a_store_that_is_away_at_the_end_gets_everything_from_the_next_start(
     own_store.start()
     spool = tmp_path / "home" / "small" / "service" / "spool"
     assert list(spool.glob("*.db"))
-    successor = PredictionLog(own_store.url, "small", spool)
-    successor.start()
+    logs = PredictionLogs(own_store.url)
+    successor = logs.add("small", spool)
+    logs.start()
     wait_until(lambda: not list(spool.glob("*.db")), 30, "the spools to be taken over")
-    successor.close(timedelta(seconds=3))
+    logs.close(timedelta(seconds=3))
     streamed = own_store.streamed()
     replayed = successor.state().replayed
     say(f"{len(load.answers)} answers, {load.failed} failed, {len(streamed)} in the stream, {replayed} from spools")

@@ -1,7 +1,6 @@
 """The watcher: it follows the alias, and never serves what cannot be trusted."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from perennial.registry import CHALLENGER, CHAMPION, Registry
 from service.inference.model_watcher import ModelWatcher
 from tests.support import models
 from tests.support.sentry_receiver import SentryReceiver
-from tests.support.waiting import wait_until
 
 NAME = "small"
 
@@ -84,11 +82,20 @@ def test_a_rollback_takes_the_version_that_is_still_in_memory(watcher: ModelWatc
     assert watcher.live is first
 
 
-def test_a_thread_follows_the_alias(watcher: ModelWatcher, registry: Registry, told: Told) -> None:
-    watcher.start(timedelta(seconds=0.01))
-    models.publish_small(registry, models.small_model())
-    wait_until(lambda: told.swaps == [1], 20, "the promotion to be live")
-    watcher.stop()
+def test_a_look_sees_every_move_and_reads_nothing_where_there_is_none(
+    watcher: ModelWatcher, registry: Registry, champion: Model, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = registry.aliases
+    monkeypatch.setattr(registry, "aliases", lambda name: reads.append(name) or read(name))
+    for version in range(1, 5):
+        watcher.look()
+        assert told.swaps[-1] == version
+        reads.clear()
+        watcher.look()
+        watcher.look()
+        assert reads == []
+        models.publish_small(registry, models.small_model(seed=version))
 
 
 def test_a_version_whose_files_changed_is_refused_and_the_old_one_answers_on(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,13 +16,16 @@ import redis
 
 from perennial.record import PredictionBatch, decode_prediction_batch
 from service.errors import ServiceError
-from service.prediction_log.buffer import Buffer
+from service.prediction_log.buffer import Buffer, Signals
 from service.prediction_log.disk_queue import DiskQueue
 from service.prediction_log.entries import Entry, encode_entries
-from service.prediction_log.log import PredictionLog
+from service.prediction_log.log import PredictionLog, PredictionLogs
+from service.prediction_log.log_publisher import LogPublisher
+from service.prediction_log.parts import LogParts
 from service.prediction_log.progress_file import create_progress
+from service.prediction_log.redis_client import connect
 from service.prediction_log.streams import from_entry, predictions_stream
-from service.prediction_log.threads import LogParts, PublisherThread
+from service.prediction_log.threads import PublisherThread
 from tests.support.processes import free_port
 from tests.support.store import valkey
 from tests.support.waiting import wait_until
@@ -36,9 +40,9 @@ def batch(number: int, rows: int = 1) -> PredictionBatch:
     return PredictionBatch("small", 1, NOW, names, (NOW,) * rows, {"amount": (1.5,) * rows}, (0.25,) * rows)
 
 
-def arrived(url: str) -> list[str]:
+def arrived(url: str, model: str = "small") -> list[str]:
     with redis.Redis.from_url(url) as store:
-        entries: Any = store.xrange(predictions_stream("small"))
+        entries: Any = store.xrange(predictions_stream(model))
         return [name for _, fields in entries for name in decode_prediction_batch(from_entry(fields)).ids]
 
 
@@ -46,9 +50,20 @@ def names(count: int, start: int = 0) -> list[str]:
     return [f"id-{number}" for number in range(start, count)]
 
 
+class OneLog(PredictionLogs):
+    """The logs of a process with one model; what is not theirs is that log's."""
+
+    def __init__(self, url: str, spool: Path, **options: Any) -> None:
+        super().__init__(url)
+        self.log = self.add("small", spool, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+
 @contextmanager
-def writing(url: str, spool: Path, **options: Any) -> Iterator[PredictionLog]:
-    log = PredictionLog(url, "small", spool, **options)
+def writing(url: str, spool: Path, **options: Any) -> Iterator[OneLog]:
+    log = OneLog(url, spool, **options)
     log.start()
     yield log
     log.close(timedelta(seconds=3))
@@ -168,7 +183,7 @@ def test_a_store_that_comes_back_with_an_older_state_is_noticed(store: redis.Red
 
 
 @contextmanager
-def no_disk(log: PredictionLog, spool: Path) -> Iterator[None]:
+def no_disk(spool: Path) -> Iterator[None]:
     """The spool's directory is gone and a file is in its place: the system refuses every write there."""
     spool.rename(spool.with_name("aside"))
     spool.write_bytes(b"")
@@ -182,7 +197,7 @@ def test_without_store_and_disk_the_policy_decides(tmp_path: Path) -> None:
     for policy in ("count", "fail"):
         spool = tmp_path / policy
         with writing(url, spool, capacity=300, full=policy) as log:
-            with no_disk(log, spool):
+            with no_disk(spool):
                 log.append(batch(0), SIZE)
                 wait_until(lambda log=log: log.state().keeper == "memory", 10, "the disk to be missed")
                 log.append(batch(1), SIZE)
@@ -211,7 +226,7 @@ def test_a_closed_log_takes_nothing(store_url: str, store: redis.Redis, tmp_path
 
 
 def test_has_room_until_nine_tenths_of_the_capacity_wait(tmp_path: Path) -> None:
-    log = PredictionLog(f"redis://127.0.0.1:{free_port()}/0", "small", tmp_path, capacity=1_000)
+    log = OneLog(f"redis://127.0.0.1:{free_port()}/0", tmp_path, capacity=1_000)
     assert log.has_room
     log.append(batch(0), 900)
     assert log.has_room
@@ -233,7 +248,8 @@ def test_rows_that_go_to_disk_while_the_publisher_looks_are_not_skipped(
     store: redis.Redis, store_url: str, tmp_path: Path
 ) -> None:
     progress = create_progress(tmp_path)
-    buffer = Buffer(1_000, lambda _: None)
+    signals = Signals()
+    buffer = Buffer(1_000, lambda _: None, signals)
 
     class MovedMeanwhile(DiskQueue):
         """The disk thread moves the first row right after the publisher has found the queue empty."""
@@ -249,12 +265,58 @@ def test_rows_that_go_to_disk_while_the_publisher_looks_are_not_skipped(
     queue = MovedMeanwhile(tmp_path, progress.source)
     buffer.append(batch(0), SIZE, 0)
     parts = LogParts(buffer, queue, progress, on_change=lambda: None)
-    publisher = PublisherThread(store_url, "small", tmp_path, parts)
-    publisher.start()
+    publisher = LogPublisher(connect(store_url), store_url, "small", tmp_path, parts)
+    thread = PublisherThread(connect(store_url), store_url, [publisher], signals)
+    thread.start()
     wait_until(lambda: publisher.state.written == 2, 10, "both rows to be written")
-    parts.stopped.set()
-    buffer.close()
-    publisher.join(10)
+    signals.stopped.set()
+    signals.close()
+    thread.join(10)
     assert (arrived(store_url), publisher.state.lost) == (names(2), 0)
     queue.close()
     progress.remove()
+
+
+def two_logs(url: str, folder: Path) -> tuple[PredictionLogs, PredictionLog, PredictionLog]:
+    logs = PredictionLogs(url)
+    first, second = (logs.add(name, folder / name) for name in ("small", "other"))
+    logs.start()
+    return logs, first, second
+
+
+def test_one_pair_of_threads_serves_every_log(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    before = threading.active_count()
+    logs, first, second = two_logs(store_url, tmp_path)
+    assert threading.active_count() == before + 2
+    for number in range(300):
+        (first, second)[number % 2].append(batch(number), SIZE)
+    assert logs.close(timedelta(seconds=10)) == 0
+    assert arrived(store_url) == [f"id-{number}" for number in range(0, 300, 2)]
+    assert arrived(store_url, "other") == [f"id-{number}" for number in range(1, 300, 2)]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_stream_that_refuses_one_model_s_rows_delays_no_other_s(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    store.set(predictions_stream("small"), "not a stream")
+    logs, first, second = two_logs(store_url, tmp_path)
+    for number in range(20):
+        first.append(batch(number), SIZE)
+        second.append(batch(number), SIZE)
+        wait_until(lambda number=number: second.state().written == number + 1, 10, "the other's row to be in the stream")
+    wait_until(lambda: first.state().keeper == "spool", 10, "the rows that are refused to be on the disk")
+    store.delete(predictions_stream("small"))
+    wait_until(lambda: first.state().keeper == "store", 20, "them to be brought in")
+    assert (arrived(store_url), arrived(store_url, "other")) == (names(20), names(20))
+    assert second.state().lost == first.state().lost == 0
+    logs.close(timedelta(seconds=3))
+
+
+def test_a_directory_that_refuses_one_model_s_rows_stops_no_other_s(tmp_path: Path) -> None:
+    logs, first, second = two_logs(f"redis://127.0.0.1:{free_port()}/0", tmp_path)
+    with no_disk(tmp_path / "small"):
+        first.append(batch(0), SIZE)
+        second.append(batch(0), SIZE)
+        wait_until(lambda: first.state().keeper == "memory", 10, "the disk to be missed")
+        wait_until(lambda: second.state().spool_waiting == 1, 10, "the other's row to be on the disk")
+    wait_until(lambda: first.state().spool_waiting == 1, 10, "the disk to be found again")
+    logs.close(timedelta(seconds=3))

@@ -12,9 +12,8 @@ import redis
 from perennial.error_reporting import flush, init_error_reporting
 from perennial.errors import NewerFormat
 from perennial.settings import load_settings
-from service.prediction_log.log import PredictionLog
 from service.prediction_log.progress_file import ProgressFile, create_progress, take_over
-from tests.service.prediction_log.test_log import SIZE, arrived, batch, names, writing
+from tests.service.prediction_log.test_log import SIZE, OneLog, arrived, batch, names, writing
 from tests.support.processes import free_port, python, running
 from tests.support.sentry_receiver import SentryReceiver
 from tests.support.store import valkey
@@ -24,12 +23,13 @@ ANSWERING = """
 import sys, threading
 from datetime import timedelta
 from pathlib import Path
-from service.prediction_log import log, threads
+from service.prediction_log import log, spooler, threads
 from tests.service.prediction_log.test_log import SIZE, batch
 if sys.argv[4]:
-    threads.LINGER = threads.GRACE = timedelta(seconds=float(sys.argv[4]))
-log = log.PredictionLog(sys.argv[1], "small", Path(sys.argv[2]))
-log.start()
+    threads.LINGER = threads.LONGEST_LINGER = threads.GRACE = spooler.GRACE = timedelta(seconds=float(sys.argv[4]))
+logs = log.PredictionLogs(sys.argv[1])
+log = logs.add("small", Path(sys.argv[2]))
+logs.start()
 for number in range(int(sys.argv[3])):
     log.append(batch(number), SIZE)
 print("answered", flush=True)
@@ -149,7 +149,7 @@ def test_without_room_for_a_progress_file_the_log_works_with_the_store_alone(
     store: redis.Redis, store_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "spool").write_bytes(b"")
-    log = PredictionLog(store_url, "small", tmp_path / "spool")
+    log = OneLog(store_url, tmp_path / "spool")
     log.start()
     log.append(batch(0), SIZE)
     wait_until(lambda: log.state().written == 1, 10, "the row to be written")
