@@ -22,7 +22,7 @@ import msgspec
 import polars as pl
 
 from monitoring.partitions import Partitions, collect
-from monitoring.window import CORROBORATION, ORIGIN, Asked, newest_rows
+from monitoring.window import CORROBORATION, Asked, newest_rows
 from perennial.base import FrozenModel
 from perennial.errors import DataError
 from perennial.labels import LabelCodec, StoredLabel
@@ -30,7 +30,7 @@ from perennial.log_columns import DIGEST, EVENT_TIME, ID, LABEL, RECEIVED_AT, SC
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import POLARS, Schema, cast_or_null, cast_series
 from perennial.spec import Task
-from perennial.value_types import EXPECTED, Dtype
+from perennial.value_types import EXPECTED, OLDEST, Dtype
 
 TIME = POLARS["datetime"]
 _encoder = msgspec.json.Encoder()
@@ -193,8 +193,8 @@ class Archive:
         return self._predictions.days()
 
     def oldest(self) -> datetime | None:
-        """The first event time since 1970; None where there is no prediction yet."""
-        days = self._predictions.days(since=ORIGIN.date())
+        """The first event time since OLDEST; None where there is no prediction yet."""
+        days = self._predictions.days(since=OLDEST.date())
         if not days:
             return None
         first: datetime | None = collect(
@@ -205,7 +205,7 @@ class Archive:
     def newest(self, now: datetime) -> tuple[Asked, ...]:
         """The newest rows that do not lie in the future, as many as the watermark rests on."""
         found: tuple[Asked, ...] = ()
-        for day in reversed(self._predictions.days(ORIGIN.date(), (now + MAX_CLOCK_SKEW).date())):
+        for day in reversed(self._predictions.days(OLDEST.date(), (now + MAX_CLOCK_SKEW).date())):
             rows = self._predictions.scan(day, day).select(EVENT_TIME, ID).filter(pl.col(EVENT_TIME) <= now + MAX_CLOCK_SKEW)
             newest = collect(rows.unique().top_k(CORROBORATION, by=[EVENT_TIME, ID]), self._predictions.folder)
             found = newest_rows(found, newest.iter_rows())

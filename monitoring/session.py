@@ -19,7 +19,7 @@ from monitoring.partitions import collect
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.shadowing import Shadows
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
-from monitoring.window import ORIGIN, Window, due_windows, newest_rows, watermark, window_at
+from monitoring.window import Window, due_windows, newest_rows, watermark, window_at
 from perennial.errors import PerennialError
 from perennial.log_columns import VERSION
 from perennial.model import Model
@@ -28,6 +28,7 @@ from perennial.model_loading import load_card, load_model
 from perennial.registry import Registry
 from perennial.schema import Schema
 from perennial.spec import ModelSpec
+from perennial.value_types import OLDEST
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class MonitorSession:
         """Move the watermark by the archived predictions; a time in the future does not count, nor do one or two rows."""
         records = [entry.record for entry in batch.predictions]
         rows = [asked for record in records for asked in zip(record.event_times, record.ids, strict=True)]
-        credible = [asked for asked in rows if ORIGIN <= asked[0] <= now + MAX_CLOCK_SKEW]
+        credible = [asked for asked in rows if OLDEST <= asked[0] <= now + MAX_CLOCK_SKEW]
         if credible:
             self._newest = newest_rows(self._newest, credible)
             self._oldest = min([min(credible)[0], *([self._oldest] if self._oldest else [])])

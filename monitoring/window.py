@@ -11,6 +11,7 @@ from pydantic import AwareDatetime
 
 from perennial.base import FrozenModel
 from perennial.spec import WindowSpec
+from perennial.value_types import OLDEST
 
 ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)
 """A Monday: windows of a week start on Mondays, windows of a day at midnight UTC."""
@@ -47,8 +48,8 @@ class Window(FrozenModel):
 
 
 def window_at(moment: datetime, length: timedelta) -> Window:
-    """The window that holds `moment`; a time before 1970 counts as 1970."""
-    start = ORIGIN + (max(moment, ORIGIN) - ORIGIN) // length * length
+    """The window that holds `moment`; a time before OLDEST, which is a misread one, counts as OLDEST."""
+    start = ORIGIN + (max(moment, OLDEST) - ORIGIN) // length * length
     return Window(start=start, end=start + length)
 
 

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 Dtype = Literal["float", "int", "bool", "string", "datetime"]
 
+OLDEST = datetime(1900, 1, 1, tzinfo=UTC)
+"""Event times before this are misread ones: a training quarantines them, and the monitor closes no window for them."""
+
 EXPECTED: dict[Dtype, str] = {  # how messages name what a column takes; null is always taken
     "float": "a finite number",
     "int": "a whole number",

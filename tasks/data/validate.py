@@ -5,7 +5,7 @@ A rule is a polars expression that is true for a bad row; all of them are judged
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from perennial.errors import ChecksFailed
 from perennial.labels import LabelCodec, codec_of, fit_texts, similar_class
 from perennial.schema import unreadable
 from perennial.spec import ColumnCheck, ModelSpec
+from perennial.value_types import OLDEST
 from tasks.data.columns import ColumnSummary, summarise_columns
 from tasks.data.datasets import SHORT, Dataset, write_parquet
 from tasks.data.joins import JoinMatch
@@ -24,7 +25,6 @@ from tasks.task_defaults import local_task
 
 EXAMPLES = 3  # bad values shown per problem
 FUTURE = timedelta(days=1)  # that an event time may lie ahead of the clock: time zones get mixed up
-OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # event times before this are a misread format
 
 
 class Problem(FrozenModel):

@@ -21,6 +21,7 @@ from perennial.log_columns import EVENT_TIME, ID, LABEL
 from perennial.schema import cast_frame, infer_schema, refuse_missing
 from perennial.settings import LOOPBACK, authorization
 from perennial.spec import ModelSpec
+from perennial.value_types import OLDEST
 from tasks.data.ingest import assemble, parse_until
 from tasks.job import Job
 from tasks.task_defaults import local_task
@@ -28,7 +29,6 @@ from tasks.task_defaults import local_task
 STEP = timedelta(hours=1)  # event time per tick: the finest grain at which a table such as the flights is worth a request
 MAX_ROWS = 5_000  # per request; half of what the service takes by default
 TIMEOUT = timedelta(seconds=30)  # how long a reply may take
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Client(ExitStack):
 def replay_table(job: Job, start: str, until: str | None, url: str, label_delay: str) -> Sent:
     """Send the job's own table from `start` to `until` at full speed; raises RequestError when a request failed."""
     rows = prepare(assemble(job.spec, job.base, job.environ).frame, job.spec)
-    since = parse_until(start) or EPOCH
+    since = parse_until(start) or OLDEST
     with Client(url, headers=authorization(job.settings)) as client:
         for tick in ticks(rows, since, parse_until(until), parse_duration(label_delay)):
             client.send(tick)

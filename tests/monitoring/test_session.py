@@ -8,6 +8,7 @@ import pytest
 from monitoring.consumer import Batch, Entry
 from monitoring.session import MonitorSession
 from monitoring.state import MonitorState, save_state
+from perennial.log_columns import EVENT_TIME
 from perennial.record import PredictionBatch
 from perennial.registry import Registry
 from perennial.spec import ModelSpec, WindowSpec
@@ -83,3 +84,19 @@ def test_three_rows_that_agree_close_what_is_over(tmp_path: Path) -> None:
     archived(watched, rows(NOW + timedelta(minutes=5), name="one more"))
     assert [window.end.hour for window in watched.due()] == [12]
     assert session(tmp_path).due() == watched.due()
+
+
+def test_windows_before_1970_and_across_it_fall_due(tmp_path: Path) -> None:
+    turn = datetime(1970, 1, 1, tzinfo=UTC)
+    times = [turn + minutes * timedelta(minutes=10) for minutes in range(-18, 19)]
+    watched = archived(session(tmp_path), rows(*times))
+    due = [window.start for window in watched.due()]
+    assert due == [turn + hour * HOUR for hour in range(-3, 2)]
+    assert [window.start for window in session(tmp_path).due()] == due, "a monitor that begins anew reads the log"
+    assert watched.archive.scan(turn - HOUR, turn).collect()[EVENT_TIME].sort().to_list() == times[12:18]
+    assert [day.isoformat() for day in watched.archive.dates()] == ["1969-12-31", "1970-01-01"]
+
+
+def test_rows_of_a_misread_time_move_nothing(tmp_path: Path) -> None:
+    watched = archived(session(tmp_path), rows(*(datetime(19, 1, 1, hour, tzinfo=UTC) for hour in range(12))))
+    assert watched.due() == session(tmp_path).due() == []

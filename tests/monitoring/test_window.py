@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from monitoring.window import MOST_EMPTY, ORIGIN, Window, due_windows, window_at
 from perennial.spec import WindowSpec
+from perennial.value_types import OLDEST
 
-MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
 LENGTHS = st.timedeltas(timedelta(minutes=1), timedelta(days=60))
 
 
@@ -30,8 +31,12 @@ def test_weeks_start_on_mondays() -> None:
     assert window_at(at("2013-03-01"), timedelta(days=7)) == Window(start=at("2013-02-25"), end=at("2013-03-04"))
 
 
-def test_a_time_before_1970_counts_as_the_first_window() -> None:
-    assert window_at(datetime(1, 1, 1, tzinfo=UTC), timedelta(days=7)).start == ORIGIN
+def test_weeks_before_1970_start_on_mondays_too() -> None:
+    assert window_at(at("1949-03-02"), timedelta(days=7)) == Window(start=at("1949-02-28"), end=at("1949-03-07"))
+
+
+def test_a_misread_time_counts_as_the_oldest_one() -> None:
+    assert window_at(datetime(1, 1, 1, tzinfo=UTC), timedelta(days=7)).start == OLDEST
 
 
 def test_dates_of_a_window() -> None:

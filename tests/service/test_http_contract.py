@@ -65,6 +65,19 @@ def test_every_prediction_is_in_the_log_with_what_was_asked(service: Serving) ->
     assert batch.event_times[places[1]] == datetime(2024, 1, 1, 1, tzinfo=UTC)
 
 
+def test_a_row_and_a_label_from_before_1970_are_logged_at_their_time(service: Serving) -> None:
+    moment = datetime(1949, 3, 2, 5, 30, 0, 250_000, tzinfo=UTC)
+    asked = {"id": "of 1949", "event_time": moment.isoformat(), "amount": 1, "shop": "north"}
+    assert service.predict([asked]).status_code == 200
+    told = {"labels": [{"id": "of 1949", "label": True, "event_time": moment.isoformat()}]}
+    assert service.post("/feedback", orjson.dumps(told)).status_code in (200, 202)
+    found = lambda batches: [batch for batch in batches if "of 1949" in batch.ids]  # noqa: E731
+    (batch,) = wait_until(lambda: found(service.logged()), 10, "the prediction to be logged")
+    (labels,) = wait_until(lambda: found(service.labels()), 10, "the label to be logged")
+    assert batch.event_times[batch.ids.index("of 1949")] == moment
+    assert labels.event_times[labels.ids.index("of 1949")] == moment
+
+
 def test_a_row_without_id_and_time_gets_both(service: Serving) -> None:
     before = datetime.now(UTC)
     (one,) = service.predict([{"amount": 1, "shop": "north"}]).json()["predictions"]
