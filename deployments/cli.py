@@ -281,12 +281,14 @@ def replay(
 @app.command
 def predict(
     spec: Spec,
-    source: Annotated[str, Parameter(help="CSV or Parquet file or URL with the input columns")],
-    output: Annotated[str, Parameter(help="Parquet file or URL to write")],
+    source: Annotated[
+        str | None, Parameter(help="CSV or Parquet file or URL with the input columns (default: the spec's)")
+    ] = None,
+    output: Annotated[str | None, Parameter(help="Parquet file to write (default: the model's name and -scores.parquet)")] = None,
     *,
     verbose: Verbose = False,
 ) -> int:
-    """Score a table with the champion."""
+    """Score a table, or what the spec's own sources hold, with the champion."""
     show({"scores": run_flow("batch_predict", verbose, spec=str(spec), source=source, output=output).result()})
     return 0
 

@@ -9,7 +9,7 @@ from tasks.serving.batch_predict import score_table
 
 
 @flow(name="batch-predict", flow_run_name=run_name, on_failure=[report_failure])
-def batch_predict(spec: str, source: str, output: str) -> str:
-    """Score the rows of `source` (CSV or Parquet, path or URL) into the Parquet file `output`; returns its path."""
+def batch_predict(spec: str, source: str | None = None, output: str | None = None) -> str:
+    """Score the rows of `source` (CSV or Parquet, path or URL; default: the spec's own) into a Parquet file; returns its path."""
     job = open_job(spec)
     return str(score_table(job, require_champion(job), source, output))

@@ -4,13 +4,16 @@ Declarations only, as in `perennial.spec`: `tasks.data` reads and joins.
 """
 
 import codecs
-from datetime import timedelta
+import re
+from datetime import date, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from perennial.base import FrozenModel
 from perennial.durations import Duration
+
+_RATE = re.compile(r"(?P<rows>\d+(?:\.\d+)?)/(?P<unit>second|minute|hour|day|week)")
 
 Character = Annotated[str, Field(min_length=1, max_length=1)]
 
@@ -38,6 +41,27 @@ class SourceSpec(FrozenModel):
         description="column = how its times are written: `%d/%m/%Y %H:%M` (strptime), or `epoch_s`, `epoch_ms`, `epoch_us`, "
         "`epoch_ns` for numbers since 1970; left out: ISO 8601 and what can be read in one way only",
     )
+
+    time_from_rows: str | None = Field(
+        None,
+        description="for a first source without a time: `1000/day` gives its rows times in their order, so many a day (`second`, "
+        "`minute`, `hour`, `week`), as the column that `event_time` names; see [own-table.md](../own-table.md)",
+    )
+    time_start: date = Field(date(2000, 1, 1), description="day (UTC) on which the first row comes under `time_from_rows`")
+
+    @property
+    def row_interval(self) -> timedelta | None:
+        """From one row to the next under `time_from_rows`; None without it."""
+        found = _RATE.fullmatch(self.time_from_rows or "")
+        return timedelta(**{f"{found['unit']}s": 1}) / float(found["rows"]) if found else None
+
+    @field_validator("time_from_rows")
+    @classmethod
+    def _readable_rate(cls, rate: str | None) -> str | None:
+        found = rate is None or _RATE.fullmatch(rate)
+        if not found or (rate is not None and float(rate.partition("/")[0]) == 0):
+            raise ValueError("write rows by second, minute, hour, day or week, such as 1000/day")
+        return rate
 
     @field_validator("encoding")
     @classmethod

@@ -68,6 +68,11 @@ class RawTable:
     untyped: bool = False
     files: tuple[tuple[str, int], ...] = ()
 
+    def is_cut(self, rows: int | None) -> bool:
+        """Whether there may be more where only the first `rows` of each file were read."""
+        heights = [height for _, height in self.files] or [self.frame.height]
+        return rows is not None and max(heights) >= rows
+
     def place(self, row: int) -> str:
         """What a message calls a row: counted from 1 below the header, with the file where there are several."""
         below = row

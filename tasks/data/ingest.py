@@ -15,6 +15,7 @@ from tasks.data.column_types import DERIVED, RawTable, Use, column_uses, type_co
 from tasks.data.datasets import Dataset, store_dataset
 from tasks.data.joins import JoinMatch, join_source
 from tasks.data.sources import read_source
+from tasks.data.times import times_of_rows
 from tasks.job import Job
 from tasks.task_defaults import remote_task
 
@@ -24,12 +25,15 @@ class Assembled:
     """The table a spec describes, sorted by event time, and what was found on the way.
 
     `unread` has, row by row, the text of an event time that could not be read; `odd` the texts that were read as null.
+    `in_order` says whether the rows stood in order of time as they were read, `cut` whether only the first ones were.
     """
 
     frame: pl.DataFrame
     unread: pl.Series
     odd: pl.DataFrame
     joins: tuple[JoinMatch, ...]
+    in_order: bool = True
+    cut: bool = False
 
 
 @remote_task("ingest")
@@ -54,7 +58,7 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
         name: type_columns(name, spec.sources[name], table, _uses_in(name, raw, spec), max_odd) for name, table in raw.items()
     }
     frames = _with_comparable_keys(spec, raw, {name: table.frame for name, table in typed.items()})
-    joined, joins = frames[first], []
+    joined, joins = with_row_times(frames[first], spec), []
     unread = free_name("unread", (*spec.derive, *(column for frame in frames.values() for column in frame.columns)))
     joined = joined.with_columns(_texts_of(spec.event_time, typed[first].odd, joined.height).alias(unread))
     for join in spec.joins:
@@ -63,9 +67,21 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
     derived = type_columns(DERIVED, spec.sources[first], _derived(joined, spec), column_uses(spec), max_odd)
     if not (late := _texts_of(spec.event_time, derived.odd, joined.height)).is_empty() and late.count():
         joined = joined.with_columns(late.alias(unread))
-    timed = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time, unread)
+    timed, in_order = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time, unread)
     odd = pl.concat([*(table.odd for table in typed.values()), derived.odd])
-    return Assembled(timed.drop(unread), timed[unread], odd.filter(pl.col("column") != spec.event_time), tuple(joins))
+    odd = odd.filter(pl.col("column") != spec.event_time)
+    return Assembled(timed.drop(unread), timed[unread], odd, tuple(joins), in_order, raw[first].is_cut(rows))
+
+
+def with_row_times(frame: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
+    """Rows of the first source with event times in their order, where the spec asks for them; else the frame itself."""
+    name, source = next(iter(spec.sources.items()))
+    if source.row_interval is None:
+        return frame
+    if spec.event_time in frame.columns:
+        wrong = f"source {name!r} has the column {spec.event_time!r} and time_from_rows, which makes it"
+        raise DataError(f"{wrong}: take the key out, or give event_time a name that no column has")
+    return frame.with_columns(times_of_rows(frame.height, source.time_start, source.row_interval).alias(spec.event_time))
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
@@ -149,9 +165,12 @@ def _derived(frame: pl.DataFrame, spec: ModelSpec) -> RawTable:
     return RawTable(frame.select(list(spec.derive)))
 
 
-def _in_time(frame: pl.DataFrame, event_time: str, own: str) -> pl.DataFrame:
+def _in_time(frame: pl.DataFrame, event_time: str, own: str) -> tuple[pl.DataFrame, bool]:
+    """The rows in order of time, and whether they came so."""
     if event_time not in frame.columns:
         in_utc(frame.drop(own), event_time)  # says which columns there are
     if frame.is_empty():
         raise DataError("the sources hold no rows: check the paths, the query and the joins of the spec")
-    return in_utc(frame, event_time).sort(event_time, nulls_last=True, maintain_order=True)
+    timed = in_utc(frame, event_time)
+    in_order = timed[event_time].drop_nulls().is_sorted()
+    return timed.sort(event_time, nulls_last=True, maintain_order=True), in_order

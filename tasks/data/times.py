@@ -6,7 +6,7 @@ taken from the other values of the column: a 13 decides it. Where nothing decide
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
@@ -72,6 +72,13 @@ def read_format(values: pl.Series, form: str, where: str, key: str) -> pl.Series
         example = values.drop_nulls()[0]
         raise DataError(f"{where} has no value that is written as {key} says: {form!r} does not read {example!r}")
     return times.dt.replace_time_zone("UTC") if "%#z" in chrono else times
+
+
+def times_of_rows(count: int, start: date, interval: timedelta) -> pl.Series:
+    """Moments of so many rows in their order: the first at midnight (UTC) of `start`, the others an interval apart."""
+    since = datetime.combine(start, time(), UTC)
+    steps = (pl.int_range(count, eager=True).cast(pl.Float64) * (interval / timedelta(microseconds=1))).round().cast(pl.Int64)
+    return steps.cast(pl.Duration("us")) + since
 
 
 def read_clock(texts: pl.Series) -> pl.Series | None:

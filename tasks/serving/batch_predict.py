@@ -6,27 +6,25 @@ import polars as pl
 
 from perennial.errors import DataError
 from perennial.model import Model
+from perennial.spec import ModelSpec
 from tasks.data.column_types import column_uses, type_columns
 from tasks.data.datasets import write_parquet
-from tasks.data.ingest import in_utc
+from tasks.data.ingest import assemble, in_utc, with_row_times
 from tasks.data.sources import read_source
 from tasks.job import Job
 from tasks.task_defaults import remote_task
 
 
 @remote_task("score")
-def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
-    """Read `source` (relative to where the flow runs), score its rows, and write id, event time, score and label to `output`.
+def score_table(job: Job, champion: Model, source: str | None, output: str | None) -> Path:
+    """Score the rows of `source` (relative to where the flow runs), and write id, event time, score and label to `output`.
 
     The table holds the model's raw inputs, as a client would send them, and a CSV file is written as the spec's first source
-    is; scores of a multiclass model are a list per row.
+    is. Without a table the spec's own sources are read, joined and derived as a training does. Without an output it is
+    `{model}-scores.parquet`; scores of a multiclass model are a list per row.
     Where the id or the event time is itself called `score`, `label` or `version`, what is added is called `_score` and so on.
     """
-    spec, first = champion.card.spec, next(iter(job.spec.sources.values()))
-    table = first.model_copy(update={"path": source, "query": None, "connection": None, "loader": None})
-    raw = read_source(source, table, Path.cwd(), job.environ)
-    typed = type_columns(source, table, raw, column_uses(spec), spec.checks.max_odd_values)
-    rows = in_utc(typed.frame, spec.event_time)
+    rows = assemble(job.spec, job.base, job.environ).frame if source is None else _read_table(job, champion.card.spec, source)
     scores = champion.predict_frame(rows)
     identity = [pl.col(job.spec.id)] if job.spec.id and job.spec.id in rows.columns else []
     given = rows.select(*identity, pl.col(job.spec.event_time))
@@ -36,9 +34,18 @@ def score_table(job: Job, champion: Model, source: str, output: str) -> Path:
         pl.Series(label, [champion.label_of(one) for one in scores.tolist()]),
         pl.lit(champion.card.version).alias(version),
     )
-    file = Path(output).absolute()
+    file = Path(output or f"{job.spec.name}-scores.parquet").absolute()
     try:
         write_parquet(scored, file)
     except OSError as error:
         raise DataError(f"cannot write the scores to {file}: {error}; give another `output`") from error
     return file
+
+
+def _read_table(job: Job, spec: ModelSpec, source: str) -> pl.DataFrame:
+    """A table of raw inputs with their types; one without event times gets them as the spec's first source does."""
+    first = next(iter(job.spec.sources.values()))
+    table = first.model_copy(update={"path": source, "query": None, "connection": None, "loader": None})
+    raw = read_source(source, table, Path.cwd(), job.environ)
+    typed = type_columns(source, table, raw, column_uses(spec), spec.checks.max_odd_values).frame
+    return in_utc(typed if spec.event_time in typed.columns else with_row_times(typed, job.spec), spec.event_time)

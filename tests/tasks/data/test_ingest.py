@@ -1,12 +1,12 @@
 """From sources to a dataset version: joined, derived, in order of time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from perennial.errors import DataError
+from perennial.errors import DataError, SpecError
 from perennial.spec import ModelSpec, parse_spec
 from tasks.data.ingest import Assembled, assemble, before, in_utc, ingest, parse_until
 from tests.support.models import small_frame
@@ -116,3 +116,25 @@ def test_a_changed_value_is_another_dataset(tmp_path: Path) -> None:
     changed = small_frame().with_columns(pl.col("amount") + pl.when(pl.int_range(pl.len()) == 5).then(1e-6).otherwise(0))
     changed.write_parquet(tmp_path / "rows.parquet")
     assert len({one.manifest.fingerprint for one in (whole, part, ingest.fn(job, None))}) == 3
+
+
+def test_rows_without_a_time_get_one_in_their_order(base: Path) -> None:
+    sales = {"path": "sales.csv", "time_from_rows": "2/day", "time_start": "1969-12-31"}
+    timed = assemble(spec(event_time="at", sources={"sales": sales, "shops": {"path": "shops.csv"}}), base, {})
+    start = datetime(1969, 12, 31, tzinfo=UTC)
+    assert timed.frame["at"].to_list() == [start + number * timedelta(hours=12) for number in range(3)]
+    assert timed.frame["shop"].to_list() == ["north", "east", "west"]
+
+
+@pytest.mark.parametrize("rate", ["1000", "0/day", "1000/fortnight", "-1/day", "1e3/day"])
+def test_a_rate_that_is_none_is_refused_with_an_example(rate: str) -> None:
+    with pytest.raises(SpecError, match=r"sources.sales.time_from_rows: write rows by .*, such as 1000/day"):
+        spec(sources={"sales": {"path": "sales.csv", "time_from_rows": rate}}, joins=[])
+
+
+def test_times_of_rows_beside_a_column_of_that_name_or_in_a_joined_source_are_refused(base: Path) -> None:
+    timed = {"path": "sales.csv", "time_from_rows": "1000/day"}
+    with pytest.raises(DataError, match="'sales' has the column 'when' and time_from_rows, which makes it"):
+        assemble(spec(sources={"sales": timed, "shops": {"path": "shops.csv"}}), base, {})
+    with pytest.raises(SpecError, match="rows of the first source, 'sales'; take it out of 'shops'"):
+        spec(sources={"sales": {"path": "sales.csv"}, "shops": {**timed, "path": "shops.csv"}})

@@ -1,6 +1,7 @@
 """A whole table scored into one Parquet file."""
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -53,3 +54,20 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     with pytest.raises(DataError, match=r"cannot write the scores to .*file/out\.parquet"):
         score_table.fn(make_job(tmp_path), small_model(), str(tmp_path / "rows.parquet"), str(tmp_path / "file" / "out.parquet"))
+
+
+def test_without_a_table_the_sources_of_the_spec_are_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job, champion = make_job(tmp_path), small_model()
+    output = score_table.fn(job, champion, None, None)
+    assert output == tmp_path / "small-scores.parquet"
+    assert pl.read_parquet(output)["score"].to_list() == champion.predict_frame(small_frame()).tolist()
+
+
+def test_a_table_without_times_gets_those_of_its_rows(tmp_path: Path) -> None:
+    job, champion, frame = make_job(tmp_path), small_model(), small_frame(rows=5)
+    rows = SourceSpec(path="rows.parquet", time_from_rows="24/day", time_start=date(2024, 1, 1))
+    job = replace(job, spec=job.spec.model_copy(update={"sources": {"rows": rows}}))
+    frame.drop("outcome", "asked_at").write_parquet(tmp_path / "new.parquet")
+    scored = pl.read_parquet(score_table.fn(job, champion, str(tmp_path / "new.parquet"), str(tmp_path / "out.parquet")))
+    assert scored["asked_at"].to_list() == frame["asked_at"].to_list()
