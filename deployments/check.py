@@ -10,8 +10,9 @@ from perennial.durations import format_duration
 from perennial.spec import ModelSpec, load_spec
 from perennial.user_functions import load_function
 from tasks.data.columns import column_table, summarise_columns
-from tasks.data.ingest import assemble
+from tasks.data.ingest import Assembled, assemble
 from tasks.data.validate import check_table
+from tasks.proposal.pace import Pace, pace_facts
 
 SAMPLE = 10_000  # rows read of each file of the first source; sources that are joined to it are read whole
 
@@ -25,7 +26,23 @@ def check_spec(path: Path, environ: Mapping[str, str], now: datetime) -> Iterato
     yield column_table(summarise_columns(table.frame, spec, table.odd, table.unread))
     checks = spec.checks.model_copy(update={"min_rows": min(spec.checks.min_rows, SAMPLE)})
     _, found = check_table(table.frame, spec.model_copy(update={"checks": checks}), None, now, table.unread)
-    yield from map(str, (*found.problems, *table.joins))
+    said = [*map(str, (*found.problems, *table.joins))]
+    yield from said
+    yield ("\n" if said else "") + "\n".join(describe_pace(spec, table, path.absolute().parent, environ))
+
+
+def describe_pace(spec: ModelSpec, table: Assembled, base: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    """What of the loop can happen at the table's pace, and what never will; a sample that does not show it is read whole."""
+    first = next(iter(spec.sources))
+    told = table.cut and table.in_order and table.files == 1
+    times = table.frame[spec.event_time]
+    if table.cut and not told:
+        times = assemble(spec, base, environ).frame[spec.event_time]
+    for fact in pace_facts(spec, Pace.of(times)):
+        of_what = (
+            f" (the first {times.len():,} rows of {first!r}, which are in order of time)" if told and fact.name == "pace" else ""
+        )
+        yield f"{fact.name:<10}{'' if fact.possible else 'NEVER: '}{fact.text}{of_what}"
 
 
 def describe_spec(path: Path) -> str:

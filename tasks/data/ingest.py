@@ -25,7 +25,8 @@ class Assembled:
     """The table a spec describes, sorted by event time, and what was found on the way.
 
     `unread` has, row by row, the text of an event time that could not be read; `odd` the texts that were read as null.
-    `in_order` says whether the rows stood in order of time as they were read, `cut` whether only the first ones were.
+    `in_order` says whether the rows stood in order of time as they were read, `cut` whether only the first ones of the first
+    source's `files` were.
     """
 
     frame: pl.DataFrame
@@ -34,6 +35,7 @@ class Assembled:
     joins: tuple[JoinMatch, ...]
     in_order: bool = True
     cut: bool = False
+    files: int = 1
 
 
 @remote_task("ingest")
@@ -70,7 +72,9 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
     timed, in_order = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time, unread)
     odd = pl.concat([*(table.odd for table in typed.values()), derived.odd])
     odd = odd.filter(pl.col("column") != spec.event_time)
-    return Assembled(timed.drop(unread), timed[unread], odd, tuple(joins), in_order, raw[first].is_cut(rows))
+    return Assembled(
+        timed.drop(unread), timed[unread], odd, tuple(joins), in_order, raw[first].is_cut(rows), max(1, len(raw[first].files))
+    )
 
 
 def with_row_times(frame: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:

@@ -8,10 +8,11 @@ it easier than the future is, and its bounds alarm in every third ordinary windo
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import get_run_logger
 
 from monitoring.calibration import MIN_BLOCKS, Calibration, blocks, inherit_bounds, measure_block, missing_bounds_warning
@@ -19,6 +20,7 @@ from monitoring.calibration import calibrate as bounds_of
 from monitoring.measurement import Measurement
 from perennial.estimates import fit_recalibration
 from perennial.model import Model
+from perennial.spec import ModelSpec
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted, has_contrast
@@ -39,7 +41,7 @@ Block = tuple[int, int]
 
 def calibrate_bounds(job: Job, draft: Model, data: TrainingData, fitted: Fitted) -> Calibration:
     """Bounds of a draft; none where the training rows fill fewer than three windows that can be judged from their past."""
-    judged = _judgeable(job, data)
+    judged = judgeable_blocks(job.spec, data.table.times, data.since, data.until)
     if len(judged) < MIN_BLOCKS:
         return Calibration(bounds={}, blocks=len(judged))
     found = [one for group in _groups(judged, job.spec.policy.every) for one in _measured(draft, data, fitted, group)]
@@ -48,10 +50,13 @@ def calibrate_bounds(job: Job, draft: Model, data: TrainingData, fitted: Fitted)
     return Calibration(bounds=bounds, blocks=len(judged), recalibration=recalibration)
 
 
-def _judgeable(job: Job, data: TrainingData) -> list[Block]:
-    """The newest windows that the monitor would judge and that have a window's length of rows before them, oldest first."""
-    spec, length, times = job.spec, job.spec.window.length, data.table.times
-    windows = blocks(data.until + _TICK, length, spec.signals.blocks, data.since + length)
+def judgeable_blocks(spec: ModelSpec, times: NDArray[np.datetime64], since: datetime, until: datetime) -> list[Block]:
+    """The newest windows that the monitor would judge and that have a window's length of rows before them, oldest first.
+
+    `times` are those of the training rows, ascending, from `since` to `until`.
+    """
+    length = spec.window.length
+    windows = blocks(until + _TICK, length, spec.signals.blocks, since + length)
     edges = [[np.datetime64(moment.replace(tzinfo=None), "us") for moment in (window.start, window.end)] for window in windows]
     found = [(int(start), int(stop)) for start, stop in (np.searchsorted(times, pair) for pair in edges)]
     found = [(start, stop) for start, stop in found if stop - start >= spec.window.min_rows]

@@ -80,3 +80,21 @@ def test_a_source_that_cannot_be_reached_is_an_error_after_the_account_of_the_sp
     assert "zip-codes (binary)" in str(next(parts))
     with pytest.raises(PerennialError, match="source 'rows': no file at"):
         next(parts)
+
+
+def test_a_table_that_is_too_slow_for_its_spec_is_told_what_never_happens_and_what_to_set(tmp_path: Path):
+    spec = copy_case("zip-codes", tmp_path)
+    spec.write_text(re.sub(r"(?<!checks\.)min_rows = \d+", "min_rows = 500", spec.read_text()))
+    lines = [line for line in shown(spec).splitlines() if "NEVER" in line]
+    assert [line.split()[0] for line in lines] == ["windows", "bounds", "gate"]
+    assert "guardrails alone" in shown(spec)
+
+
+def test_a_long_file_that_is_not_in_order_of_time_is_read_whole_for_its_pace(tmp_path: Path):
+    spec = copy_case("one-text-among-numbers", tmp_path)
+    many = read_rows(spec).sample(3 * SAMPLE, with_replacement=True, seed=1, shuffle=True).with_columns(rid=range_ids(3 * SAMPLE))
+    write_rows(spec, many)
+    assert f": {3 * SAMPLE:,} from" in shown(spec)
+    write_rows(spec, many.sort("ts"))
+    assert f": {SAMPLE:,} from" in shown(spec)
+    assert f"the first {SAMPLE:,} rows of" in " ".join(shown(spec).split())

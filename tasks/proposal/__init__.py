@@ -1,0 +1,1 @@
+"""What a spec of an unknown table could say: `propose` looks at the table, `pace` at how many rows come when."""
