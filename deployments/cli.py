@@ -24,6 +24,7 @@ HELP = """Tabular models that keep themselves fresh: watched, retrained when it 
 
 A model is one TOML file, its SPEC; examples/flights.toml explains every key. A first evening:
 
+    perennial init TABLE                    # a spec of your own table
     perennial check examples/flights.toml   # is the spec right?
     perennial up examples/flights.toml      # store, Prefect, worker and service on this machine
     perennial train examples/flights.toml   # the first champion; it is served at once
@@ -63,6 +64,38 @@ def check(spec: Spec) -> int:
     if changed := changes_of(spec, read_settings()):
         console.print(changed, style="yellow", markup=False)
     show({"next": f"perennial up {spec}, then perennial train {spec}"})
+    return 0
+
+
+@app.command
+def init(
+    table: Annotated[str, Parameter(help="file, glob, URL or SQL query; a CSV or Parquet table of what is to be predicted")],
+    *,
+    target: Annotated[str | None, Parameter(help="column to predict")] = None,
+    time: Annotated[str | None, Parameter(help="column with the time at which a row is asked about")] = None,
+    time_format: Annotated[str | None, Parameter(help="how it is written: `%d/%m/%Y`, `epoch_s`, `epoch_ms`, ...")] = None,
+    time_from_rows: Annotated[str | None, Parameter(help="no time: the rows came in this order, such as 1000/day")] = None,
+    id: Annotated[str | None, Parameter(help="column that names a row; `none`: there is none")] = None,  # noqa: A002
+    task: Annotated[str | None, Parameter(help="binary, multiclass or regression")] = None,
+    positive: Annotated[str | None, Parameter(help="value of a binary target that means true")] = None,
+    name: Annotated[str | None, Parameter(help="name of the model (default: that of the table)")] = None,
+    connection: Annotated[str | None, Parameter(help="environment variable with the URL of the query's database")] = None,
+    out: Annotated[Path | None, Parameter(help="file to write (default: the model's name and .toml, here)")] = None,
+    force: Annotated[bool, Parameter(help="write over a file that is there", negative="")] = False,
+) -> int:
+    """Look at a table and write a spec of it, every key with its reason; asks what the table does not tell.
+
+    Without a terminal what cannot be told is an error that names the option to give: nothing is guessed.
+    """
+    from deployments.init import describe_proposal, init_spec, terminal_ask
+    from tasks.proposal.propose import Wishes
+
+    console, now = make_console(), datetime.now(UTC)
+    wishes = Wishes(table, target, time, time_format, time_from_rows, id, task, positive, name, connection)
+    file, proposal = init_spec(wishes, out, os.environ, now, terminal_ask(console), force=force)
+    for line in describe_proposal(file, proposal, os.environ, now):
+        console.print(line, markup=False, highlight=False)
+    show({"wrote": str(file), "next": f"perennial check {file}, then perennial up {file} and perennial train {file}"})
     return 0
 
 

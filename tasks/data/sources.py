@@ -62,11 +62,35 @@ def read_source(
 
 def _read_files(name: str, path: str, source: SourceSpec, base: Path, rows: int | None) -> RawTable:
     """All files of a source, one above the other; a file of CSV stays text until all of them are known."""
+    found = _files_of(name, path, base)
+    return _stacked(name, [table for file in found for table in _read_file(name, file, source, rows)])
+
+
+def _files_of(name: str, path: str, base: Path) -> list[str]:
     path = path.removeprefix(_LOCAL)
     found = [path] if "://" in path else sorted(glob(str(base / path)))  # noqa: PTH207 - Path.glob refuses an absolute pattern
     if not found:
         raise SourceError(f"source {name!r}: no file at {base / path}; correct `path` in the spec or put the file there")
-    return _stacked(name, [table for file in found for table in _read_file(name, file, source, rows)])
+    return found
+
+
+def csv_head(name: str, path: str, base: Path, size: int) -> tuple[str, bytes] | None:
+    """The name of the first CSV file of a source and its first bytes, unpacked; None of a source that has no CSV file."""
+    file = _files_of(name, path, base)[0]
+    compression = get_compression(file, "infer")
+    try:
+        with _open(file) as stream:
+            if compression == "zip":
+                with zipfile.ZipFile(stream) as archive:
+                    members = [one for one in sorted(archive.namelist()) if one.lower().endswith(_CSV)]
+                    return (members[0], archive.read(members[0])[:size]) if members else None
+            inner = file if compression is None else file.rpartition(".")[0]
+            if not inner.lower().endswith(_CSV):
+                return None
+            head: bytes = (stream if compression is None else compr[compression](stream, mode="rb")).read(size)
+            return Path(inner).name, head
+    except Exception as error:  # every protocol has its own errors
+        raise SourceError(f"source {name!r}: cannot read {file}: {type(error).__name__}: {error}") from error
 
 
 def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> Iterator[tuple[str, pl.DataFrame]]:
