@@ -18,7 +18,7 @@ from perennial.learners.declarations import LEARNERS, Params, Range, declaration
 from perennial.log_columns import PREFIX
 from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
 from perennial.spec_policy import PolicySpec, RetrainSpec
-from perennial.spec_sources import JoinSpec, LabelsSpec, SourceSpec
+from perennial.spec_sources import JoinSpec, LabelsSpec, SourceSpec, refuse_times_of_others
 
 Task = Literal["binary", "multiclass", "regression"]
 Kind = Literal["numeric", "categorical"]
@@ -228,11 +228,7 @@ class ModelSpec(FrozenModel):
                 raise ValueError(f"column {name!r} starts with {PREFIX!r}, which the prediction log keeps for itself; rename it")
             if name == "*" or (name.startswith("^") and name.endswith("$")):
                 raise ValueError(f"polars reads the column name {name!r} as a pattern of names; have a query or loader rename it")
-        first, *others = self.sources
-        if timed := [name for name in others if self.sources[name].time_from_rows is not None]:
-            raise ValueError(
-                f"time_from_rows gives times to the rows of the first source, {first!r}; take it out of {timed[0]!r}"
-            )
+        refuse_times_of_others(self.sources)
         for join in self.joins:
             if join.source not in self.sources:
                 raise ValueError(f"join names source {join.source!r}, but the sources are {', '.join(self.sources)}")

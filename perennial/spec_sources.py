@@ -5,6 +5,7 @@ Declarations only, as in `perennial.spec`: `tasks.data` reads and joins.
 
 import codecs
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Literal, Self
 
@@ -117,6 +118,13 @@ class LabelsSpec(SourceSpec):
         if every < timedelta(seconds=1):
             raise ValueError("labels are looked for once a second at most; write 1s or more")
         return every
+
+
+def refuse_times_of_others(sources: Mapping[str, SourceSpec]) -> None:
+    """Raise ValueError where another source than the first one is to make event times of its rows."""
+    first, *others = sources
+    if timed := [name for name in others if sources[name].time_from_rows is not None]:
+        raise ValueError(f"time_from_rows gives times to the rows of the first source, {first!r}; take it out of {timed[0]!r}")
 
 
 class JoinSpec(FrozenModel):
