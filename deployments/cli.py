@@ -13,10 +13,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from deployments.interrupts import repeat_dropped_interrupts
+from deployments.reading_commands import history, labels, trace
 from deployments.table_commands import Spec, Verbose, check, init, predict
 from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
-from perennial import __version__
 from perennial.errors import PerennialError
+from perennial.version import __version__
 
 INTERRUPTED = 130
 """What a shell expects of a command ended by Ctrl-C."""
@@ -47,7 +48,7 @@ app = App(
 
 contract = App(name="contract", help="The form of rows that a service takes.")
 app.command(contract)
-for command in (init, check, predict):
+for command in (init, check, predict, labels, history, trace):
     app.command(command)
 
 
@@ -206,19 +207,6 @@ def close(spec: Spec) -> int:
 
     version = close_contract(spec, read_settings(), datetime.now(UTC))
     make_console().print(f"rows are accepted as version {version} takes them, and as later versions will")
-    return 0
-
-
-@app.command
-def labels(
-    spec: Spec,
-    *,
-    unmatched: Annotated[bool, Parameter(help="list each of the latter two", negative="")] = False,
-) -> int:
-    """Count the labels that came, and those that no prediction has or that a later label of the same prediction contradicts."""
-    from deployments.labels import label_report
-
-    make_console().print(*label_report(spec, read_settings(), unmatched=unmatched), sep="\n", markup=False, highlight=False)
     return 0
 
 

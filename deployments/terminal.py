@@ -177,8 +177,13 @@ def show(rows: Mapping[str, str]) -> None:
     make_console().print(format_rows(rows), markup=False, highlight=False)
 
 
-def make_console() -> "Console":
-    """Standard output, without line breaks of its own."""
+def print_json(text: str) -> None:
+    """Print JSON as it is, whatever the width of the terminal."""
+    make_console().out(text, highlight=False)
+
+
+def make_console(width: int | None = None) -> "Console":
+    """Standard output, without line breaks of its own; tables have the terminal's width unless another is given."""
     from rich.console import Console
 
-    return Console(soft_wrap=True)
+    return Console(soft_wrap=True, width=width)

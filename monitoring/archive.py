@@ -128,11 +128,24 @@ class Archive:
             rows = rows.filter(pl.col(EVENT_TIME) >= since)
         return rows if until is None else rows.filter(pl.col(EVENT_TIME) < until)
 
-    def with_labels(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
-        """`scan` with `_label`, the latest one sent for a row or null, and `_contradicted`, whether one before said otherwise."""
-        rows = self.scan(since, until)
+    def with_labels(
+        self, since: datetime | None = None, until: datetime | None = None, *, received: bool = False
+    ) -> pl.LazyFrame:
+        """`scan` with `_label`, the latest one sent for a row or null, and `_contradicted`, whether one before said otherwise.
+
+        With `received`, `_received_at` is when that label came.
+        """
+        rows = self._joined(self.scan(since, until))
+        return rows if received else rows.drop(RECEIVED_AT)
+
+    def predictions_of(self, id_: str) -> pl.LazyFrame:
+        """Every prediction of an id, with its label and when that came; looks through all dates for it."""
+        return self._joined(self.scan().filter(pl.col(ID) == id_))
+
+    def _joined(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         matched = self._matched(rows.select(ID).unique()).sort(RECEIVED_AT, _PLACE)
-        latest = matched.group_by(_KEY).agg(pl.col(LABEL).last(), (pl.col(LABEL).n_unique() > 1).alias(CONTRADICTED))
+        newest = pl.col(LABEL, RECEIVED_AT).last()
+        latest = matched.group_by(_KEY).agg(newest, (pl.col(LABEL).n_unique() > 1).alias(CONTRADICTED))
         return rows.join(latest, on=_KEY, how="left", nulls_equal=True)
 
     def labelled(self, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:

@@ -31,6 +31,7 @@ class Receipt(StoredModel):
     at: AwareDatetime
     flow_run: str | None = None
     outcome: Outcome | None = None
+    reason: str = ""
 
 
 def acknowledge(home: Path, event_id: str, now: datetime, flow_run: str | None = None) -> None:
@@ -39,14 +40,16 @@ def acknowledge(home: Path, event_id: str, now: datetime, flow_run: str | None =
     write_stored(receipt_path(home, event_id), receipt, create_exclusively)
 
 
-def record_outcome(home: Path, event_id: str, outcome: Outcome, now: datetime, flow_run: str | None = None) -> None:
-    """Write the outcome. The first one stands, for a request sent again is declined; but a failure may be made good.
+def record_outcome(
+    home: Path, event_id: str, outcome: Outcome, now: datetime, flow_run: str | None = None, reason: str = ""
+) -> None:
+    """Write the outcome and why. The first one stands, for a request sent again is declined; but a failure may be made good.
 
     Raises ArchiveError, ValueError (no UUID).
     """
     standing = read_receipt(home, event_id)
     if standing is None or standing.outcome in (None, "failed"):
-        receipt = Receipt(event_id=event_id, state="settled", at=now, flow_run=flow_run, outcome=outcome)
+        receipt = Receipt(event_id=event_id, state="settled", at=now, flow_run=flow_run, outcome=outcome, reason=reason)
         write_stored(receipt_path(home, event_id), receipt)
 
 
@@ -76,6 +79,12 @@ def read_receipt(home: Path, event_id: str) -> Receipt | None:
     except (OSError, ValidationError, NewerFormat) as error:
         log.warning("%s cannot be read and counts as not settled: %s", path, error)
         return None
+
+
+def load_receipts(home: Path) -> tuple[Receipt, ...]:
+    """Every receipt that can be read, in no order that means anything."""
+    found = (read_receipt(home, path.stem) for path in sorted((home / "requests").glob("*.json")))
+    return tuple(receipt for receipt in found if receipt is not None)
 
 
 def receipt_path(home: Path, event_id: str) -> Path:

@@ -15,9 +15,10 @@ from sentry_sdk.integrations.threading import ThreadingIntegration
 from sentry_sdk.scrubber import EventScrubber
 from sentry_sdk.utils import BadDsn
 
-from perennial import __version__, errors
+from perennial import errors
 from perennial.logs import without_credentials
 from perennial.settings import Settings
+from perennial.version import __version__
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint

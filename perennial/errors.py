@@ -18,6 +18,7 @@
     ├── StoreUnreachable     Redis or Valkey does not answer
     ├── PredictionsLost      predictions were answered and are in no log: a process was killed, or store and disk failed together
     ├── ArchiveError         the prediction log cannot be written or read
+    │   └── PredictionNotFound  the prediction log has no prediction of this id
     ├── FleetIncomplete      models of a monitor run could not be followed
     ├── NewerFormat          a file or a stream entry was written by a newer release
     ├── PrefectUnreachable   the Prefect API does not answer
@@ -86,6 +87,9 @@ class PredictionsLost(PerennialError): ...
 
 
 class ArchiveError(PerennialError): ...
+
+
+class PredictionNotFound(ArchiveError): ...
 
 
 class FleetIncomplete(PerennialError): ...

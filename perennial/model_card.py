@@ -1,5 +1,6 @@
 """The card: everything about one trained model that is not its estimator; the file `model.json`."""
 
+import hashlib
 from datetime import datetime
 from typing import Literal
 
@@ -82,3 +83,8 @@ class ModelCard(StoredModel):
     @property
     def until(self) -> datetime:
         return self.data.until
+
+    @property
+    def spec_fingerprint(self) -> str:
+        """SHA-256 of the spec that it was trained by, defaults included: equal where two trainings had the same spec."""
+        return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()

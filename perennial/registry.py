@@ -110,6 +110,17 @@ class Registry:
                 raise CorruptVersion(f"{folder}/{file} {wrong}: {fix}")
         return files
 
+    def names(self) -> tuple[str, ...]:
+        """The models that have a complete version, by name."""
+        folder = f"{self._root}/models"
+        self._fs.invalidate_cache(folder)
+        try:
+            entries: list[Any] = self._fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return ()
+        names = sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+        return tuple(name for name in names if self.versions(name))
+
     def versions(self, name: str) -> tuple[int, ...]:
         """Numbers of all complete versions, ascending."""
         return tuple(number for number in self._numbers(name, "versions") if self._exists(name, number))

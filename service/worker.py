@@ -20,11 +20,11 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
-from perennial import __version__
 from perennial.error_reporting import init_error_reporting
 from perennial.learner import load_learner
 from perennial.logs import configure_logging
 from perennial.registry import Registry
+from perennial.version import __version__
 from service.inference.batcher import RequestBatcher
 from service.inference.litapi import PredictionAPI
 from service.inference.model_watcher import ModelWatcher

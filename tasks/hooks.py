@@ -55,11 +55,12 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
         request = RetrainRequest.model_validate(payload) if payload else None
     except (PerennialError, ValueError):
         return  # a spec or an event that cannot be read is what failed, and names no model
+    reason = str(error_of(state) or state.message)[:500]
     try:
-        record_outcome.fn(job, request, "failed")
+        record_outcome.fn(job, request, "failed", reason)
     except (PerennialError, ValueError) as failure:
         logger.warning("the failure is announced, but not written down: %s", failure)
-    announce.fn(job, events.RETRAIN_FAILED, request, error=str(error_of(state) or state.message)[:500])
+    announce.fn(job, events.RETRAIN_FAILED, request, error=reason)
 
 
 def error_of(state: Any) -> BaseException | None:

@@ -121,7 +121,7 @@ def test_figures_of_the_readme_are_those_of_the_benchmarks():
 
 
 PACKAGES = {"perennial", "service", "monitoring", "tasks", "flows", "deployments"}
-ROOMS = {*PACKAGES, "tests", "docs", "examples"}
+ROOMS = {*PACKAGES, "tests", "docs", "examples", "notebooks"}
 
 
 def keys(schema: dict[str, object]) -> set[str]:

@@ -111,6 +111,8 @@ EXPECTED: dict[str, Callable[[str], None]] = {
     "perennial promote": shows("flights version", "gate"),
     "perennial rollback": shows("flights version 1 (was "),
     "perennial down": shows(),
+    "perennial history": shows("training", "promotion", "rollback", "perennial trace flights ID"),
+    "perennial trace": shows("UA1545 at 2013-03-01 05:15:00", "flights version 1", "verdict", "data", "label"),
 }
 """By the part of a command that tells it from the others: what it should show."""
 

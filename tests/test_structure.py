@@ -21,7 +21,7 @@ from packaging.version import Version
 from tests.support.processes import ROOT, python
 
 PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
-ROOMS = (*PACKAGES, "tests", "docs", "examples", "benchmarks", ".github", ".ci")
+ROOMS = (*PACKAGES, "tests", "docs", "examples", "notebooks", "benchmarks", ".github", ".ci")
 ELSEWHERE = ("__pycache__", ".envs")
 """Directories that are not ours: caches, and the environments of the benchmark's peers."""
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from monitoring.window import Window, window_at
-from perennial import __version__
 from perennial.durations import format_duration, parse_duration
 from perennial.errors import DataError
 from perennial.learners.declarations import Params
 from perennial.spec import ModelSpec
+from perennial.version import __version__
 from tasks.data.datasets import Manifest
 from tasks.data.retraining_data import MODES, in_mode
 from tasks.job import Job

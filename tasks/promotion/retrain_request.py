@@ -97,7 +97,7 @@ def acknowledge_request(job: Job, request: RetrainRequest | None) -> None:
 
 
 @local_task("record outcome")
-def record_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome) -> None:
-    """Write what became of a request; raises ArchiveError when that cannot be written."""
+def record_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, reason: str = "") -> None:
+    """Write what became of a request, and why; raises ArchiveError when that cannot be written."""
     if request is not None:
-        receipts.record_outcome(job.home, request.event_id, outcome, datetime.now(UTC), job.run_id)
+        receipts.record_outcome(job.home, request.event_id, outcome, datetime.now(UTC), job.run_id, reason)

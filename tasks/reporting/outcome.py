@@ -52,7 +52,7 @@ def announce(job: Job, event: str, request: RetrainRequest | None, **payload: An
 
 def decline(job: Job, request: RetrainRequest | None, reason: str) -> State[None]:
     """Settle a request for which nothing is to be done; the state in which the flow run ends."""
-    record_outcome(job, request, "declined")
+    record_outcome(job, request, "declined", reason)
     announce(job, events.RETRAIN_DECLINED, request, reason=reason)
     return Completed(name="Declined", message=reason)
 

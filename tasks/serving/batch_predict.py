@@ -6,6 +6,7 @@ import polars as pl
 
 from perennial.errors import DataError
 from perennial.model import Model
+from perennial.scored_rows import score_rows
 from perennial.spec import ModelSpec
 from tasks.data.column_types import column_uses, type_columns
 from tasks.data.datasets import write_parquet
@@ -22,18 +23,9 @@ def score_table(job: Job, champion: Model, source: str | None, output: str | Non
     The table holds the model's raw inputs, as a client would send them, and a CSV file is written as the spec's first source
     is. Without a table the spec's own sources are read, joined and derived as a training does. Without an output it is
     `{model}-scores.parquet`; scores of a multiclass model are a list per row.
-    Where the id or the event time is itself called `score`, `label` or `version`, what is added is called `_score` and so on.
     """
     rows = assemble(job.spec, job.base, job.environ).frame if source is None else _read_table(job, champion.card.spec, source)
-    scores = champion.predict_frame(rows)
-    identity = [pl.col(job.spec.id)] if job.spec.id and job.spec.id in rows.columns else []
-    given = rows.select(*identity, pl.col(job.spec.event_time))
-    score, label, version = (f"_{name}" if name in given.columns else name for name in ("score", "label", "version"))
-    scored = given.with_columns(
-        pl.Series(score, scores.tolist(), dtype=pl.Float64 if scores.ndim == 1 else pl.List(pl.Float64)),
-        pl.Series(label, [champion.label_of(one) for one in scores.tolist()]),
-        pl.lit(champion.card.version).alias(version),
-    )
+    scored = score_rows(champion, rows)
     file = Path(output or f"{job.spec.name}-scores.parquet").absolute()
     try:
         write_parquet(scored, file)

@@ -15,7 +15,6 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 
-from perennial import __version__
 from perennial.arrays import Indices
 from perennial.base import FrozenModel
 from perennial.learner import Trainer
@@ -23,6 +22,7 @@ from perennial.learners.declarations import Params, Range
 from perennial.metrics import higher_is_better
 from perennial.model import Model
 from perennial.spec import ModelSpec
+from perennial.version import __version__
 from tasks.job import Job
 from tasks.training.fit import make_trainer
 from tasks.training.split import forward_chain
