@@ -117,10 +117,13 @@ class PrefectClient(ExitStack):
         """Names of the automations of the API."""
         return {row["name"] for row in self.request("POST", "/automations/filter", {"limit": PAGE})}
 
-    def delete_deployments(self, tag: str, but: str) -> tuple[str, ...]:
-        """Delete deployments with a tag and another name than `but`, and their automations; returns their names."""
+    def delete_deployments_of_single_models(self, tag: str) -> tuple[str, ...]:
+        """Delete what a release deployed that had a set for each model, with its automations; returns the models' names.
+
+        Those deployments are named and tagged by their model: nobody else's have the same tags, name and entrypoint.
+        """
         rows = self.request("POST", "/deployments/filter", {"deployments": {"tags": {"all_": [tag]}}, "limit": PAGE})
-        found = [row for row in rows if row["name"] != but]
+        found = [row for row in rows if set(row["tags"]) == {tag, row["name"]} and str(row["entrypoint"]).startswith("flows.")]
         for row in found:
             self.request("DELETE", f"/automations/owned-by/prefect.deployment.{row['id']}")
             self.request("DELETE", f"/deployments/{row['id']}")

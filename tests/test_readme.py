@@ -97,7 +97,7 @@ EXPECTED: dict[str, Callable[[str], None]] = {
     "perennial check": shows("flights", "binary"),
     "perennial up": shows("Prefect UI", "service"),
     "perennial train": shows("flights version 1", "always the mean", "promoted", "next"),
-    "perennial status": shows("store", "prefect", "worker", "service-flights", "running"),
+    "perennial status": shows("store", "prefect", "worker", "service", "running"),
     "/predict": predicted,
     "/feedback": shows("1"),
     "/explain": explained,

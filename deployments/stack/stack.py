@@ -211,7 +211,7 @@ def deploy_fleet(
         here = {path: load_spec(Path(path)) for path in spec_files(paths)}
         deploy.write(specs, target, schedules=deploy.schedules_of(here))
         deploy.apply(target, directory, environ)
-        api.delete_deployments(TAG, but=FLEET)
+        api.delete_deployments_of_single_models(TAG)
     return target
 
 
@@ -228,7 +228,7 @@ def _deploy_to_stack(stack: Stack, environ: Mapping[str, str], api: PrefectClien
     if changed or api is None or not deploy.is_applied(target, api):
         deploy.apply(target, stack.directory, programs.environment(stack, environ))
         with PrefectClient(stack.prefect.url, environ) as own:
-            own.delete_deployments(TAG, but=FLEET)  # of a release that had a set for each model
+            own.delete_deployments_of_single_models(TAG)
     return target
 
 

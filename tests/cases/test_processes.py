@@ -67,7 +67,7 @@ def test_two_models_on_one_stack_keep_their_service_over_killed_supervisors_and_
     person.run("up", str(person.first))
     said = person.run("up", str(person.second))
     before = addresses(person.stack())
-    assert f"small   http://127.0.0.1:{person.port}/models/small/predict" in " ".join(said.split("  "))
+    assert f"small  http://127.0.0.1:{person.port}/models/small/predict" in said
     assert [model.name for model in person.stack().models] == ["small", "second"]
     left = person.kill_supervisor()
     assert len(living(left)) > 3, "store, server, worker and service outlive their supervisor"

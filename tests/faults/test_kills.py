@@ -12,10 +12,10 @@ from tests.faults.victims import kill, long_after, wait_for_another
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
 
-VICTIMS = ("monitor", "store", "prefect", "worker", "service-small")
+VICTIMS = ("monitor", "store", "prefect", "worker", "service")
 """Each has a week of its own to die in."""
 
-ANSWERING = ("service-small",)
+ANSWERING = ("service",)
 """Without it a request fails and the client asks again; without the others every request is answered."""
 
 WORKER = "service worker"

@@ -13,7 +13,7 @@ from monitoring.state import load_state, save_state
 from tests.support.stack import LOOP_TIMEOUT, Stage
 from tests.support.waiting import wait_until
 
-PARTS = ("store", "prefect", "worker", "service-small")
+PARTS = ("store", "prefect", "worker", "service")
 """What the supervisor starts again."""
 
 CHILDREN = {"service worker": r"worker (\d+) answers"}
@@ -28,7 +28,7 @@ def process_of(loop: Stage, victim: str) -> int | None:
     if victim in PARTS:
         return supervisord.states(loop.stack.socket)[victim].pid or None
     if victim in CHILDREN:
-        log = supervisord.log_file(loop.stack.state_dir, "service-small").read_text(errors="replace")
+        log = supervisord.log_file(loop.stack.state_dir, "service").read_text(errors="replace")
         return int(re.findall(CHILDREN[victim], log)[-1])
     return flow_process(loop, victim)
 
