@@ -241,9 +241,12 @@ class PrefectHistory:
     spec: str
 
     def runs(self, flow: str) -> list[FlowRun]:
-        """Runs of a flow about the model created since the moment, oldest first; scheduled ones not begun are left out."""
+        """Runs of a flow about the model created since the moment, oldest first; scheduled ones not begun are left out.
+
+        A run without a spec is one of the monitor, which is about all models.
+        """
         runs = self.client.deployment_runs(flow, FLEET)
-        created = (run for run in runs if run.spec == self.spec and run.created >= self.since)
+        created = (run for run in runs if run.spec in (self.spec, None) and run.created >= self.since)
         return sorted((run for run in created if run.state != "SCHEDULED" or run.automated), key=lambda run: run.created)
 
     def run_for(self, event_id: str, flow: str = "retrain") -> FlowRun | None:
