@@ -13,7 +13,7 @@ from perennial.registry import CHAMPION, Registry
 from perennial.settings import Settings
 from perennial.spec import SignalsSpec
 from tests.monitoring.streams import serve
-from tests.monitoring.test_watch import LATER, MODEL, NOWHERE, WEEK, Crash, crash, home, run, told
+from tests.monitoring.test_watch import LATER, MODEL, NOWHERE, WEEK, Crash, crash, home, one_model, run, told
 from tests.support.models import publish_small, small_frame, small_spec, train_small
 from tests.support.prefect_server import pointed_at
 
@@ -50,7 +50,7 @@ def results(settings: Settings) -> tuple[WindowResult, ...]:
 def test_a_challenger_that_would_have_saved_enough_is_promoted(store: redis.Redis, settings: Settings, prefect_api: str) -> None:
     challenger(settings, 101)
     serve(store, MODEL, turned(1, 101))
-    assert run(settings, QUIET).requests == 1
+    assert run(settings, one_model(QUIET)).requests == 1
     (result,) = results(settings)
     assert result.decision.kind == "promotion", result.decision.reason
     account = result.account
@@ -73,7 +73,7 @@ def test_a_challenger_that_is_worse_is_not(store: redis.Redis, settings: Setting
     wrong = publish_small(registry(settings), MODEL, promote=False)
     serve(store, MODEL, turned(1, 103))
     with pointed_at(NOWHERE):
-        run(settings, QUIET)
+        run(settings, one_model(QUIET))
     (result,) = results(settings)
     assert result.account is not None
     assert result.account.newest is not None
@@ -92,8 +92,8 @@ def test_a_crash_books_no_window_twice(
     with monkeypatch.context() as patch:
         patch.setattr(step, crash)
         with pytest.raises(Crash):
-            run(settings, QUIET)
-    run(settings, QUIET)
+            run(settings, one_model(QUIET))
+    run(settings, one_model(QUIET))
     assert [one.account.windows for one in results(settings) if one.account] == [1, 2]
     kept = load_state(home(settings)).account
     assert kept is not None
@@ -107,8 +107,10 @@ def test_a_champion_that_does_worse_than_its_predecessor_is_rolled_back(
     wrong = publish_small(registry(settings), MODEL)
     serve(store, MODEL, turned(1, 105))
     with pointed_at(NOWHERE):
-        assert (run(settings, QUIET).waiting, registry(settings).aliases("small").champion) == (True, wrong), "told, then done"
-    assert run(settings, QUIET).requests == 0
+        assert (run(settings, one_model(QUIET)).waiting, registry(settings).aliases("small").champion) == (True, wrong), (
+            "told, then done"
+        )
+    assert run(settings, one_model(QUIET)).requests == 0
     (result,) = results(settings)
     assert result.decision.kind == "rollback", result.decision.reason
     assert f"version {wrong} is better than version {right}" in result.decision.reason
@@ -119,7 +121,7 @@ def test_a_champion_that_does_worse_than_its_predecessor_is_rolled_back(
     assert event["event"] == MODEL_ROLLED_BACK
     assert (event["payload"]["version"], event["payload"]["previous"]) == (right, wrong)
     serve(store, MODEL, turned(1, 106).slice(48))
-    run(settings, QUIET)
+    run(settings, one_model(QUIET))
     assert registry(settings).aliases("small").champion == right, "it stays"
     assert results(settings)[-1].decision.kind == "none", results(settings)[-1].decision.reason
 
@@ -128,7 +130,7 @@ def test_a_champion_as_good_as_its_predecessor_stays(store: redis.Redis, setting
     publish_small(registry(settings), train_small(small_frame(rows=5 * WEEK)))
     serve(store, MODEL, small_frame(rows=WEEK + 48, seed=5, start=LATER + timedelta(weeks=1)))
     with pointed_at(NOWHERE):
-        run(settings, QUIET)
+        run(settings, one_model(QUIET))
     (result,) = results(settings)
     assert result.account is not None
     assert result.account.predecessor is not None
@@ -137,11 +139,12 @@ def test_a_champion_as_good_as_its_predecessor_stays(store: redis.Redis, setting
 
 
 def test_a_quiet_month_asks_for_a_challenger(store: redis.Redis, settings: Settings, prefect_api: str) -> None:
-    serve(store, MODEL, small_frame(rows=6 * WEEK + 48, seed=5, start=LATER))
-    assert run(settings, QUIET).requests == 3
+    serve(store, MODEL, small_frame(rows=4 * WEEK + 48, seed=5, start=LATER))
+    calendar = QUIET.model_copy(update={"policy": QUIET.policy.model_copy(update={"train_on": ("every",)})})
+    assert run(settings, one_model(calendar)).requests == 4
     decided = [one.decision.kind for one in results(settings)]
-    assert decided == ["none"] * 3 + ["challenger"] * 3, "and again, while no training answers: it may have failed"
-    (event,) = told(prefect_api, results(settings)[3].decision.event_id)
+    assert decided == ["challenger"] * 4, "and again, while no training answers: it may have failed"
+    (event,) = told(prefect_api, results(settings)[0].decision.event_id)
     assert (event["event"], event["payload"]["cause"]) == (CHALLENGER_DUE, "challenger")
 
 
@@ -157,7 +160,7 @@ def test_broken_data_enter_no_account(store: redis.Redis, settings: Settings, pr
     challenger(settings, 111)
     broken = turned(1, 111).with_columns(amount=pl.lit(None, pl.Float64))
     serve(store, MODEL, broken)
-    run(settings, QUIET)
+    run(settings, one_model(QUIET))
     (result,) = results(settings)
     assert result.decision.kind == "data"
     assert result.account is not None

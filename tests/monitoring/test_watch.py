@@ -23,6 +23,7 @@ from perennial.log_columns import ID
 from perennial.record import encode_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
+from perennial.spec import ModelSpec
 from service.prediction_log.redis_client import connect
 from service.prediction_log.streams import GROUP, append, labels_stream, predictions_stream
 from tests.monitoring import streams
@@ -65,10 +66,15 @@ def weeks(count: int, shift: float = 0.0, after: int = 0) -> pl.DataFrame:
     return small_frame(rows=count * WEEK + 48, seed=5, start=LATER + timedelta(weeks=after), shift=shift)
 
 
+def one_model(spec: ModelSpec) -> ReadFleet:
+    """A fleet of the model of this spec alone."""
+    return lambda: Fleet((FollowedModel(spec, Path(), SPEC_PATH),))
+
+
 def run(settings: Settings, fleet: ReadFleet | None = None, **options: Any) -> MonitorSummary:
     """One run that works through what is there and ends."""
     options = {"until": datetime.now(UTC), **options}
-    return watch(fleet or (lambda: Fleet((FollowedModel(small_spec(), Path(), SPEC_PATH),))), settings, **options)
+    return watch(fleet or one_model(small_spec()), settings, **options)
 
 
 def prefect_events(api: str) -> list[dict[str, Any]]:

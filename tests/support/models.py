@@ -47,7 +47,9 @@ search = {{ trials = 2, max_rounds = 40, patience = 5 }}
 gate = {{ holdout = "2d", min_rows = 20 }}
 window = {{ length = "7d", lateness = "1d", min_rows = 20 }}
 signals.blocks = 3
+policy.train_on = ["drift", "performance", "age"]
 """
+"""The small model's spec. No challenger comes by the calendar, so that a window's decision is about what is in the window."""
 PARAMS: dict[str, Params] = {"lightgbm": {"num_leaves": 7}}
 """Parameters of the small model by learner; none where its defaults will do."""
 
