@@ -109,8 +109,6 @@ def test_a_champion_that_does_worse_than_its_predecessor_is_rolled_back(
     with pointed_at(NOWHERE):
         assert run(settings, one_model(QUIET)).waiting
         assert registry(settings).aliases("small").champion == wrong, "told, then done"
-            "told, then done"
-        )
     assert run(settings, one_model(QUIET)).requests == 0
     (result,) = results(settings)
     assert result.decision.kind == "rollback", result.decision.reason
