@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 
 from monitoring.archive import CONTRADICTED, Archive
-from monitoring.history import HistoryEntry
+from monitoring.history import HistoryEntry, promises
 from monitoring.state import WindowResult
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.metrics import Metrics
 from perennial.model_card import ModelCard
-from perennial.registry import CHAMPION, Move
+from perennial.registry import Move
 from perennial.signals import signals_of
 from perennial.spec import METRICS, Task
 
@@ -135,9 +135,7 @@ def version_table(
 
     `promised` and `turned_out` are relative changes of the loss, negative is better; null where nothing was compared.
     """
-    promised = {move.version: move.evidence.get("promised") for move in moves if move.alias == CHAMPION and not move.rollback}
-    accounts = [result.account for result in results if result.account and result.account.turned_out is not None]
-    truth = {account.champion: account.turned_out for account in accounts}
+    found = {one.version: one for one in promises(moves, results)}
     schema = {
         "version": pl.Int64,
         "aliases": pl.List(pl.String),
@@ -161,8 +159,7 @@ def version_table(
         {
             **_card_cells(card),
             "aliases": sorted(alias for alias, version in aliases.items() if version == card.version),
-            "promised": promised.get(card.version),
-            "turned_out": truth.get(card.version),
+            **(found[card.version].model_dump(exclude={"version"}) if card.version in found else {}),
         }
         for card in cards
     ]

@@ -5,7 +5,7 @@ retraining declined or failed at is its receipt. Nothing is kept for this alone,
 It costs reading every card, move and window result: a millisecond each on a local disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +66,23 @@ def model_history(home: Path, registry: Registry, name: str) -> tuple[HistoryEnt
         *(_move_entry(move) for move in registry.history(name) if move.alias in MOVES),
     ]
     return tuple(sorted(entries, key=lambda entry: (entry.at, ORDER.index(entry.kind))))
+
+
+class Promise(FrozenModel):
+    """What a promotion promised of the loss and what came true beside its predecessor: relative changes, negative is better."""
+
+    version: int
+    promised: float | None
+    turned_out: float | None
+
+
+def promises(moves: Iterable[Move], results: Iterable[WindowResult]) -> tuple[Promise, ...]:
+    """One for each version that was promoted, in the order of the moves; None where nothing was compared, or not yet."""
+    accounts = (result.account for result in results)
+    truth = {account.champion: account.turned_out for account in accounts if account and account.turned_out is not None}
+    promoted = {move.version: move.evidence.get("promised") for move in moves if move.alias == CHAMPION and not move.rollback}
+    found = ((version, promised) for version, promised in promoted.items() if version is not None)
+    return tuple(Promise(version=version, promised=promised, turned_out=truth.get(version)) for version, promised in found)
 
 
 def _window_entry(result: WindowResult) -> HistoryEntry:

@@ -11,6 +11,7 @@ from perennial import atomic_files as files
 from tasks.backtest.report import HEAD, BacktestReport, policy_cells, report_markdown, report_path, section_text
 from tasks.backtest.study import DEFAULT, PolicyResult
 from tasks.job import Job
+from tasks.reporting.track import Table, track_tables
 from tasks.task_defaults import local_task
 
 OURS, OTHER, FRONTIER = "#1f77b4", "#999999", "#2ca02c"
@@ -45,7 +46,19 @@ def keep_report(job: Job, report: BacktestReport) -> str:
         files.replace(fsspec.filesystem("file"), str(file), content.encode())
     key, said = f"{report.model}-backtest", report.sentences[-1]
     create_markdown_artifact(report_markdown(report), key=key, description=said)
+    track_report(job, report)
     return str(path)
+
+
+def track_report(job: Job, report: BacktestReport) -> bool:
+    """Policies, decay and verdict as a run of W&B; returns whether it was taken."""
+    found, decay = report.recommendation, [(one.age, one.excess, one.error) for one in report.decay]
+    tables: dict[str, Table] = {
+        "policies": (HEAD, [policy_cells(one) for one in report.policies]),
+        "decay": (("age", "excess", "error"), decay),
+    }
+    verdict = {"verdict": "; ".join(report.sentences), "decay": report.kind, "recommended": found.name, "gain": found.gain_share}
+    return track_tables(job, "backtest", {f"backtest/{name}": value for name, value in verdict.items()}, tables)
 
 
 def draw_page(report: BacktestReport) -> str:

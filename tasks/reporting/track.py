@@ -1,5 +1,6 @@
 """Track: one W&B run per training, with its data, search, curves and files. The only file that imports wandb.
 
+A training's run, and a verdict's, also has what each earlier promotion promised and what came true of it by then.
 Offline without a key, and never in the way: whatever W&B fails at is a warning, for the model is published already.
 """
 
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from monitoring.history import promises
+from monitoring.state import load_results
 from perennial.arrays import Floats
 from perennial.model import Model, to_files
 from perennial.model_card import ModelCard
@@ -27,6 +30,8 @@ from tasks.training.tune import Tuned
 
 if TYPE_CHECKING:
     import wandb
+
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # its columns and its rows
 
 POINTS = 50  # of a curve: enough to see its shape, few enough to draw at once
 
@@ -57,6 +62,16 @@ class Curve:
     points: tuple[tuple[float, float], ...]
 
 
+@dataclass(frozen=True)
+class RunAbout:
+    """What a W&B run is called and is about."""
+
+    id: str
+    name: str
+    job_type: str
+    config: Mapping[str, Any]
+
+
 @local_task("track")
 def track(job: Job, challenger: Challenger, verdict: Verdict | None) -> bool:
     """Send a training to W&B, with the verdict on it if there is one, or warn; returns whether it was sent."""
@@ -65,28 +80,49 @@ def track(job: Job, challenger: Challenger, verdict: Verdict | None) -> bool:
         _log(run, challenger)
         if verdict is not None:
             run.summary.update(_gate_summary(verdict))
+        _log_promises(run, job)
         _log_artifacts(run, challenger, promoted=verdict is not None and verdict.decision == "promote")
 
     card, manifest = challenger.model.card, challenger.dataset.manifest.model_dump(mode="json", include=_MANIFEST_KEYS)
-    return _in_run(job, card, str(card.wandb_run), card.cause.kind, send, dataset=manifest)
+    return _in_run(job, _about(card, str(card.wandb_run), card.cause.kind, dataset=manifest), send)
 
 
 @local_task("track verdict")
 def track_verdict(job: Job, model: Model, verdict: Verdict) -> bool:
     """Send what the gate decided about a version that was trained earlier to W&B as a run of its own, or warn."""
-    run_id = f"{model.card.wandb_run}-gate-{job.now:%Y%m%dT%H%M%S}"
-    return _in_run(job, model.card, run_id, "gate", lambda run: run.summary.update(_gate_summary(verdict)))
+
+    def send(run: "wandb.Run") -> None:
+        run.summary.update(_gate_summary(verdict))
+        _log_promises(run, job)
+
+    return _in_run(job, _about(model.card, f"{model.card.wandb_run}-gate-{job.now:%Y%m%dT%H%M%S}", "gate"), send)
 
 
-def _in_run(job: Job, card: ModelCard, run_id: str, job_type: str, send: Callable[["wandb.Run"], None], **config: Any) -> bool:
+def track_tables(job: Job, job_type: str, summary: Mapping[str, Any], tables: Mapping[str, Table]) -> bool:
+    """Send figures and tables that are about no version to W&B as a run of their own, or warn."""
+
+    def send(run: "wandb.Run") -> None:
+        run.log({name: _table(*table) for name, table in tables.items()})
+        run.summary.update(dict(summary))
+
+    name, config = job.spec.name, {"spec": job.spec.model_dump(mode="json")}
+    return _in_run(job, RunAbout(f"{name}-{job_type}-{job.now:%Y%m%dT%H%M%S}", f"{name} {job_type}", job_type, config), send)
+
+
+def _about(card: ModelCard, id_: str, job_type: str, **more: Any) -> RunAbout:
+    config = {**card.model_dump(mode="json", include=_CARD_KEYS), "spec": card.spec.model_dump(mode="json"), **more}
+    return RunAbout(id_, f"{card.name} v{card.version}", job_type, config)
+
+
+def _in_run(job: Job, about: RunAbout, send: Callable[["wandb.Run"], None]) -> bool:
     try:
-        run = _start(job, card, run_id, job_type, config)
+        run = _start(job, about)
         try:
             send(run)
         finally:
             run.finish()
     except Exception as error:  # noqa: BLE001 - tracking must never undo a training
-        logger.warning("W&B did not take the training of %s version %d: %s", card.name, card.version, error)
+        logger.warning("W&B did not take the %s run %s: %s", about.job_type, about.name, error)
         return False
     return True
 
@@ -131,7 +167,7 @@ def _thinned(count: int, most: int) -> list[int]:
     return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
-def _start(job: Job, card: ModelCard, run_id: str, job_type: str, config: Mapping[str, Any]) -> "wandb.Run":
+def _start(job: Job, about: RunAbout) -> "wandb.Run":
     """A run whose files stay below the home directory, unless the person says where; offline without a key."""
     import wandb
 
@@ -142,16 +178,12 @@ def _start(job: Job, card: ModelCard, run_id: str, job_type: str, config: Mappin
     return wandb.init(
         project=job.settings.wandb_project,
         dir=os.environ["WANDB_DIR"],
-        id=run_id,
-        name=f"{card.name} v{card.version}",
-        group=card.name,
-        job_type=job_type,
-        tags=[job.settings.environment, card.task],
-        config={
-            **card.model_dump(mode="json", include=_CARD_KEYS),
-            "spec": card.spec.model_dump(mode="json"),
-            **config,
-        },
+        id=about.id,
+        name=about.name,
+        group=job.spec.name,
+        job_type=about.job_type,
+        tags=[job.settings.environment, job.spec.task],
+        config=dict(about.config),
         settings=wandb.Settings(
             mode=job.environ.get("WANDB_MODE") or ("online" if job.settings.wandb_api_key else "offline"),
             init_timeout=job.settings.wandb_init_timeout.total_seconds(),
@@ -179,6 +211,14 @@ def _log(run: "wandb.Run", challenger: Challenger) -> None:
     )
     test = {f"test/{name}": value for name, value in challenger.evaluation.metrics.values.items()}
     run.summary.update({**test, "version": card.version})
+
+
+def _log_promises(run: "wandb.Run", job: Job) -> None:
+    """What each promotion so far promised and what came true of it; the newest one that is known is in the summary too."""
+    found = promises(job.registry.history(job.spec.name), load_results(job.home))
+    run.log({"promises": _table(("version", "promised", "turned out"), [(p.version, p.promised, p.turned_out) for p in found])})
+    if known := [one for one in found if one.turned_out is not None]:
+        run.summary.update({f"truth/{key}": value for key, value in known[-1].model_dump().items()})
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Table":

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.history import HistoryEntry, model_history
+from monitoring.history import HistoryEntry, model_history, promises
+from monitoring.state import load_results
 from perennial.registry import Registry
 from tests.support.lived import DECLINED, FIRST, WEEK, live
 
@@ -39,6 +40,12 @@ def test_each_entry_has_its_reason_and_what_it_answers(history: tuple[HistoryEnt
     assert history[4].reason == "log_loss worse: refused"
     assert history[6].reason == DECLINED
     assert history[8].reason == "log_loss 0.45 against the champion's 0.5 (was version 1)"
+
+
+def test_a_promotion_is_held_to_its_promise(tmp_path: Path) -> None:
+    settings = live(tmp_path)
+    found = promises(Registry(settings.registry_url).history("small"), load_results(settings.model_home("small")))
+    assert [(one.version, one.promised, one.turned_out) for one in found] == [(1, None, None), (3, -0.1, -0.05)]
 
 
 def test_a_model_that_never_lived_has_no_history(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from deployments.summary import backtest_rows
 from perennial.spec import ModelSpec
-from tasks.backtest.page import draw_page, pareto_frontier
+from tasks.backtest.page import draw_page, pareto_frontier, track_report
 from tasks.backtest.report import BacktestReport, build_report, policy_table, report_markdown, section_text
+from tests.support.waiting import wait_until
 from tests.tasks.backtest.matrices import ageing, matrix_of
 from tests.tasks.making import make_job
 
@@ -33,6 +34,16 @@ def test_the_verdict_is_said_in_sentences(report: BacktestReport) -> None:
     assert re.fullmatch(r"recommended: .*; on the 8 later windows \d promotions, \d+% of what .*", report.sentences[-1])
     assert report.starts[0] < report.starts[-1]
     assert set(report.losses) == {"never", "every window", "perennial"}
+
+
+def test_wandb_gets_policies_decay_and_verdict_offline(
+    report: BacktestReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    assert track_report(make_job(tmp_path, "regression"), report)
+    (run,) = tmp_path.rglob("run-small-backtest-20260101T000000.wandb")
+    wait_until(lambda: b"recommended: " in run.read_bytes(), 30, "W&B to write the run to its file")
 
 
 def test_a_window_of_age_that_costs_more_than_a_version_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from monitoring.calibration import Calibration
 from perennial.model_card import Cause
+from perennial.model_loading import load_model
 from perennial.spec import Task
 from tasks.data.ingest import ingest
 from tasks.job import Job
@@ -22,6 +23,7 @@ from tasks.training.assemble import assemble
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
 from tasks.training.fit import fit
 from tasks.training.tune import tune
+from tests.support.lived import live
 from tests.support.models import TASKS, small_frame, small_spec
 from tests.support.waiting import wait_until
 from tests.tasks.making import NOW, make_job, make_training
@@ -75,7 +77,7 @@ def test_a_failing_tracker_is_a_warning(
     monkeypatch.setenv("WANDB_DIR", str(blocked))
     with caplog.at_level(logging.WARNING):
         assert not track.fn(job, trained(job), PROMOTE)
-    assert "W&B did not take the training of small version 1" in caplog.text
+    assert "W&B did not take the initial run small v1" in caplog.text
 
 
 def test_an_unreachable_server_costs_no_more_than_its_timeout(
@@ -96,6 +98,16 @@ def test_a_verdict_on_an_earlier_version_is_a_run_of_its_own(tmp_path: Path, wan
     assert track.fn(job, one, verdict), "a challenger has no verdict yet"
     assert track_verdict.fn(job, one.model, PROMOTE)
     assert len(list(wandb_home.rglob(f"run-{one.model.card.wandb_run}-gate-*.wandb"))) == 1
+
+
+def test_a_run_says_what_promotions_promised_and_what_came_true(tmp_path: Path, wandb_home: Path) -> None:
+    job = replace(make_job(tmp_path), now=NOW + timedelta(days=3))
+    live(job.settings.home)
+    model = load_model(job.registry, "small", 3, tmp_path)
+    model = replace(model, card=model.card.model_copy(update={"wandb_run": "small-lived"}))
+    assert track_verdict.fn(job, model, PROMOTE)
+    (run,) = wandb_home.rglob("run-small-lived-gate-*.wandb")
+    wait_until(lambda: b"truth/turned_out" in run.read_bytes(), 30, "W&B to write the run to its file")
 
 
 def evaluation(labels: np.ndarray, predictions: np.ndarray) -> Evaluation:
