@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from deployments.prefect_client import FLEET, PrefectClient
+from monitoring.window import ORIGIN
 from perennial.errors import StackError
 from perennial.spec import ModelSpec
 from perennial.spec_policy import PolicySpec
@@ -26,9 +27,12 @@ Schedules = Sequence[Mapping[str, object]]
 
 
 def schedules_of(specs: Mapping[str, ModelSpec]) -> Schedules:
-    """The trainings by the clock that specs ask for, by their paths as the flows open them."""
+    """The trainings by the clock that specs ask for, by their paths as the flows open them.
+
+    An interval is counted from a fixed Monday, so that deploying again moves nothing.
+    """
     return [
-        {**_time_of(spec.policy), "slug": spec.name, "parameters": {"spec": path}}
+        {**_time_of(spec.policy), "slug": spec.name, "parameters": {"spec": path, "scheduled": True}}
         for path, spec in specs.items()
         if spec.policy.schedule is not None
     ]
@@ -36,7 +40,7 @@ def schedules_of(specs: Mapping[str, ModelSpec]) -> Schedules:
 
 def _time_of(policy: PolicySpec) -> dict[str, object]:
     if policy.interval is not None:
-        return {"interval": int(policy.interval.total_seconds())}
+        return {"interval": int(policy.interval.total_seconds()), "anchor_date": ORIGIN.isoformat(), "timezone": "UTC"}
     return {"cron": policy.schedule, "timezone": "UTC"}
 
 

@@ -24,8 +24,8 @@ from tasks.reporting.outcome import announce, decline, report_training
 
 
 @flow(name="retrain", flow_run_name=run_name, on_failure=[report_failure, announce_failure])
-def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]:
-    """Train a challenger for the event's cause, or by hand; returns its version, or declines with the reason."""
+def retrain(spec: str, event: dict[str, Any] | None = None, scheduled: bool = False) -> int | State[None]:
+    """Train a challenger for the event's cause, by the clock, or by hand; returns its version, or declines with the reason."""
     job = open_job(spec)
     request = read_request(job, event)
     acknowledge_request(job, request)
@@ -34,9 +34,9 @@ def retrain(spec: str, event: dict[str, Any] | None = None) -> int | State[None]
         return decline(job, request, reason)
     announce(job, RETRAIN_STARTED, request)
     known, verdict = read_labelled_rows(job, champion, request), None
-    draft = train_challenger(job, known, cause_of(request), champion)
+    draft = train_challenger(job, known, cause_of(request, scheduled=scheduled), champion)
     if job.spec.policy.promote == "always":
-        verdict = judge_challenger(job, known, champion, draft.model, draft.judge, by_person=request is None)
+        verdict = judge_challenger(job, known, champion, draft.model, draft.judge, by_person=request is None and not scheduled)
     challenger = publish_challenger(job, draft)
     if verdict is not None:
         apply_verdict(job, challenger.model, champion, verdict)

@@ -28,7 +28,7 @@ class DataRef(FrozenModel):
 class Cause(FrozenModel):
     """Why a model was trained; `event_id` names the event that asked for it."""
 
-    kind: Literal["initial", "drift", "performance", "challenger", "promotion", "age", "manual"]
+    kind: Literal["initial", "drift", "performance", "challenger", "promotion", "age", "schedule", "manual"]
     event_id: str | None = None
     detail: str = ""
 

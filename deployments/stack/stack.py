@@ -208,7 +208,7 @@ def deploy_fleet(
     with PrefectClient(settings.prefect_api_url, environ) as api:
         deploy.ensure_pool(api, directory, environ)
         specs = tuple(dict.fromkeys([*api.followed_specs(), *map(str, paths)]))
-        here = {path: load_spec(Path(path)) for path in spec_files(paths)}
+        here = {path: load_spec(Path(path)) for path in spec_files(one for one in specs if Path(one).exists())}
         deploy.write(specs, target, schedules=deploy.schedules_of(here))
         deploy.apply(target, directory, environ)
         api.delete_deployments_of_single_models(TAG)

@@ -80,8 +80,10 @@ def inputs_changed(job: Job, request: RetrainRequest | None) -> str | None:
     return reason
 
 
-def cause_of(request: RetrainRequest | None) -> Cause:
+def cause_of(request: RetrainRequest | None, *, scheduled: bool = False) -> Cause:
     """Why the challenger is trained, as its card will say."""
+    if request is None and scheduled:
+        return Cause(kind="schedule", detail="trained by the clock, as policy.schedule says")
     if request is None:
         return Cause(kind="manual", detail="trained by hand")
     if request.cause == "data":

@@ -72,8 +72,19 @@ def test_a_spec_with_a_schedule_is_trained_by_the_clock(tmp_path: Path) -> None:
         specs[f"specs/{name}.toml"] = load_spec(path)
     rendered = read(deploy.render(["specs"], schedules=deploy.schedules_of(specs)))
     assert rendered["flows.retrain.retrain"]["schedules"] == [
-        {"interval": 86_400, "slug": "daily", "parameters": {"spec": "specs/daily.toml"}},
-        {"cron": "0 4 * * 1", "timezone": "UTC", "slug": "mondays", "parameters": {"spec": "specs/mondays.toml"}},
+        {
+            "interval": 86_400,
+            "anchor_date": "1970-01-05T00:00:00+00:00",
+            "timezone": "UTC",
+            "slug": "daily",
+            "parameters": {"spec": "specs/daily.toml", "scheduled": True},
+        },
+        {
+            "cron": "0 4 * * 1",
+            "timezone": "UTC",
+            "slug": "mondays",
+            "parameters": {"spec": "specs/mondays.toml", "scheduled": True},
+        },
     ]
     assert read(deploy.render(["specs"]))["flows.retrain.retrain"]["schedules"] == []
 

@@ -83,3 +83,8 @@ def test_a_payload_that_is_no_request_is_refused(job: Job, payload: dict[str, An
 def test_broken_data_is_not_learnt(job: Job) -> None:
     with pytest.raises(TrainingError, match="broken data is mended at its source"):
         cause_of(read_request(job, event(cause="data")))
+
+
+def test_a_training_by_the_clock_says_so() -> None:
+    assert cause_of(None, scheduled=True).kind == "schedule"
+    assert cause_of(None).kind == "manual"
