@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deployments.check import SAMPLE, check_spec
+from deployments.check import SAMPLE, check_spec, describe_spec
 from perennial.errors import ChecksFailed, DataError, PerennialError
 from tests.cases.inputs import copy_case, edit_spec, read_rows, write_rows
 from tests.support.bike_sharing import HOURS, VARIABLE, needs_hours
@@ -98,3 +98,11 @@ def test_a_long_file_that_is_not_in_order_of_time_is_read_whole_for_its_pace(tmp
     write_rows(spec, many.sort("ts"))
     assert f": {SAMPLE:,} from" in shown(spec)
     assert f"the first {SAMPLE:,} rows of" in " ".join(shown(spec).split())
+
+
+def test_labels_and_rows_of_retrainings_are_said_where_the_spec_has_them(tmp_path: Path):
+    spec = copy_case("one-text-among-numbers", tmp_path)
+    spec.write_text('labels = { path = "truth/*.csv", every = "5m" }\nretrain.rows = "sources"\n' + spec.read_text())
+    lines = describe_spec(spec).splitlines()
+    assert "labels      truth/*.csv, looked at every 5m" in lines
+    assert any(line.startswith("retraining  on all rows of the sources,") for line in lines)
