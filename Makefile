@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz lint format bench bench-serve bench-decisions docs lock clean
+.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -50,6 +50,9 @@ bench: .venv/.installed  ## measure the paths where speed counts
 
 bench-serve: .venv/.installed  ## measure the service against others, each in an environment of its own (ARGS=--quick; needs wrk)
 	$(BIN)/python -m benchmarks.serve $(ARGS)
+
+bench-fleet: .venv/.installed  ## measure one service with 50 models: memory, threads, idle CPU, p99 (ARGS="--models 50 --rate 2000")
+	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 bench-decisions: .venv/.installed  ## measure what decisions about training and promoting are worth (ARGS="--sets bike-7d --data DIR")
 	$(BIN)/python -m benchmarks.decisions $(ARGS)

@@ -95,9 +95,9 @@ def write_named(directory: Path, name: str) -> Path:
     return path
 
 
-def named_model(name: str, seed: int = 0) -> Model:
-    """The small model under another name."""
-    model = small_model(seed=seed)
+def named_model(name: str, seed: int = 0, model: Model | None = None) -> Model:
+    """The small model, or another of its kind, under another name."""
+    model = model or small_model(seed=seed)
     spec = model.card.spec.model_copy(update={"name": name})
     return replace(model, card=model.card.model_copy(update={"name": name, "spec": spec}))
 
