@@ -1,7 +1,7 @@
-"""Closing a window, step by step: measure, decide, send the event and have it confirmed, report, write down.
+"""Closing a window, step by step: measure, decide, send the event and have it confirmed, write down.
 
 Until the last step the window is open. Whatever fails before, the next try begins anew and sends
-the same event under the same id.
+the same event under the same id. What people look at (`monitoring.showing`) is made afterwards: no decision waits for it.
 """
 
 import logging
@@ -30,11 +30,10 @@ from monitoring.measurement import Measurement, measure
 from monitoring.partitions import collect
 from monitoring.policy import Decision, Findings, RetrainRequest, broken_data, decide, unjudgeable
 from monitoring.receipts import without_outcome
-from monitoring.report import disagreement, report_path, write_report
+from monitoring.report import report_path
 from monitoring.shadowing import Shadows, book
 from monitoring.state import MonitorState, WindowResult, save_result
 from monitoring.window import Window
-from perennial.error_reporting import report
 from perennial.errors import AliasConflict
 from perennial.labels import similar_class
 from perennial.log_columns import EVENT_TIME, LABEL, SCORE, VERSION
@@ -65,11 +64,17 @@ class Judge:
 
 
 class ClosedWindow(NamedTuple):
-    """What is to be remembered of a window that was closed: its result, the request that was confirmed, the account."""
+    """What is to be remembered of a window that was closed: its result, the request that was confirmed, the account.
+
+    `judged`, `table` and `drift` are what it was judged by, for its report.
+    """
 
     result: WindowResult
     request: RetrainRequest | None
     account: ChampionAccount | None
+    judged: Model
+    table: pl.DataFrame
+    drift: Drift
 
 
 def close_window(
@@ -101,11 +106,11 @@ def close_window(
         diagnosis=diagnose_window(findings, measured, statement, model, spec),
         account=statement,
         decision=decision,
-        report=str(link) if link and _write_report(archive.home, model, table, findings, measured.drift) else None,
+        report=str(link) if link else None,
         closed_at=now,
     )
     save_result(archive.home, result)
-    return ClosedWindow(result, request, account)
+    return ClosedWindow(result, request, account, model, table, measured.drift)
 
 
 def judged_rows(window: Window, judge: Judge) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -283,16 +288,3 @@ def _account_evidence(account: AccountStatement) -> dict[str, float | str]:
         figures |= {"challenger": float(account.newest.version)}
         figures |= {"champion_loss": account.newest.champion_loss, "challenger_loss": account.newest.other_loss}
     return figures
-
-
-def _write_report(home: Path, model: Model, table: pl.DataFrame, findings: Findings, ours: Drift) -> bool:
-    """Whether the report is there; one that cannot be made is reported as an error and holds nothing up."""
-    try:
-        theirs = write_report(home, model, findings.window, table, findings.bounds.get("drift"))
-    except Exception as error:  # a tool for people, of 200,000 lines: no failure of it may hold the loop up
-        log.exception("no report of %s for %s", model.card.name, findings.window)
-        report(error, group=("monitoring", "report"), model=model.card.name, version=model.card.version)
-        return False
-    if apart := disagreement(theirs, ours):
-        log.warning("Evidently and the profiles disagree about %s: %s", findings.window, apart)
-    return True

@@ -19,6 +19,7 @@ from monitoring.lease import Lease, lease_key
 from monitoring.receipts import is_acknowledged
 from monitoring.revision import revise
 from monitoring.session import MonitorSession
+from monitoring.showing import show_closed
 from monitoring.state import WindowResult
 from monitoring.trouble import Trouble, clear_trouble, read_trouble, write_trouble
 from monitoring.window import Window
@@ -48,7 +49,7 @@ class ModelFollower:
     def __init__(self, model: FollowedModel, store: redis.Redis, settings: Settings, on_window: ShowWindow, clock: Clock) -> None:
         self.model, self.name = model, model.spec.name
         self._spec, self._home, self._registry = model.spec, settings.model_home(self.name), Registry(settings.registry_url)
-        self._on_window, self._clock = on_window, clock
+        self._settings, self._on_window, self._clock = settings, on_window, clock
         self.lease, self.consumer = Lease(store, lease_key(self.name)), StreamConsumer(store, self.name)
         self.session: MonitorSession | None = None
         self._labels: LabelSource | None = None
@@ -169,19 +170,16 @@ class ModelFollower:
         unreadable = self._since_close.unreadable_share
         judge, now = replace(session.judge(window), spec_path=self.model.path), self._clock()
         waited = session.state.account.waiting if session.state.account else ()
-        result, sent, account = close_window(window, judge, self._spec, session.state, unreadable, now)
-        session.record(result, sent, account)
+        closed = close_window(window, judge, self._spec, session.state, unreadable, now)
+        result, account = closed.result, closed.account
+        session.record(result, closed.request, account)
         self._revise(session, window, [one for one in waited if account is None or one not in account.waiting])
         decision = result.decision
         self._since_close, self._event_wait = IngestResult(), FIRST_RETRY
         requests = self.summary.requests + (decision.flow is not None)
         self._note(windows=self.summary.windows + 1, requests=requests, waiting=False)
         log.info("%s, window %s: %s (%s)", self.name, window, decision.kind, decision.reason)
-        try:
-            self._on_window(result)
-        except Exception as error:  # the window is closed; how it is shown may fail in any way
-            log.exception("window %s of %s could not be shown", window, self.name)
-            report(error, group=("monitoring", "show-window"), model=self.name)
+        show_closed(closed, self._home, self._registry, self._settings, self._on_window)
 
     def _revise(self, session: MonitorSession, closed: Window, booked: Iterable[Window]) -> None:
         """Measure the window before the closed one again, and those whose labels have come in numbers only now."""

@@ -82,9 +82,9 @@ def save_result(home: Path, result: WindowResult) -> None:
     write_stored(home / "windows" / f"{result.window.key}.json", result)
 
 
-def load_results(home: Path) -> tuple[WindowResult, ...]:
-    """The results of all closed windows, oldest first; raises ArchiveError, NewerFormat."""
-    return tuple(map(_read_result, sorted((home / "windows").glob("*.json"))))
+def load_results(home: Path, newest: int = 0) -> tuple[WindowResult, ...]:
+    """The results of all closed windows, or of so many `newest` ones, oldest first; raises ArchiveError, NewerFormat."""
+    return tuple(map(_read_result, sorted((home / "windows").glob("*.json"))[-newest:]))
 
 
 def load_result(home: Path, window: Window) -> WindowResult | None:

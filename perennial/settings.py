@@ -31,6 +31,8 @@ FOREIGN = {  # fields that are read from a tool's own variable
 
 SHORTEST_KEY, LONGEST_KEY = 16, 256  # characters: what can be guessed is no key, and a request's head has room for no more
 
+PAGE, REPORTS = "page.html", "reports"  # in a model's home: its page, and the directory of its Evidently reports
+
 Access = Literal["key", "open", "closed"]  # which clients may read a page: those that may predict, all, none
 
 
@@ -81,6 +83,7 @@ class Settings(FrozenModel):
         gt=NO_TIME,
         description="between looks at the champion alias: two small reads, so take more on paid storage",
     )
+    keep_reports: int = Field(100, ge=1, description="Evidently reports kept of each model, the newest; each is about 0.4 MB")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")
     wandb_init_timeout: Seconds = Field(timedelta(seconds=20), gt=NO_TIME, description="that W&B may take to start a run")

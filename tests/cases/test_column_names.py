@@ -4,6 +4,7 @@ The names are read from the code itself: whatever stands in it as a string or as
 """
 
 import ast
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from monitoring.archive import Archive, as_table
 from monitoring.measurement import measure
-from monitoring.report import write_report
+from monitoring.report import distances, run_report
 from monitoring.window import Window
 from perennial.errors import SpecError
 from perennial.input_contract import set_base
@@ -183,10 +184,11 @@ def test_the_names_of_answers_and_outputs_may_be_those_of_the_table(tmp_path: Pa
 def test_a_report_has_columns_of_the_names_that_it_uses_itself(tmp_path: Path) -> None:
     names = ("prediction", "target", "id", "index", "level_0", "timestamp", "column", "value", "price, [USD]", "a|b", "drift")
     spec = spec_of(names, id="name", event_time="when", target="truth")
-    job, model, table = assert_lives(tmp_path, spec)
+    _, model, table = assert_lives(tmp_path, spec)
     window = Window(start=START, end=START + timedelta(days=7))
-    distances = write_report(job.home, model, window, model.compiled.table(table), None)
-    assert set(names) <= set(distances)
+    with warnings.catch_warnings(action="ignore"):
+        shown = distances(run_report(model, window, model.compiled.table(table), 0.1))
+    assert set(names) <= set(shown)
 
 
 def test_a_category_called_n_trains(tmp_path: Path) -> None:

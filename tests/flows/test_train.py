@@ -16,6 +16,7 @@ from perennial.registry import Registry
 from perennial.settings import load_settings
 from perennial.spec import Task
 from tests.flows.asking import artifacts, logged, runs, task_runs, told
+from tests.monitoring.results import result_of
 from tests.service.serving import serving
 from tests.support.models import START, TASKS, instances, small_frame, write_small
 from tests.support.sentry_receiver import SentryReceiver
@@ -55,7 +56,8 @@ def test_a_linear_model_is_trained_served_explained_and_reported_on(home: Path, 
     np.testing.assert_allclose(1 / (1 + np.exp(-np.array(raw))), [one["score"] for one in explained])
     assert not [path for path in loaded if "/sklearn/" in path or "/scipy/" in path or "/lightgbm/" in path]
     window = window_at(START, timedelta(days=7))
-    assert "prediction" in write_report(home, model, window, model.compiled.table(frame), model.card.bounds.get("drift"))
+    table = model.compiled.table(frame)
+    assert "prediction" in write_report(home, model, result_of(model, window, table), table)
 
 
 def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:

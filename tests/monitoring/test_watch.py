@@ -42,7 +42,7 @@ LATER = START + timedelta(days=28)
 WEEK = 24 * 7
 STEPS = (
     "monitoring.consumer.StreamConsumer.acknowledge",
-    "monitoring.closing.write_report",
+    "monitoring.showing.write_report",
     "monitoring.closing.save_result",
     "monitoring.session.save_state",
 )
@@ -113,7 +113,7 @@ def test_ordinary_weeks_are_archived_judged_and_written_down(store: redis.Redis,
     assert list(first.findings.values) == ["drift", "loss", "auc"]
     assert sorted(first.distances) == ["amount", "shop"]
     assert first.report is not None
-    assert {path.suffix for path in home(settings).glob("reports/*")} == {".html", ".json"}
+    assert {path.suffix for path in home(settings).glob("reports/*")} == {".html", ".json", ".js"}
     assert list(home(settings).glob("evidently/*"))
     for stream in (predictions_stream("small"), labels_stream("small")):
         assert (store.xlen(stream), store.xpending(stream, GROUP)["pending"]) == (0, 0)
@@ -244,7 +244,7 @@ def test_a_report_that_cannot_be_made_holds_nothing_up(
     def fail(*_: object) -> None:
         raise ValueError("Evidently has a bad day")
 
-    monkeypatch.setattr("monitoring.closing.write_report", fail)
+    monkeypatch.setattr("monitoring.showing.write_report", fail)
     serve(store, MODEL, weeks(1))
     run(settings)
     (result,) = load_results(home(settings))
