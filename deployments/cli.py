@@ -90,6 +90,21 @@ def status() -> int:
 
 
 @app.command
+def ui(
+    spec: Annotated[Path | None, Parameter(help="whose page (default: of each model of the running stack)")] = None,
+    *,
+    browse: Annotated[bool, Parameter(name="--open", help="open it in a browser", negative="")] = False,
+) -> int:
+    """Draw the page of a model anew from its files, and say where it is: the file, and the address at which it is served.
+
+    The monitor draws it whenever a window closes. With API keys a browser asks for a password: a key, with any name.
+    """
+    from deployments.terminal import show_pages
+
+    return show_pages(spec, browse=browse)
+
+
+@app.command
 def models(
     *, as_json: Annotated[bool, Parameter(name="--json", help="one JSON array, for programs", negative="")] = False
 ) -> int:

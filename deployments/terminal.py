@@ -1,6 +1,7 @@
 """What every command shares: the settings, a flow run in this process, and what is printed. Heavy imports wait for their call."""
 
 import os
+import webbrowser
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,6 +114,17 @@ def show_status() -> int:
     for said in (*stacks.spec_changes(stack, settings), *waiting):
         console.print(said, style="yellow", markup=False)
     return 0 if found.healthy else 1
+
+
+def show_pages(spec: Path | None, *, browse: bool) -> int:
+    """Draw pages, and say or open where they are."""
+    from deployments.pages import write_pages
+
+    for name, (file, address) in write_pages(spec, read_settings()).items():
+        show({name: f"{address or file.as_uri()}\n{file}" if address else str(file)})
+        if browse:
+            webbrowser.open(address or file.as_uri())
+    return 0
 
 
 def show_models(*, as_json: bool) -> int:

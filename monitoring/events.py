@@ -46,6 +46,9 @@ EVENT_NAMES: Mapping[Cause, str] = {
 SPEC_LABEL = "perennial.spec"
 """Label of an event's resource with the path of the model's spec."""
 
+LONGEST_NAME = 200
+"""Characters of a resource's name: as many as a line of Prefect's feed has room for."""
+
 CONFIRMATION_TIMEOUT = timedelta(seconds=15)
 """In which an event must be confirmed; a healthy server takes about 20 ms, a frozen one for ever."""
 
@@ -67,9 +70,16 @@ def resource_id(model: str) -> str:
     return f"perennial.model.{model}"
 
 
+def resource_name(event: ModelEvent) -> str:
+    """What Prefect's pages call the model in this event: with the version and the reason, which they show nowhere else."""
+    version, reason = event.payload.get("version"), str(event.payload.get("reason", ""))
+    named = event.model if version is None else f"{event.model} version {version}"
+    return f"{named}: {reason}"[:LONGEST_NAME] if reason else named
+
+
 def resource_labels(event: ModelEvent) -> dict[str, str]:
     """What an event says of its model: the automations of prefect.yaml start a flow with the spec that they find here."""
-    labels = {"prefect.resource.id": resource_id(event.model), "prefect.resource.name": f"{event.model} (model)"}
+    labels = {"prefect.resource.id": resource_id(event.model), "prefect.resource.name": resource_name(event)}
     return labels | ({SPEC_LABEL: event.spec} if event.spec is not None else {})
 
 

@@ -118,7 +118,7 @@ def troubles(model: str, home: Path) -> list[str]:
 
 
 def newest_decision(home: Path) -> list[str]:
-    """What the model's newest window led to and why, with the account: two lines, or none before the first window."""
+    """What the model's newest window led to and why, with diagnosis, account and what came true; nothing before the first."""
     try:
         result = newest_result(home)
     except PerennialError as error:
@@ -126,8 +126,9 @@ def newest_decision(home: Path) -> list[str]:
     if result is None:
         return []
     said = f"{result.model}, {result.window}: {result.decision.kind}: {result.decision.reason}"
-    beside = result.account.beside() if result.account is not None else ""
-    return [said, *([f"  {beside}"] if beside else [])]
+    diagnosis = f"diagnosis: {result.diagnosis}" if result.diagnosis is not None else ""
+    beside, truth = (result.account.beside(), result.account.truth()) if result.account is not None else ("", "")
+    return [said, *(f"  {line}" for line in (diagnosis, beside, truth) if line)]
 
 
 def _addresses(stack: Stack) -> dict[str, str]:

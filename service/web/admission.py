@@ -6,6 +6,7 @@ too long is cancelled and answered with 504.
 """
 
 import asyncio
+import base64
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -18,7 +19,7 @@ from perennial.settings import Settings
 from service.errors import HEADERS, JsonResponse, ServiceError, error_response
 from service.metrics import HttpMetrics, RouteLabels
 from service.web.auth import ApiKeyRing
-from service.web.routes import DOCS, METRICS, MODELS, PAGES_OF_A_MODEL, PROBES, Route, RouteTable, long_path
+from service.web.routes import DOCS, METRICS, MODELS, PAGES_OF_A_MODEL, PROBES, UI, Route, RouteTable, long_path, ui_of
 
 JSON = "application/json"
 GRANT = "grant"  # in the state of a request: what its API key opens, where one was asked for
@@ -53,12 +54,12 @@ class AccessPolicy:
 
     def _unauthorized(self, headers: Mapping[bytes, bytes], scope: Scope, route: Route) -> ServiceError | None:
         """Why the key that was sent does not open this route, if so; what it opens stays in the scope, for `/models`."""
-        grant = self._keys.find(_sent_key(headers))
+        grant = self._keys.find(_sent_key(headers) or (_password(headers) if _is_ui(scope["path"]) else b""))
         if grant is None:
             message = "no known API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             return ServiceError(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
         scope.setdefault("state", {})[GRANT] = grant
-        if scope["path"] == MODELS or grant.may_ask(route.model):
+        if scope["path"] in (MODELS, UI) or grant.may_ask(route.model):
             return None
         return ServiceError(HTTPStatus.FORBIDDEN, "forbidden", f"this API key is for {grant} only")
 
@@ -85,7 +86,10 @@ class AdmissionMiddleware:
         self._metrics.in_flight_changed(self._in_flight.requests)
         try:
             refused = self._policy.refusal(scope, route)
-            await (self._in_time(scope, receive, observed) if refused is None else send_json(error_response(refused), observed))
+            if refused is None:
+                await self._in_time(scope, receive, observed)
+            else:
+                await send_json(error_response(refused), observed, _challenge(scope["path"]))
         finally:
             ticket.release()
             self._metrics.in_flight_changed(self._in_flight.requests)
@@ -143,10 +147,12 @@ class _ObservedSend:
             self._metrics.request_observed(self._labels, self._status, time.perf_counter() - self._started)
 
 
-async def send_json(response: JsonResponse, send: Send) -> None:
+async def send_json(response: JsonResponse, send: Send, challenge: str | None = None) -> None:
+    """Answer in JSON; a refused key is answered with how one is sent, `challenge` if it is given."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(response.body))]
     if response.status != HTTPStatus.OK:
-        more = HEADERS.get(response.status, {})
+        more = dict(HEADERS.get(response.status, {}))
+        more |= {"WWW-Authenticate": challenge} if challenge and response.status == HTTPStatus.UNAUTHORIZED else {}
         headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
@@ -156,6 +162,23 @@ def _sent_key(headers: Mapping[bytes, bytes]) -> bytes:
     """The key in `Authorization: Bearer` or `X-API-Key`; empty without one."""
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     return key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+
+
+def _password(headers: Mapping[bytes, bytes]) -> bytes:
+    """The password of basic authentication, as a browser sends it for pages; empty without one."""
+    scheme, _, encoded = headers.get(b"authorization", b"").partition(b" ")
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).partition(b":")[2] if scheme.lower() == b"basic" else b""
+    except ValueError:
+        return b""
+
+
+def _is_ui(path: str) -> bool:
+    return path == UI or bool(ui_of(path))
+
+
+def _challenge(path: str) -> str | None:
+    return 'Basic realm="perennial: any name, and an API key as the password", charset="UTF-8"' if _is_ui(path) else None
 
 
 def _is_cross_origin(headers: Mapping[bytes, bytes]) -> bool:

@@ -26,6 +26,7 @@ from service.web.admission import GRANT, JSON, AccessPolicy, AdmissionMiddleware
 from service.web.model_endpoints import AcceptedLabels, ModelEndpoints, ModelSummary
 from service.web.model_info import ModelInfo
 from service.web.openapi import REFERENCE, FeedbackRequest, PredictRequest, describe, name_models, of_one_model
+from service.web.pages import add_pages
 from service.web.post_endpoints import Handler, PostEndpoints
 from service.web.routes import MODELS, OF_A_MODEL, RouteTable, long_path
 
@@ -119,6 +120,7 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
     _add_reports(app, state)
     _add_error_handlers(app, state)
     _add_description(app, state)
+    add_pages(app, {name: state.settings.model_home(name) for name in state.models})
     app.router.redirect_slashes = False  # an address is right or unknown; a redirect would be made from the client's Host
     settings = state.settings
     routes = RouteTable(list(state.models), max(1, settings.max_in_flight // settings.workers))

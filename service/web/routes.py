@@ -15,6 +15,7 @@ DOCS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 MODELS = "/models"
 OF_A_MODEL = ("/predict", "/explain", "/feedback", "/model", "/ready")  # each has a long address for every model
 PAGES_OF_A_MODEL = ("/docs", "/openapi.json")
+UI, UI_OF_A_MODEL = "/ui", "/ui/"  # what a browser shows; a model's has more addresses below it
 # Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory.
 MEASURED = frozenset({*OF_A_MODEL, MODELS, *PROBES, *METRICS})
 OTHER = "other"
@@ -45,15 +46,21 @@ class RouteTable:
             self._routes |= self._routes_of(name)
 
     def find(self, path: str) -> Route:
-        return self._routes.get(path, self._other)
+        return self._routes.get(path) or self._routes.get(ui_of(path), self._other)
 
     def _routes_of(self, name: str) -> dict[str, Route]:
         is_alone = len(self.names) == 1
         share = self.in_flight if is_alone else ModelInFlight(name, self.in_flight)
         short = {path: Route((path, name), share, path in PROBES) for path in OF_A_MODEL}
-        pages = {long_path(name, path): Route((OTHER, name), share) for path in PAGES_OF_A_MODEL}
+        pages = {long_path(name, path): Route((OTHER, name), share) for path in (*PAGES_OF_A_MODEL, UI_OF_A_MODEL)}
         found = {long_path(name, path): route for path, route in short.items()} | pages
         return found | {long_path(name): short["/model"]} | (short if is_alone else {})
+
+
+def ui_of(path: str) -> str:
+    """The address of the page that an address lies below; empty where there is none."""
+    model, below, _ = path.partition(UI_OF_A_MODEL)
+    return model + below if below else ""
 
 
 def long_path(name: str, path: str = "") -> str:

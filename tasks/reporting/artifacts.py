@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
@@ -13,6 +14,7 @@ from monitoring.champion_account import AccountStatement
 from monitoring.policy import Findings
 from monitoring.state import WindowResult
 from perennial.model import Model
+from perennial.settings import PAGE
 from perennial.signals import SIGNALS
 from tasks.data.retraining_data import NewClass
 from tasks.data.validate import Checks
@@ -101,6 +103,7 @@ def window_markdown(result: WindowResult) -> str:
     signals = [(one.label, findings.values.get(one.name), findings.bounds.get(one.name)) for one in findings.shown]
     metrics = list(result.metrics.values.items()) if result.metrics else []
     farthest = sorted(result.distances.items(), key=lambda item: -item[1])[:TOP]
+    page = Path(result.report).parents[1] / PAGE if result.report else None
     nulls, unknown = list(findings.null_increases.items()), list(findings.unknown_labels.items())
     parts = [
         f"# {result.model}: {findings.window}",
@@ -119,6 +122,7 @@ def window_markdown(result: WindowResult) -> str:
         *(["## Risen null shares", markdown_table(("column", "rise"), nulls)] if nulls else []),
         *([f"Event `{result.decision.event_id}`."] if result.decision.event_id else []),
         *([f"Report: [{result.report}](file://{result.report})"] if result.report else []),
+        *([f"Page of the model: [{page}](file://{page})"] if page else []),
     ]
     return "\n\n".join(parts)
 

@@ -8,7 +8,18 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from monitoring.events import DRIFT_DETECTED, EVENT_NAMES, ModelEvent, deterministic_id, request_event, send, window_event_id
+from monitoring.events import (
+    DRIFT_DETECTED,
+    EVENT_NAMES,
+    LONGEST_NAME,
+    ModelEvent,
+    deterministic_id,
+    request_event,
+    resource_labels,
+    resource_name,
+    send,
+    window_event_id,
+)
 from monitoring.policy import RetrainRequest
 from monitoring.window import window_at
 from perennial.errors import PrefectUnreachable
@@ -71,3 +82,12 @@ def test_ids_tell_windows_versions_lives_and_causes_apart() -> None:
     }
     assert len(ids) == 16 * len(EVENT_NAMES)
     assert window_event_id("a", 1, START, WINDOW, "drift") == window_event_id("a", 1, START, WINDOW, "drift")
+
+
+def test_the_feed_of_events_shows_version_and_reason_in_the_name_of_the_resource() -> None:
+    asked = request_event(request_for("small"), START)
+    assert resource_name(asked) == "small version 3: drift 0.2 is over its bound 0.1"
+    assert resource_name(asked.model_copy(update={"payload": {}})) == "small"
+    long = asked.model_copy(update={"payload": {"version": 3, "reason": "x" * 999}})
+    assert len(resource_name(long)) == LONGEST_NAME
+    assert resource_labels(long)["prefect.resource.id"] == "perennial.model.small"

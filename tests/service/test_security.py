@@ -83,6 +83,34 @@ def test_closed_pages_are_not_there(guarded: Guarded, path: str) -> None:
     assert guarded.status(GIVEN, path) == 404
 
 
+def test_a_browser_shows_the_page_and_its_reports_with_a_key_as_the_password(guarded: Guarded) -> None:
+    client, home, url = guarded.serving.client, guarded.keys.parent / "small", "/models/small/ui/"
+    (home / "reports").mkdir(parents=True)
+    (home / "page.html").write_text("<h1>small</h1>")
+    (home / "reports" / "20240101T000000.html").write_text("<h1>report</h1>")
+    (home / "secret.html").write_text("not for browsers")
+    asked = client.get("/ui")
+    assert (asked.status_code, asked.headers["www-authenticate"].split()[0]) == (401, "Basic")
+    led = client.get("/ui", auth=("anyone", GIVEN))
+    assert (led.status_code, led.headers["location"]) == (307, url[1:])
+    page = client.get(url, auth=("anyone", GIVEN))
+    assert (page.text, page.headers["content-type"]) == ("<h1>small</h1>", "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert client.get(url, headers={"X-API-Key": GIVEN}).status_code == 200
+    assert client.get(f"{url}reports/20240101T000000.html", auth=("", GIVEN)).text == "<h1>report</h1>"
+    for path in (
+        "reports/20240201T000000.html",
+        "reports/secret.html",
+        "secret.html",
+        "reports/..%2fsecret.html",
+        "../secret.html",
+    ):
+        assert client.get(url + path, auth=("", GIVEN)).status_code == 404
+    for path in (url, f"{url}reports/20240101T000000.html"):
+        assert [client.get(path, auth=("", key)).status_code for key in ("wrong", "")] == [401, 401]
+    assert client.get("/model", auth=("anyone", GIVEN)).status_code == 401
+
+
 def test_keys_rotate_without_a_restart(guarded: Guarded) -> None:
     """First both, then the new one only: no client is without a key in between."""
     assert guarded.status(NEW) == 401

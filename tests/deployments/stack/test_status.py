@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from deployments.stack.status import StackProgress, ask_service, newest_decision
+from monitoring.diagnosis import Diagnosis
 from monitoring.state import save_result
 from monitoring.window import Window
 from tests.deployments.demo.test_replay_driver import WEEK, a_result
@@ -69,6 +70,10 @@ def test_the_newest_window_is_told_with_its_account(tmp_path: Path) -> None:
     assert newest_decision(tmp_path) == [
         "flights, 2013-03-11 00:00 to 2013-03-18 00:00: none: within bounds",
         "  version 3 lost 0.6, challenger 4 0.48 on 160 rows (+25.0% ± 2.0%)",
+        "  promised -30.0% of the loss, turned out -25.0% beside version 2",
     ]
+    kind = Diagnosis(kind="noise", reason="nothing is over its bound")
+    save_result(tmp_path, result.model_copy(update={"findings": findings, "account": account, "diagnosis": kind}))
+    assert newest_decision(tmp_path)[1] == "  diagnosis: noise: nothing is over its bound"
     (tmp_path / "windows" / "20130311T000000.json").write_text("{")
     assert "cannot be read" in newest_decision(tmp_path)[0]
