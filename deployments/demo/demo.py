@@ -26,6 +26,7 @@ from deployments.prefect_client import PrefectClient, PrefectHistory
 from deployments.stack.process_tree import PeakMemory
 from deployments.stack.stack import down, running_stack, up
 from deployments.stack.supervisord import find_supervisor
+from monitoring.page import read_story
 from perennial.errors import StackError
 from perennial.registry import Registry
 from perennial.settings import Settings, authorization
@@ -93,7 +94,8 @@ def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetim
         print_line(console, "counting what happened")
         wall_time = timedelta(seconds=time.monotonic() - began)
         evidence = collect_evidence(driver.waiter, spec, SPEC.parent, sent)
-    write_report(evidence, summarise(evidence, memory.mb, wall_time), own.home, spec, console)
+    story = read_story(home, registry, spec.name, stack.prefect.url)
+    write_report(evidence, summarise(evidence, memory.mb, wall_time), own.home, story, console)
     for name, path in (("summary", "summary.json"), ("timeline", "timeline.html"), ("logs", "stack/logs")):
         print_line(console, f"{name}: {own.home / path}")
     return evidence

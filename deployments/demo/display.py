@@ -78,7 +78,9 @@ def window_line(result: WindowResult, comparison: Comparison | None, task: str) 
     kind = "" if result.decision.kind == "none" else f"{result.decision.kind.upper()}: "
     when, rows = f"{findings.window.start:%d %b} to {findings.window.end:%d %b}", f"{findings.rows:>6,} rows"
     quality, account = f"{name} {loop} (frozen {frozen})", _account(result.account)
-    return "  ".join((when, rows, f"v{result.version}", _signals(findings), quality, account, f"{kind}{result.decision.reason}"))
+    diagnosis = f"diagnosis {result.diagnosis.kind if result.diagnosis else '-'}"
+    decision = f"{kind}{result.decision.reason}"
+    return "  ".join((when, rows, f"v{result.version}", _signals(findings), quality, account, diagnosis, decision))
 
 
 def _account(account: AccountStatement | None) -> str:

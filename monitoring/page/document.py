@@ -76,7 +76,7 @@ def _summary(story: ModelStory) -> str:
 def _links(parts: Sequence[str] | dict[str, str], story: ModelStory) -> str:
     links = [f'<a href="#part-{number}">{escape(name)}</a>' for number, name in enumerate(parts)]
     if story.prefect_ui:
-        feed = f"{escape(story.prefect_ui)}/events?resource=perennial.model.{escape(story.model)}"
+        feed = f"{escape(story.prefect_ui)}/events?resource=perennial.model.{escape(story.model)}&amp;events=perennial.*"
         links += [f'<a href="{escape(story.prefect_ui)}/runs">Prefect runs</a>', f'<a href="{feed}">its events in Prefect</a>']
     return f'<nav aria-label="On this page">{" ".join(links)}</nav>'
 

@@ -21,6 +21,7 @@ from perennial.errors import PerennialError
 from perennial.model_card import ModelCard
 from perennial.model_loading import load_card
 from perennial.registry import CHAMPION, Move, Registry
+from perennial.settings import REPORTS
 
 MOST_WINDOWS = 260  # five years of weeks; the file has a megabyte then
 MOST_VERSIONS = 60
@@ -38,7 +39,7 @@ class ModelStory:
     """What is known of a model, everything oldest first.
 
     `earlier` counts closed windows before the first one here, `reports` holds the windows whose report is on disk, by their keys,
-    and `prefect_ui` is the address of Prefect's pages, if there is one.
+    `reports_at` is where they are, seen from the page, and `prefect_ui` is the address of Prefect's pages, if there is one.
     """
 
     model: str
@@ -49,6 +50,7 @@ class ModelStory:
     reports: frozenset[str] = frozenset()
     earlier: int = 0
     prefect_ui: str | None = None
+    reports_at: str = f"{REPORTS}/"
 
     @property
     def champion(self) -> int | None:

@@ -81,7 +81,7 @@ def _decision(result: WindowResult, story: ModelStory) -> str:
     kind = escape(decision.kind) if decision.kind == "none" else f"<strong>{escape(decision.kind)}</strong>"
     parts = [f"{kind}: {escape(decision.reason)}", *_outcome(result, story)]
     if result.window.key in story.reports:
-        parts.append(f'<a href="reports/{result.window.key}.html">Evidently report</a>')
+        parts.append(f'<a href="{escape(story.reports_at)}{result.window.key}.html">Evidently report</a>')
     return "<br>".join(parts)
 
 

@@ -62,10 +62,11 @@ def test_a_mistake_of_ours_is_not_waited_out() -> None:
 
 def test_a_line_says_what_the_window_was_and_what_was_decided() -> None:
     assert window_line(a_result(), comparison(0.7, 0.65), "binary") == (
-        "04 Mar to 11 Mar   6,546 rows  v3  drift 0.1250 (bound 0.2500)  AUC 0.7000 (frozen 0.6500)  avoidable -  within bounds"
+        "04 Mar to 11 Mar   6,546 rows  v3  drift 0.1250 (bound 0.2500)  AUC 0.7000 (frozen 0.6500)  avoidable -  diagnosis -  "
+        "within bounds"
     )
     assert window_line(a_result("drift", "0.4 is over 0.25"), None, "binary").endswith(
-        "AUC - (frozen -)  avoidable -  DRIFT: 0.4 is over 0.25"
+        "AUC - (frozen -)  avoidable -  diagnosis -  DRIFT: 0.4 is over 0.25"
     )
 
 
