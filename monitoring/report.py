@@ -175,7 +175,7 @@ def run_report(
     scores = [name for name in scores if _is_drawable(then[name].dropna(), now[name].dropna())]
     numeric = [*(name for name in shown if kinds[name] == "numeric"), *scores]
     columns = definition(numerical_columns=numeric, categorical_columns=categorical)
-    methods = {name: "jensenshannon" if name in categorical else "wasserstein" for name in (*scores, *shown)}
+    methods = {name: "jensenshannon" if name in categorical else "wasserstein" for name in (*shown, *scores)}
     made = report(
         [value_drift(column=name, method=method, threshold=threshold) for name, method in methods.items()],
         metadata={"model": model.card.name, "version": str(model.card.version), "window": str(window)},

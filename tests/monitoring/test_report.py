@@ -119,7 +119,7 @@ def test_only_the_columns_that_add_most_are_drawn() -> None:
     with warnings.catch_warnings(action="ignore"), pytest.MonkeyPatch.context() as patch:
         assert MOST_DRAWN > 1
         patch.setattr("monitoring.report.MOST_DRAWN", 1)
-        assert list(distances(run_report(model, week, table, 0.1, shares))) == ["prediction", "shop"]
+        assert list(distances(run_report(model, week, table, 0.1, shares))) == ["shop", "prediction"]
 
 
 HUGE: dict[str, list[float]] = {
