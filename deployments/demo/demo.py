@@ -87,7 +87,7 @@ def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetim
         assert service is not None
         store, registry = connect(stack.store.url), Registry(own.registry_url)
         history = PrefectHistory(api, spec.name, now, str(SPEC))
-        loop = LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own))
+        loop = LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own, spec.name))
         table = _train(loop, spec, console, environ)
         driver = ReplayDriver(loop, spec, open_frozen_baseline(loop.registry, spec, SPEC.parent, loop.home), console, START)
         sent = driver.replay(table, until, LABEL_DELAY)

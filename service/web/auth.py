@@ -31,9 +31,6 @@ class ApiKeyRing:
         self._next_look = time.monotonic() + CHECK_INTERVAL.total_seconds()
         self.required = self._file is not None or bool(self._grants)
 
-    def admits(self, key: bytes) -> bool:
-        return self.find(key) is not None
-
     def find(self, key: bytes) -> KeyGrant | None:
         """What a key opens; None where it is unknown."""
         if self._file is not None and time.monotonic() >= self._next_look:

@@ -148,7 +148,7 @@ def replay_table(job: Job, start: str, until: str | None, url: str, label_delay:
     """Send the job's own table from `start` to `until` at full speed; raises RequestError when a request failed."""
     rows = prepare(assemble(job.spec, job.base, job.environ).frame, job.spec)
     since = parse_until(start) or OLDEST
-    with Client(url, headers=authorization(job.settings)) as client:
+    with Client(url, headers=authorization(job.settings, job.spec.name)) as client:
         for tick in ticks(rows, since, parse_until(until), parse_duration(label_delay)):
             client.send(tick)
     if client.total.failed:

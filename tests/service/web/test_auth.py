@@ -29,7 +29,7 @@ def ring(path: Path | None = None, keys: bytes = b"") -> ApiKeyRing:
 
 
 def admitted(keys: ApiKeyRing) -> list[bytes]:
-    return [key for key in (OLD, NEW, GIVEN, b"", b"old-key-of-the-tes") if keys.admits(key)]
+    return [key for key in (OLD, NEW, GIVEN, b"", b"old-key-of-the-tes") if keys.find(key) is not None]
 
 
 def test_without_keys_none_is_asked_for() -> None:
@@ -76,3 +76,21 @@ def test_a_file_that_is_gone_or_unusable_changes_nothing_and_is_logged(path: Pat
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"], "once per change, not once per request"
     path.write_bytes(NEW)
     assert admitted(keys) == [NEW]
+
+
+def test_a_key_for_every_model_that_is_served_opens_all(path: Path) -> None:
+    path.write_text(f"{OLD.decode()}@bike+taxi\n{NEW.decode()}@bike\n")
+    settings = load_settings({"PERENNIAL_API_KEYS_FILE": str(path)})
+    keys = ApiKeyRing(settings, ["bike", "taxi"])
+    opens = [keys.find(key) for key in (OLD, NEW)]
+    assert [[grant is not None and grant.may_ask(name) for name in ("bike", "taxi", "")] for grant in opens] == [
+        [True, True, True],
+        [True, False, False],
+    ]
+
+
+def test_a_key_for_a_model_that_is_not_served_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_text(f"{OLD.decode()}@bkie\n")
+    ApiKeyRing(load_settings({"PERENNIAL_API_KEYS_FILE": str(path)}), ["bike"])
+    assert "an API key is for bkie, which this service does not serve" in caplog.text
+    assert OLD.decode() not in caplog.text
