@@ -66,7 +66,7 @@ def test_a_spec_with_a_schedule_is_trained_by_the_clock(tmp_path: Path) -> None:
     asked = {"daily": "1d", "mondays": "0 4 * * 1", "never": ""}
     specs = {}
     for name, schedule in asked.items():
-        policy = f'[policy]\nschedule = "{schedule}"\n' if schedule else ""
+        policy = f'policy.schedule = "{schedule}"\n' if schedule else ""
         path = write_small(tmp_path)
         path.write_text(path.read_text().replace('name = "small"', f'name = "{name}"') + policy)
         specs[f"specs/{name}.toml"] = load_spec(path)
