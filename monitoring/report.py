@@ -126,7 +126,7 @@ _STYLE = """<style>
 }
 .perennial h1 { font-size: 1.3rem; }
 .perennial p { margin: .2rem 0; }
-.perennial td, .perennial th { text-align: left; padding-right: 1rem; }
+.perennial td, .perennial th { text-align: left; padding-right: .6rem; font-size: 13px; overflow-wrap: anywhere; }
 </style>"""
 
 
