@@ -27,10 +27,13 @@ def server(tmp_path: Path) -> Iterator[PrefectClient]:
         environ = {**server_environment(tmp_path, int(url.split(":")[2].split("/")[0])), "HOME": str(tmp_path)}
         deploy.ensure_pool(api, ROOT, environ)
         file = tmp_path / "prefect.yaml"
-        deploy.write(SPECS, file)
+        daily = {"interval": 86_400, "slug": "one", "parameters": {"spec": "specs/one.toml"}}
+        deploy.write(SPECS, file, schedules=[daily])
         assert not deploy.is_applied(file, api)
         deploy.apply(file, ROOT, environ)
         assert deploy.is_applied(file, api)
+        (schedule,) = api.request("GET", f"/deployments/name/retrain/{FLEET}")["schedules"]
+        assert (schedule["slug"], schedule["parameters"]) == ("one", {"spec": "specs/one.toml"})
         yield api
 
 
