@@ -83,7 +83,7 @@ class TestQuickDemo:
         assert quick["output"].count(" rows  v") == quick["summary"]["windows"]
 
     def test_the_timeline_is_there(self, quick: dict[str, Any]) -> None:
-        assert "Plotly.newPlot" in (quick["home"] / "timeline.html").read_text(encoding="utf-8")
+        assert "with the first model frozen" in (quick["home"] / "timeline.html").read_text(encoding="utf-8")
 
     def test_the_stack_is_down_afterwards(self, quick: dict[str, Any]) -> None:
         assert not [one for one in psutil.process_iter() if _mentions(one, quick["home"])]
