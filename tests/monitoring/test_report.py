@@ -64,7 +64,7 @@ def windows(draw: st.DrawFn) -> pl.DataFrame:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(windows())
 def test_any_window_is_as_far_for_evidently_as_for_the_profiles(frame: pl.DataFrame) -> None:
     """Within 0.05 of sampling and what a bin's width can hide."""

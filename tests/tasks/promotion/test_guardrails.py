@@ -36,7 +36,7 @@ class Altered:
 
     def row_scorer(self) -> Callable[[Any], Any]:
         score = self.plain.row_scorer()
-        return (lambda row: max(score(row) for _ in range(20_000))) if self.slow else score
+        return (lambda row: max(score(row) for _ in range(500))) if self.slow else score
 
 
 def altered(alter: Callable[[Floats, Floats], Floats], *, stored: bool = True) -> Model:
@@ -114,7 +114,7 @@ def test_a_slice_that_is_a_little_worse_by_chance_is_not() -> None:
 
 def test_a_slow_model_breaks_the_latency() -> None:
     slow = replace(small_model(), estimator=Altered(small_model().estimator, slow=True))
-    assert "ms to score a row: over gate.max_latency_ms = 1" in inspect(slow, spec=spec_with(max_latency_ms=1))["latency"]
+    assert "ms to score a row: over gate.max_latency_ms = 0.5" in inspect(slow, spec=spec_with(max_latency_ms=0.5))["latency"]
 
 
 def test_scores_that_hang_on_the_last_digit_break_the_robustness() -> None:
