@@ -12,8 +12,8 @@ from monitoring.state import WindowResult, load_results, load_state
 from perennial.registry import CHAMPION, Registry
 from perennial.settings import Settings
 from perennial.spec import SignalsSpec
+from tests.monitoring.running import LATER, MODEL, NOWHERE, WEEK, Crash, crash, home, one_model, run, told
 from tests.monitoring.streams import serve
-from tests.monitoring.test_watch import LATER, MODEL, NOWHERE, WEEK, Crash, crash, home, one_model, run, told
 from tests.support.models import publish_small, small_frame, small_spec, train_small
 from tests.support.prefect_server import pointed_at
 

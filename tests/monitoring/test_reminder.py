@@ -19,9 +19,9 @@ from monitoring.state import load_results, load_state, save_state
 from perennial.registry import Registry
 from perennial.settings import Settings
 from tests.monitoring.requests import sent
+from tests.monitoring.running import LATER, MODEL, NOWHERE, WEEK, following, home, prefect_events, run, told, weeks
 from tests.monitoring.streams import serve
 from tests.monitoring.test_events import events_of
-from tests.monitoring.test_watch import LATER, MODEL, NOWHERE, WEEK, following, home, prefect_events, run, told, weeks
 from tests.support.models import START, publish_small, small_frame, small_model
 from tests.support.prefect_server import healthy, pointed_at
 from tests.support.processes import free_port, running, wait_ready

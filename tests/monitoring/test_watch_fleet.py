@@ -13,8 +13,9 @@ from perennial.model import Model
 from perennial.registry import Registry
 from perennial.settings import Settings
 from service.prediction_log.streams import labels_stream
+from tests.monitoring.running import MODEL, WEEK, following, home, run, weeks
 from tests.monitoring.streams import serve
-from tests.monitoring.test_watch import MODEL, WEEK, following, home, run, settings, weeks
+from tests.monitoring.test_watch import settings
 from tests.support.models import publish_small, small_spec
 
 __all__ = ["settings"]  # the fixture
