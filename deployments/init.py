@@ -25,8 +25,8 @@ def init_spec(
     file = out or Path(f"{model_name(wishes)}.toml")
     if file.exists() and not force:
         raise SpecError(f"{file} is there already: give --out another name, or --force to write over it")
+    file.parent.mkdir(parents=True, exist_ok=True)  # first: the table is looked for from there
     proposal = propose(wishes, file.absolute().parent, environ, ask, now)
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(proposal.text, encoding="utf-8")
     return file, proposal
 

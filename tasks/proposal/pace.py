@@ -30,7 +30,7 @@ LENGTHS = (
 
 USUAL = WindowSpec()  # what suits a busy table, and is kept where it suits
 LEAST_ROWS = 60  # of a typical window: the mean loss of so many rows has an error of an eighth of its rows' deviation
-WINDOWS = 24  # that a history should hold: eight to calibrate on, judged from at least as many, and some to live through
+WINDOWS = 16  # that a history should hold: eight to calibrate on, judged from at least as many before them
 JUDGED_SHARE = 0.5  # of the rows of a typical window that are enough to judge one: a slower week than usual is judged too
 FEWEST = 10  # rows under which nothing is judged, whatever the pace
 

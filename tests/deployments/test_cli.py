@@ -15,7 +15,7 @@ from tests.support.models import write_small
 from tests.support.processes import ROOT, python
 
 COMMANDS = (
-    "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "backtest", "rollback",
+    "init", "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "backtest", "rollback",
     "predict", "serve", "demo", "version", "history", "trace",
 )  # fmt: skip
 HEAVY = ("prefect", "polars", "lightgbm", "litserve", "pandas", "sklearn", "wandb", "evidently", "hyperopt", "redis", "numpy")
