@@ -49,6 +49,9 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
         )  # no more of it: an old card may not load
         if card["cause"]["event_id"] == request.event_id:
             return f"version {version} was trained for this event already"
+        learnt = card["data"]["until"]
+        if job.spec.policy.promote != "always" and datetime.fromisoformat(learnt) >= request.window_end:
+            return f"version {version} has learnt rows until {learnt}, from after the window that the event is about"
     return None
 
 

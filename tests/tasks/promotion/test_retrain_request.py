@@ -1,7 +1,7 @@
 """One retraining per cause: what is settled already is declined."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,19 @@ def test_a_cause_that_a_version_was_trained_for_is_declined(job: Job) -> None:
     asked = small_model().card.model_copy(update={"cause": Cause(kind="drift", event_id=EVENT_ID)})
     publish.fn(job, replace(small_model(), card=asked), {})
     assert already_handled.fn(job, champion, read_request(job, event())) == "version 2 was trained for this event already"
-    other = event(event_id="6ba7b811-9dad-51d1-80b4-00c04fd430c8")
-    assert already_handled.fn(job, champion, read_request(job, other)) is None
+
+
+def test_a_window_whose_rows_a_newer_version_has_learnt_trains_nothing(job: Job) -> None:
+    champion = publish.fn(job, small_model(), {})
+    publish.fn(job, small_model(), {})
+    until = small_model().card.until
+    learnt, later = (read_request(job, event(window_end=one.isoformat())) for one in (until, until + timedelta(hours=1)))
+    said = already_handled.fn(job, champion, learnt)
+    assert said is not None
+    assert said.startswith("version 2 has learnt rows until 2024-")
+    assert already_handled.fn(job, champion, later) is None
+    always = job.spec.model_copy(update={"policy": job.spec.policy.model_copy(update={"promote": "always"})})
+    assert already_handled.fn(replace(job, spec=always), champion, learnt) is None, "the gate has refused that version"
 
 
 def test_by_hand_nothing_is_declined(job: Job) -> None:
