@@ -13,7 +13,7 @@ from service.inference.batcher import SMALL
 from service.inference.predictor import EXPLAIN_ROWS
 from service.metrics import IGNORED, MISSING
 from service.web import http_server, in_flight
-from service.web.routes import DOCS, MEASURED
+from service.web.routes import DOCS, MEASURED, UI
 from tests.service.serving import Serving, rows
 from tests.support.processes import ROOT
 
@@ -29,7 +29,9 @@ def quoted(pattern: str, text: str = PAGE) -> set[str]:
 
 
 def test_every_address_is_there() -> None:
-    assert {word.split()[-1] for word in quoted("(?:GET|POST) /[a-z]+", section("Addresses"))} == MEASURED | (DOCS & {"/docs"})
+    assert {word.split()[-1] for word in quoted("(?:GET|POST) /[a-z]+", section("Addresses"))} == MEASURED | {UI} | (
+        DOCS & {"/docs"}
+    )
 
 
 def test_every_metric_is_there(service: Serving) -> None:
