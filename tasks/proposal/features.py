@@ -10,7 +10,7 @@ from perennial.errors import DataError
 from perennial.log_columns import PREFIX
 from perennial.schema import free_name, refuse_missing, unreadable
 from tasks.proposal.event_time import EventTime
-from tasks.proposal.leaks import find_leaks
+from tasks.proposal.leaks import Leak, find_leaks
 from tasks.proposal.spec_text import Key
 from tasks.proposal.table import Table
 from tasks.proposal.target import Target
@@ -62,21 +62,21 @@ def propose_features(table: Table, target: Target, time: EventTime, id_: Id) -> 
     for name in rest:
         if (why := unusable.get(name)) is not None:
             yield Key(_shown(name), None, f"left out: {why}")
-        elif name in leaks:
+        elif name in leaks and leaks[name].sure:
+            why = leaks[name].reason
             yield Key(
-                _shown(name),
-                None,
-                f"left out, a leak is suspected: {leaks[name]}; write {_line(table, name)} if it is known in time",
+                _shown(name), None, f"left out, a leak is suspected: {why}; write {_line(table, name)} if it is known in time"
             )
         else:
-            yield _feature(table, name)
+            yield _feature(table, name, leaks.get(name))
 
 
-def _feature(table: Table, name: str) -> Key:
+def _feature(table: Table, name: str, leak: Leak | None) -> Key:
     values = table.frame[name]
     different, nulls = values.drop_nulls().n_unique(), values.null_count()
     shown = [f"{different:,} different {'texts' if _kind(values) == 'categorical' else 'values'}"]
     shown += [f"{nulls / values.len():.1%} null"] if nulls else []
+    shown += [f"a leak is suspected: {leak.reason}; take the line out if it is known only later"] if leak else []
     return Key(name, _kind(values), ", ".join(shown))
 
 

@@ -2,11 +2,13 @@
 
 A column that alone predicts nearly perfectly is either the target in another form or known only after it. Each column is cut
 into bins (a null is one, for what is filled in later is null until then); what the bins of every second row say is judged on the
-other rows. Two numbers that add up to the target are found too. A suspicion is no proof: it is shown, with the key to write.
+other rows. Two numbers that add up to the target are found too. A suspicion is no proof: it is shown, with the key to write, and
+only a column that leaves next to nothing of the target open is left out.
 """
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,24 +20,32 @@ from tasks.proposal.target import Target
 
 BINS = 256
 NEARLY = {"binary": 0.99, "regression": 0.98, "multiclass": 0.99}  # AUC, share of the variance, share of right answers
+SURE = 0.999  # of the same: a strong feature explains less, what is known only later explains more
 CERTAIN = 0.95  # share of the largest class from which being right says nothing
 MOST_SUMMED = 60  # numeric columns of which pairs are added
 LEAST = 50  # labelled rows under which nothing is suspected
 
 
-def find_leaks(frame: pl.DataFrame, target: Target, columns: list[str]) -> dict[str, str]:
+class Leak(NamedTuple):
+    """What speaks against a column, and whether that leaves little doubt."""
+
+    reason: str
+    sure: bool = True
+
+
+def find_leaks(frame: pl.DataFrame, target: Target, columns: list[str]) -> dict[str, Leak]:
     """The columns under suspicion, each with what speaks against it."""
     codec = LabelCodec(target.task, texts=_texts(frame[target.column], target))
     labels = codec.parse_column(frame[target.column])
-    found = dict(_known_later(frame, labels, columns))
+    found = {name: Leak(why) for name, why in _known_later(frame, labels, columns)}
     rows = frame.filter(labels.is_not_null())
     if rows.height < LEAST:
         return found
     known = labels.drop_nulls()
-    found |= dict(_copies(rows, known, [name for name in columns if name not in found]))
-    found |= {name: why for name in columns if name not in found and (why := _alone(rows[name], known, target)) is not None}
+    found |= {name: Leak(why) for name, why in _copies(rows, known, [name for name in columns if name not in found])}
+    found |= {name: leak for name in columns if name not in found and (leak := _alone(rows[name], known, target)) is not None}
     if target.task == "regression":
-        found |= dict(_sums(rows, known, [name for name in columns if name not in found]))
+        found |= {name: Leak(why) for name, why in _sums(rows, known, [name for name in columns if name not in found])}
     return found
 
 
@@ -68,7 +78,7 @@ def _copies(rows: pl.DataFrame, labels: pl.Series, columns: list[str]) -> Iterat
             yield name, "is a copy of the target" if same else "is the target in other words: each value stands for one of it"
 
 
-def _alone(values: pl.Series, labels: pl.Series, target: Target) -> str | None:
+def _alone(values: pl.Series, labels: pl.Series, target: Target) -> Leak | None:
     bins, rows = _bins(values), labels.len()
     if bins is None:
         return None
@@ -82,20 +92,20 @@ def _alone(values: pl.Series, labels: pl.Series, target: Target) -> str | None:
             return None
         auc = score("binary", truth[judge], np.clip(scores, 0, 1)).values["auc"]
         auc = max(auc, 1 - auc)
-        return f"alone tells true from false nearly always (AUC {auc:.3f})" if auc >= NEARLY["binary"] else None
+        why = f"alone tells true from false nearly always (AUC {auc:.3f})"
+        return Leak(why, auc >= SURE) if auc >= NEARLY["binary"] else None
     rest = float(np.square(truth[judge] - scores).sum() / max(1e-300, np.square(truth[judge] - truth[judge].mean()).sum()))
-    return f"alone explains {1 - rest:.1%} of the target" if 1 - rest >= NEARLY["regression"] else None
+    return Leak(f"alone explains {1 - rest:.1%} of the target", 1 - rest >= SURE) if 1 - rest >= NEARLY["regression"] else None
 
 
-def _right(bins: np.ndarray, labels: pl.Series, learn: np.ndarray, judge: np.ndarray) -> str | None:
+def _right(bins: np.ndarray, labels: pl.Series, learn: np.ndarray, judge: np.ndarray) -> Leak | None:
     table = pl.DataFrame({"bin": bins, "label": labels})
     common = table[learn].group_by("bin").agg(pl.col("label").mode().sort().first().alias("said"))
     judged = table[judge].join(common, on="bin", how="left")
     right = (judged["label"] == judged["said"]).sum() / judged.height
     largest = float(labels.value_counts(normalize=True)["proportion"].max())  # type: ignore[arg-type]
-    return (
-        f"alone names the right class in {right:.1%} of the rows" if right >= NEARLY["multiclass"] and largest < CERTAIN else None
-    )
+    why = f"alone names the right class in {right:.1%} of the rows"
+    return Leak(why, right >= SURE) if right >= NEARLY["multiclass"] and largest < CERTAIN else None
 
 
 def _bins(values: pl.Series) -> np.ndarray | None:
