@@ -67,15 +67,24 @@ def _known_later(frame: pl.DataFrame, labels: pl.Series, columns: list[str]) -> 
 
 
 def _copies(rows: pl.DataFrame, labels: pl.Series, columns: list[str]) -> Iterator[tuple[str, str]]:
-    """Columns each value of which stands for one value of the target, and the other way round."""
+    """Columns each value of which stands for one value of the target, and the other way round.
+
+    Values that never come again do so by themselves; such columns are copies only where they rise or fall with the target.
+    """
     for name in columns:
         values = rows[name]
         if values.dtype.is_nested() or values.null_count():
             continue
         pairs = pl.DataFrame({"value": values, "label": labels}).unique()
-        if 1 < pairs.height == pairs["value"].n_unique() == pairs["label"].n_unique():
+        one_to_one = 1 < pairs.height == pairs["value"].n_unique() == pairs["label"].n_unique()
+        if one_to_one and (2 * pairs.height <= rows.height or _in_one_order(pairs)):
             same = values.dtype.is_numeric() and labels.dtype.is_numeric() and bool((values.cast(pl.Float64) == labels).all())
             yield name, "is a copy of the target" if same else "is the target in other words: each value stands for one of it"
+
+
+def _in_one_order(pairs: pl.DataFrame) -> bool:
+    labels = pairs.sort("value")["label"]
+    return labels.is_sorted() or labels.is_sorted(descending=True)
 
 
 def _alone(values: pl.Series, labels: pl.Series, target: Target) -> Leak | None:

@@ -221,10 +221,13 @@ def test_what_knows_the_answer_is_left_out_with_the_reason(tmp_path: Path) -> No
 
 def test_a_strong_feature_is_kept_and_its_suspicion_written_beside_it(tmp_path: Path) -> None:
     strong, noise = (pl.Series(chance(seed).normal(0, 1, 2_000)) for seed in (4, 5))
-    daily(2_000, date(2015, 1, 1)).with_columns(y=strong * 9 + noise, strong=strong).write_parquet(tmp_path / "t.parquet")
+    daily(2_000, date(2015, 1, 1)).with_columns(y=strong * 9 + noise, strong=strong, free=noise).write_parquet(
+        tmp_path / "t.parquet"
+    )
     found = propose(Wishes("t.parquet", target="y", time="day"), tmp_path, {}, refuse, NOW)
     assert "strong" in found.spec.features
     assert "a leak is suspected: alone explains 98." in found.text
+    assert "free" in found.spec.features, "numbers that never repeat are no copy of a target that never repeats"
 
 
 def test_strange_names_of_columns_are_written_so_that_toml_reads_them(tmp_path: Path) -> None:
