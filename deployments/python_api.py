@@ -64,7 +64,7 @@ class Version:
         spec = self.card.spec
         source = next(iter(spec.sources.values()))
         typed = type_columns("frame", source, RawTable(frame), column_uses(spec), spec.checks.max_odd_values)
-        return score_rows(self.model, typed.frame)
+        return score_rows(self.model, typed.frame, spec)
 
     def __repr__(self) -> str:
         return f"<{self.card.name} version {self.version}, trained until {self.card.until:%Y-%m-%d %H:%M}>"

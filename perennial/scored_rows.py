@@ -9,16 +9,18 @@ import polars as pl
 
 from perennial.model import Model
 from perennial.schema import cast_series, refuse_missing
+from perennial.spec import ModelSpec
 
 ADDED = ("score", "label", "version")
 
 
-def score_rows(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
-    """Score every row; raises DataError naming a column that is missing, or column, row and value that do not fit.
+def score_rows(model: Model, rows: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
+    """Score every row; the spec says which columns are id and event time.
+
+    Raises DataError naming a column that is missing, or column, row and value that do not fit.
 
     A multiclass score is a list: a probability for each of the card's `classes`.
     """
-    spec = model.card.spec
     refuse_missing(rows.columns, [spec.event_time])
     identity = [spec.id] if spec.id and spec.id in rows.columns else []
     given = rows.select(*identity, cast_series(rows[spec.event_time], "datetime"))

@@ -25,7 +25,7 @@ def score_table(job: Job, champion: Model, source: str | None, output: str | Non
     `{model}-scores.parquet`; scores of a multiclass model are a list per row.
     """
     rows = assemble(job.spec, job.base, job.environ).frame if source is None else _read_table(job, champion.card.spec, source)
-    scored = score_rows(champion, rows)
+    scored = score_rows(champion, rows, job.spec)
     file = Path(output or f"{job.spec.name}-scores.parquet").absolute()
     try:
         write_parquet(scored, file)

@@ -230,7 +230,7 @@ def test_a_window_that_another_contract_answered_is_judged_by_it(trained: Job) -
     window = window_at(datetime(2026, 9, 12, tzinfo=UTC), job.spec.window.length)
     judge = session.judge(window)
     assert (judge.model.card.version, judge.versions) == (1, {1})
-    result, request, _ = close_window(window, judge, job.spec, session.state, 0.0, LATER)
+    result, request, *_ = close_window(window, judge, job.spec, session.state, 0.0, LATER)
     assert (result.version, request, set(result.distances)) == (1, None, {"x", "c"})
     assert not result.findings.null_increases
     assert result.rows_by_version == {1: result.findings.rows}
@@ -270,12 +270,12 @@ def test_what_an_older_version_answered_keeps_its_columns_though_the_log_is_read
 
 def test_status_says_which_specs_wait_for_a_training_and_which_cannot_be_read(trained: Job) -> None:
     gone = trained.path.with_name("gone.toml")
-    stack: Any = SimpleNamespace(services=[SimpleNamespace(spec=trained.path), SimpleNamespace(spec=gone)])
+    stack: Any = SimpleNamespace(
+        models=[SimpleNamespace(name="spec", spec=trained.path), SimpleNamespace(name="gone", spec=gone)]
+    )
     settings = Settings(home=trained.settings.home)
     (unreadable,) = spec_changes(stack, settings)
-    assert unreadable.startswith(f"gone.toml: no spec at {gone}")
+    assert unreadable.startswith(f"gone: no spec at {gone}")
     with_z(trained)
     waiting, _ = spec_changes(stack, settings)
-    assert waiting.startswith(
-        "spec.toml: the spec's inputs have changed since the last `perennial train` (feature 'z' added): run"
-    )
+    assert waiting.startswith("spec: the spec's inputs have changed since the last `perennial train` (feature 'z' added): run")

@@ -30,10 +30,10 @@ def settings(tmp_path: Path, store_url: str) -> Settings:
 
 
 @pytest.fixture
-def stack(settings: Settings, tmp_path: Path) -> Stack:
+def planned(settings: Settings, tmp_path: Path) -> Stack:
     """A stack of three models that is down: one with a champion and a window, one that is in trouble, one that is new."""
     models = tuple(HostedModel(name=name, spec=tmp_path / f"{name}.toml") for name in ("small", "sick", "new"))
-    stack = Stack(
+    planned = Stack(
         home=settings.home.absolute(),
         directory=tmp_path,
         socket=tmp_path / "s",
@@ -48,12 +48,12 @@ def stack(settings: Settings, tmp_path: Path) -> Stack:
         publish_small(Registry(settings.registry_url), named)
     save_result(settings.model_home("small"), a_result(reason="within bounds"))
     write_trouble(settings.model_home("sick"), Trouble(since=NOW, reason="the archive is damaged"))
-    save_stack(stack)
-    return stack
+    save_stack(planned)
+    return planned
 
 
-def test_each_model_is_a_row(stack: Stack, settings: Settings) -> None:
-    small, sick, new = model_rows(stack, settings, running=False)
+def test_each_model_is_a_row(planned: Stack, settings: Settings) -> None:
+    small, sick, new = model_rows(planned, settings, running=False)
     assert (small.champion, small.decision, small.reason) == (1, "none", "within bounds")
     assert (small.window_rows, small.requests, small.url) == (a_result(reason="").findings.rows, None, None)
     assert (sick.champion, sick.trouble) == (1, "the archive is damaged")
@@ -63,7 +63,7 @@ def test_each_model_is_a_row(stack: Stack, settings: Settings) -> None:
     assert shown[4] == ["none: within bounds", "the archive is damaged", "no window yet"]
 
 
-@pytest.mark.usefixtures("stack")
+@pytest.mark.usefixtures("planned")
 def test_programs_read_them_as_json(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,7 +74,7 @@ def test_programs_read_them_as_json(
     assert datetime.fromisoformat(rows[0]["trained_at"]) == small_model().card.trained_at
 
 
-@pytest.mark.usefixtures("stack")
+@pytest.mark.usefixtures("planned")
 def test_a_model_is_removed_with_all_it_has_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
     settings: Settings,

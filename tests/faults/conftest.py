@@ -21,7 +21,7 @@ TIMEOUT = "10"
 LATE = DAY + timedelta(hours=6)
 """When this much of the next week has been asked, a week is closed."""
 
-FINDINGS_PROMOTE = 'policy = { train_on = ["drift", "performance", "age"], promote = "always" }\n'
+FINDINGS_PROMOTE = 'policy.promote = "always"\n'
 """One request, one flow, one promotion: the shortest loop there is to do harm to."""
 
 

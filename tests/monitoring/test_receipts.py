@@ -31,6 +31,7 @@ def test_a_request_is_acknowledged_and_then_settled(tmp_path: Path) -> None:
         "at": "2024-01-01T01:00:00Z",
         "flow_run": "run-1",
         "outcome": "promoted",
+        "reason": "",
     }
 
 
