@@ -28,7 +28,7 @@ BLOCK, DRAWS = 4, 500
 """Windows that are drawn together, and draws, of a bootstrap: neighbouring windows resemble each other."""
 
 DEFAULT = "perennial"
-"""Name of our policy as the spec's defaults have it: a challenger every 4 windows and on findings."""
+"""Name of our policy as the spec's defaults have it: a challenger on findings, and after waits that double up to 4 windows."""
 
 FINDINGS = ("drift", "performance")
 
