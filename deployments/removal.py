@@ -1,11 +1,13 @@
 """Removing a model: what would be deleted, shown before, and deleted once the service and the monitor have let go of it."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.stack.stack import running_stack, take_out
+from perennial.base import MODEL_NAME
 from perennial.errors import SpecError
 from perennial.registry import Registry
 from perennial.settings import Settings
@@ -36,13 +38,15 @@ class Removal:
 
 def plan_removal(model: str, settings: Settings) -> Removal:
     """Look at what there is of a model; raises SpecError where there is nothing, StoreUnreachable."""
+    if not re.fullmatch(MODEL_NAME, model) or model in RESERVED:  # before it becomes a part of a path
+        raise SpecError(f"{model!r} is no name of a model: `perennial models` lists them")
     registry = Path(settings.home).absolute() / "registry" / "models" / model
     own = Registry(settings.registry_url)
     elsewhere = not registry.exists() and bool(own.versions(model))
     found = tuple(path for path in (settings.model_home(model).absolute(), registry) if path.exists())
     stack = running_stack(settings)
     followed = stack is not None and stack.spec_of(model) is not None
-    if model in RESERVED or not (found or followed):
+    if not (found or followed):
         raise SpecError(f"there is no model {model!r} in {settings.home}: `perennial models` lists them")
     url = stack.store.url if stack is not None else settings.redis_url
     kept = f"versions of {model} in {settings.registry_url}" if elsewhere else ""

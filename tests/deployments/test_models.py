@@ -10,6 +10,7 @@ import redis
 
 from deployments.cli import run
 from deployments.models import model_rows, models_table
+from deployments.removal import plan_removal
 from deployments.stack.given_specs import read_specs, unreadable
 from deployments.stack.state import Address, HostedModel, Service, Stack, save_stack
 from monitoring.state import save_result
@@ -101,6 +102,14 @@ def test_a_model_is_removed_with_all_it_has_and_no_other(
     assert sorted(store.keys("perennial:*")) == [b"perennial:sick:labels", b"perennial:sick:predictions"]
     assert run(["remove", "small", "--yes"]) == 1
     assert "there is no model 'small'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../x", "stack", "registry", "*", "small/..", "Small", ""])
+def test_what_is_no_name_of_a_model_removes_nothing(name: str, settings: Settings) -> None:
+    (settings.home / "x").mkdir(parents=True)
+    (settings.home.parent / "x").mkdir()
+    with pytest.raises(SpecError, match="no name of a model"):
+        plan_removal(name, settings)
 
 
 def test_a_directory_gives_its_good_specs_and_names_the_others(tmp_path: Path, settings: Settings) -> None:
