@@ -11,8 +11,9 @@ from deployments.demo.waits import backlog
 from deployments.prefect_client import FlowRun
 from deployments.stack import supervisord
 from monitoring.events import RETRAIN_FAILED
+from monitoring.trouble import read_trouble
 from tests.faults.conftest import DAY, LATE, OPENING, WEEK, assert_nothing_lost, world
-from tests.faults.victims import process_of, wait_for_another
+from tests.faults.victims import process_of
 from tests.support.models import instances
 from tests.support.stack import FLOW_TIMEOUT, LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
@@ -26,19 +27,21 @@ def the_world() -> pl.DataFrame:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can take room from another process")
-def test_a_full_disk_ends_the_monitor_with_a_clear_message_and_loses_nothing(loop: Stage, life: Replay) -> None:
+def test_a_full_disk_is_named_and_costs_nothing_once_there_is_room(loop: Stage, life: Replay) -> None:
     life.until(OPENING + DAY)
     monitor = psutil.Process(wait_until(lambda: process_of(loop, "monitor"), LOOP_TIMEOUT, "the monitor to be at work"))
     loop.archived()
-    monitor.rlimit(psutil.RLIMIT_FSIZE, (1024, monitor.rlimit(psutil.RLIMIT_FSIZE)[1]))
+    room = monitor.rlimit(psutil.RLIMIT_FSIZE)
+    monitor.rlimit(psutil.RLIMIT_FSIZE, (1024, room[1]))
     life.until(OPENING + WEEK + LATE)
-    failed = wait_until(lambda: failed_run(loop, "monitor"), LOOP_TIMEOUT, "the monitor to give up")
-    assert "cannot be written" in failed.message
-    assert "free space" in failed.message
+    trouble = wait_until(lambda: read_trouble(loop.loop.home), LOOP_TIMEOUT, "the monitor to say what is wrong")
+    assert "cannot be written" in trouble.reason
+    assert "free space" in trouble.reason
     assert life.failures == []
     assert backlog(loop.loop) > 0
-    wait_for_another(loop, "monitor", than=monitor.pid)
+    monitor.rlimit(psutil.RLIMIT_FSIZE, room)
     assert_nothing_lost(loop, life)
+    wait_until(lambda: read_trouble(loop.loop.home) is None, LOOP_TIMEOUT, "the monitor to be well again")
     assert loop.window(OPENING).findings.rows == 7 * 24
 
 

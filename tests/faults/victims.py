@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import psutil
 
+from deployments.prefect_client import FLEET
 from deployments.stack import supervisord
 from monitoring.policy import LONGEST_TRAINING
 from monitoring.state import load_state, save_state
@@ -59,7 +60,8 @@ def long_after(loop: Stage) -> None:
     assert last is not None
     then = last.sent_at - LONGEST_TRAINING - timedelta(minutes=1)
     save_state(loop.loop.home, state.model_copy(update={"last_request": last.model_copy(update={"sent_at": then})}))
-    loop.history.start("monitor", {})  # the automation's brake may still be on from the monitor that was killed first
+    api = loop.history.client
+    api.start_run(api.deployment_id(f"monitor/{FLEET}"))  # the automation's brake may still be on from the one killed first
     wait_for_another(loop, "monitor", than=died)
 
 
