@@ -1,6 +1,6 @@
 """Which model a person means: by the path of its spec, or by its name where the registry or the home directory knows it.
 
-A name is enough for what only reads. What trains or needs user functions needs the spec; the running stack knows where it is.
+A name is enough for what only reads. User functions are looked for beside the spec; the running stack knows where it is.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from deployments.stack.state import load_stack
-from perennial.errors import RegistryError, SpecError
+from perennial.errors import RegistryError
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import load_spec
@@ -53,13 +53,6 @@ def find_model(reference: str | Path, settings: Settings) -> ModelReference:
     if spec is None and not registry.versions(name):
         raise RegistryError(_unknown(name, registry))
     return ModelReference(name, spec if spec and spec.exists() else None, settings)
-
-
-def require_spec(model: ModelReference, what: str) -> Path:
-    """The path of the model's spec; raises SpecError saying what needs it."""
-    if model.spec is None:
-        raise SpecError(f"{what} needs the spec of {model.name}, and only its name is known: give the path of its TOML file")
-    return model.spec
 
 
 def _unknown(name: str, registry: Registry) -> str:

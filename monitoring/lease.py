@@ -38,8 +38,7 @@ class Lease:
         # Not thread-local: the thread that renews is not the one that acquired.
         self._lock = Lock(store, key, timeout=seconds, blocking=False, thread_local=False)
         self._token, self._guard = secrets.token_hex(8), threading.Lock()
-        self.key, self.pause = key, seconds / RENEWALS
-        self.held = False
+        self.key, self.held = key, False
 
     def acquire(self) -> bool:
         """Try once to become the holder, or to stay it; raises redis.RedisError when the store does not answer.
@@ -68,12 +67,6 @@ class Lease:
         """Whether it is worth a try, where the store's key says `holder`."""
         return holder is None or holder == self._token.encode()
 
-    @contextmanager
-    def renewing(self) -> Iterator[None]:
-        """Renew the lease in a thread while the block runs, and release it at its end."""
-        with renewing(lambda: [self], self.pause):
-            yield
-
     def _renewed(self) -> bool:
         self._lock.local.token = self._token.encode()
         try:
@@ -83,9 +76,9 @@ class Lease:
 
 
 @contextmanager
-def renewing(leases: Callable[[], Sequence[Lease]], pause: float = TIME_TO_LIVE.total_seconds() / RENEWALS) -> Iterator[None]:
+def renewing(leases: Callable[[], Sequence[Lease]], time_to_live: timedelta = TIME_TO_LIVE) -> Iterator[None]:
     """Renew those of the leases that are held, in one thread, while the block runs; release all of them at its end."""
-    over = threading.Event()
+    over, pause = threading.Event(), time_to_live.total_seconds() / RENEWALS
     thread = threading.Thread(target=_renew_all, args=(leases, over, pause), name="monitor-lease", daemon=True)
     thread.start()
     try:

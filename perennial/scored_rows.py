@@ -17,9 +17,8 @@ ADDED = ("score", "label", "version")
 def score_rows(model: Model, rows: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     """Score every row; the spec says which columns are id and event time.
 
-    Raises DataError naming a column that is missing, or column, row and value that do not fit.
-
-    A multiclass score is a list: a probability for each of the card's `classes`.
+    Raises DataError naming a column that is missing, or column, row and value that do not fit. A multiclass score is a list: a
+    probability for each of the card's `classes`.
     """
     refuse_missing(rows.columns, [spec.event_time])
     identity = [spec.id] if spec.id and spec.id in rows.columns else []

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import redis
 
-from monitoring.lease import Lease, lease_key
+from monitoring.lease import Lease, lease_key, renewing
 from tests.support.waiting import wait_until
 
 KEY = lease_key("small")
@@ -15,7 +15,7 @@ def test_only_one_holds_it(store: redis.Redis) -> None:
     first, second = Lease(store, KEY), Lease(store, KEY)
     assert first.acquire()
     assert not second.acquire()
-    with first.renewing():
+    with renewing(lambda: [first]):
         assert first.held
     assert second.acquire()
 
@@ -29,7 +29,7 @@ def test_it_is_renewed_while_held(store: redis.Redis) -> None:
     lease = Lease(store, KEY, SHORT)
     lease.acquire()
     store.pexpire(KEY, 10_000)
-    with lease.renewing():
+    with renewing(lambda: [lease], SHORT):
         wait_until(lambda: store.pttl(KEY) <= 200, 5, "a renewal")
         assert lease.held
 
@@ -37,7 +37,7 @@ def test_it_is_renewed_while_held(store: redis.Redis) -> None:
 def test_a_holder_notices_that_another_took_over(store: redis.Redis) -> None:
     lease = Lease(store, KEY, SHORT)
     lease.acquire()
-    with lease.renewing():
+    with renewing(lambda: [lease], SHORT):
         store.set(KEY, "another")
         wait_until(lambda: not lease.held, 5, "the loss to be noticed")
     assert store.get(KEY) == b"another"
@@ -46,7 +46,7 @@ def test_a_holder_notices_that_another_took_over(store: redis.Redis) -> None:
 def test_a_store_that_lost_its_data_gives_it_back(store: redis.Redis) -> None:
     lease = Lease(store, KEY, SHORT)
     lease.acquire()
-    with lease.renewing():
+    with renewing(lambda: [lease], SHORT):
         store.flushdb()
         wait_until(lambda: store.exists(KEY), 5, "the lease to be taken again")
         assert lease.held
@@ -58,7 +58,7 @@ def test_it_can_be_acquired_again_by_its_own_holder(store: redis.Redis) -> None:
     assert lease.acquire()
     assert lease.acquire()
     for _ in range(2):
-        with lease.renewing():
+        with renewing(lambda: [lease], SHORT):
             store.pexpire(KEY, 10_000)
             wait_until(lambda: store.pttl(KEY) <= 200, 5, "a renewal")
         assert lease.acquire()
