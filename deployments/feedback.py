@@ -30,7 +30,7 @@ from perennial.spec import ModelSpec, load_spec
 from perennial.spec_sources import LabelsSpec
 from service.prediction_log.redis_client import connect, translate_redis_errors
 from service.prediction_log.streams import append, from_entry, labels_stream
-from tasks.data.label_table import KEY, LabelTable, read_label_table
+from tasks.data.label_table import KEY, LabelTable, missing_in, read_label_table
 
 BATCH = 5_000  # labels of an entry: some hundred kilobytes
 PAGE = 500  # entries read at once
@@ -74,7 +74,7 @@ def send_feedback(
     with translate_redis_errors(settings_url), closing(connect(settings_url)) as store:
         known = pl.concat([_archived(spec, settings, table), *_waiting(store, spec, table)])
         known = known.unique(KEY, keep="last", maintain_order=True)
-        fresh = table.latest.join(known, on=[*KEY, LABEL], how="anti", nulls_equal=True, maintain_order="left")
+        fresh = missing_in(table.latest, known)
         for part in fresh.iter_slices(BATCH):
             append(store, labels_stream(spec.name), encode_batch(_batch(spec, part, now)))
     return Feedback(table, fresh.height)

@@ -14,8 +14,7 @@ from monitoring.trace import Trace, trace_prediction
 from perennial.errors import DataError
 from perennial.settings import Settings
 from perennial.value_types import parse_time
-
-SHORT = 16  # characters shown of a fingerprint: those that name a dataset's directory
+from tasks.data.datasets import SHORT
 
 COUNTED: tuple[HistoryKind, ...] = ("window", "training", "promotion", "refusal", "rollback")
 

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from fsspec.implementations.local import LocalFileSystem
+
+from perennial.base import StoredModel
+
 
 def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
     """Create a whole file if there is none; False when there is one already."""
@@ -32,6 +36,11 @@ def replace(fs: Any, path: str, content: bytes) -> None:
         _stage(Path(path), content).replace(path)
     else:
         fs.pipe_file(path, content)
+
+
+def replace_stored(path: Path, value: StoredModel, indent: int = 1) -> None:
+    """Replace a local file by a value in JSON, or create it, in one step."""
+    replace(LocalFileSystem(), str(path), value.model_dump_json(indent=indent).encode())
 
 
 def _is_local(fs: Any) -> bool:

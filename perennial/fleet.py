@@ -7,10 +7,9 @@ that are added and removed.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
-from perennial.atomic_files import replace
+from perennial.atomic_files import replace_stored
 from perennial.base import StoredModel, read_stored
 from perennial.errors import SpecError
 
@@ -28,8 +27,7 @@ def spec_files(given: Iterable[str | Path]) -> tuple[str, ...]:
 
 def write_spec_list(path: Path, specs: Iterable[str | Path]) -> None:
     """Write a list of specs at once or not at all."""
-    content = SpecList(specs=tuple(map(str, specs))).model_dump_json(indent=1)
-    replace(LocalFileSystem(), str(path), content.encode())
+    replace_stored(path, SpecList(specs=tuple(map(str, specs))))
 
 
 def _files(given: str) -> Iterator[str]:

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
-from perennial.atomic_files import replace
+from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import DataError, SpecError
 from perennial.settings import Settings
@@ -85,8 +84,7 @@ def set_base(home: Path, fingerprint: str, spec: ModelSpec, kinds: Mapping[str, 
     base = read_base(home)
     if base is None or base.contract.changes(spec):
         base = Base(fingerprint=fingerprint, contract=InputContract.of(spec, kinds))
-        path = home / "datasets" / BASE_FILE
-        replace(LocalFileSystem(), str(path), base.model_dump_json(indent=1).encode())
+        replace_stored(home / "datasets" / BASE_FILE, base)
 
 
 def contract_changes(home: Path, spec: ModelSpec, path: Path) -> str | None:

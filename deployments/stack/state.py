@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from deployments.stack.ports import reachable
-from perennial.atomic_files import replace
+from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import StackError
 
@@ -107,4 +106,4 @@ def load_stack(home: Path) -> Stack | None:
 
 def save_stack(stack: Stack) -> None:
     """Write the state file at once or not at all."""
-    replace(LocalFileSystem(), str(stack.state_dir / "stack.json"), stack.model_dump_json(indent=2).encode())
+    replace_stored(stack.state_dir / "stack.json", stack, indent=2)

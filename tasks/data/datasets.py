@@ -11,10 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
-from perennial.atomic_files import replace
+from perennial.atomic_files import replace_stored
 from perennial.base import StoredModel, read_stored
 from perennial.errors import DataError
 from perennial.input_contract import read_base
@@ -66,7 +65,7 @@ def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tupl
     )
     write_parquet(frame, directory / "data.parquet")
     # The manifest comes last and by rename: a directory without one is no dataset.
-    replace(LocalFileSystem(), str(directory / "manifest.json"), manifest.model_dump_json(indent=2).encode())
+    replace_stored(directory / "manifest.json", manifest, indent=2)
     return Dataset(frame, manifest, directory)
 
 

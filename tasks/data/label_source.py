@@ -34,7 +34,7 @@ from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT
 from perennial.spec import ModelSpec
 from perennial.spec_sources import LabelsSpec
 from tasks.data.datasets import write_parquet
-from tasks.data.label_table import KEY, TIME, LabelTable, read_label_table
+from tasks.data.label_table import KEY, TIME, LabelTable, missing_in, read_label_table
 from tasks.data.sources import WEB, WEB_TIMEOUT
 from tasks.job import Job
 
@@ -151,14 +151,14 @@ class LabelSource:
     def _deliver(self, part: Part, table: LabelTable, archive: Archive, now: datetime) -> int:
         """Archive the rows that are new in this part and differ from what was delivered last; then remember both."""
         rows, read, current = table.latest, self._stored(_file_name(part.name)), self._stored("current")
-        fresh = _missing_in(_missing_in(rows, read), current)
+        fresh = missing_in(missing_in(rows, read), current)
         if fresh.height:
             begun = self.state.begun
             received = begun.received_at if begun is not None and begun.part == part.name else now
             self._save(self.state.model_copy(update={"begun": Delivery(part=part.name, received_at=received)}))
             archive.store_labels(fresh.select(ID, LABEL, pl.lit(received).cast(TIME).alias(RECEIVED_AT), EVENT_TIME))
             self._store("current", _replaced(current, fresh))
-        if _missing_in(rows, read).height:
+        if missing_in(rows, read).height:
             self._store(_file_name(part.name), _replaced(read, rows))
         return fresh.height
 
@@ -222,10 +222,6 @@ def load_state(home: Path) -> LabelSourceState:
         return LabelSourceState()
     except (OSError, ValidationError) as error:
         raise ArchiveError(f"{path} cannot be read ({error}): delete {path.parent} to read all labels anew") from error
-
-
-def _missing_in(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    return rows.join(known, on=[*KEY, LABEL], how="anti", nulls_equal=True, maintain_order="left")
 
 
 def _replaced(known: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -28,6 +28,11 @@ KEY = [ID, EVENT_TIME]  # what a label is about: a later one of the same replace
 TIME = POLARS["datetime"]
 
 
+def missing_in(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The labels of `rows` that `known` does not have, or has otherwise; in their order."""
+    return rows.join(known, on=[*KEY, LABEL], how="anti", nulls_equal=True, maintain_order="left")
+
+
 @dataclass(frozen=True)
 class LabelColumns:
     """The columns of a table of labels; `time` is None where it has none."""
