@@ -90,6 +90,12 @@ use_missing use_quantized_grad xgboost_dart_mode zero_as_missing
 seed and verbosity, which the caller decides, nor the rounds, bounded by
 `search.max_rounds`. A test compares them to LightGBM's."""
 
+_HIST_BOOSTING_PARAMETERS = """
+interaction_cst l2_regularization learning_rate max_bins max_depth max_features max_leaf_nodes min_samples_leaf
+"""
+"""scikit-learn's own names of what shapes a training, but for what the caller decides: loss, rounds, stopping, seed. A test
+compares them to scikit-learn's."""
+
 LEARNERS = {
     "lightgbm": Declaration(
         module="perennial.learners.lightgbm",
@@ -102,6 +108,18 @@ LEARNERS = {
             "reg_lambda": Range(low=0.001, high=30.0, log=True),
         },
         parameters=frozenset(_LIGHTGBM_PARAMETERS.split()),
+    ),
+    "hist_boosting": Declaration(
+        module="perennial.learners.hist_boosting",
+        what="gradient-boosted trees by scikit-learn's histogram boosting",
+        space={
+            "learning_rate": Range(low=0.03, high=0.2, log=True),
+            "max_leaf_nodes": Range(low=8, high=96, log=True, integer=True),
+            "min_samples_leaf": Range(low=10, high=300, log=True, integer=True),
+            "max_features": Range(low=0.5, high=1.0),
+            "l2_regularization": Range(low=0.001, high=30.0, log=True),
+        },
+        parameters=frozenset(_HIST_BOOSTING_PARAMETERS.split()),
     ),
     "linear": Declaration(
         module="perennial.learners.linear",

@@ -149,13 +149,7 @@ class LightGBM:
     trainer = TreeTrainer
 
     def from_bytes(self, content: bytes) -> TreeEstimator:
-        lgb = _lightgbm()
-        if not content.startswith(b"tree\n") or b"\nend of trees\n" not in content:  # half a tree would end the process
-            raise CorruptVersion(f"{FILE} is not a whole LightGBM model; publish it again")
-        try:
-            return TreeEstimator(lgb.Booster(model_str=content.decode()))
-        except (lgb.basic.LightGBMError, UnicodeDecodeError) as error:
-            raise CorruptVersion(f"{FILE} is not a LightGBM model: {error}") from error
+        return TreeEstimator(read_booster(content, FILE))
 
     def import_for_serving(self) -> None:
         """Import LightGBM without its companions; they stay importable for a user function that wants one."""
@@ -169,6 +163,18 @@ class LightGBM:
 
 
 LEARNER = LightGBM()
+
+
+def read_booster(content: bytes, file: str) -> "lgb.Booster":
+    """The booster in LightGBM's text; raises CorruptVersion naming the file it came from."""
+    library = _lightgbm()
+    if not content.startswith(b"tree\n") or b"\nend of trees\n" not in content:  # half a tree would end the process
+        raise CorruptVersion(f"{file} is not a whole LightGBM model; publish it again")
+    try:
+        booster: lgb.Booster = library.Booster(model_str=content.decode())
+    except (library.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise CorruptVersion(f"{file} is not a LightGBM model: {error}") from error
+    return booster
 
 
 def full_params(objective: Objective, chosen: Params) -> Params:

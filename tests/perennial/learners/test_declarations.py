@@ -26,7 +26,7 @@ def test_the_space_is_the_learners_unless_the_spec_has_its_own() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"learner": "forest"}, "there is no learner 'forest'; choose from lightgbm, linear"),
+        ({"learner": "forest"}, "there is no learner 'forest'; choose from lightgbm, hist_boosting, linear"),
         ({"search": {"params": {"num_leavs": 3}}}, "no parameter 'num_leavs' that a spec may set; did you mean 'num_leaves'"),
         ({"learner": "linear", "search": {"params": {"num_leaves": 3}}}, "learner 'linear' has no parameter 'num_leaves'"),
         ({"learner": "linear", "search": {"space": {"alhpa": {"low": 1, "high": 2}}}}, "did you mean 'alpha'"),
