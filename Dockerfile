@@ -10,7 +10,8 @@ ENV PATH="/app/.venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR
 # Dependencies first: this layer is built anew only when the lock changes.
 COPY requirements.lock ./
 RUN pip install --no-deps --require-hashes -r requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE prefect.yaml ./
+COPY examples examples
 COPY perennial perennial
 COPY service service
 COPY monitoring monitoring

@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs lock clean
+.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs lock wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -63,5 +63,10 @@ docs: .venv/.installed  ## generate the reference in docs/
 lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 
+wheel: .venv/.installed  ## build the package into dist/
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build
+
 clean:  ## remove the environment and all state
-	rm -rf .venv var benchmarks/.envs
+	rm -rf .venv var build dist benchmarks/.envs

@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from deployments.interrupts import repeat_dropped_interrupts
 from deployments.reading_commands import history, labels, trace
-from deployments.table_commands import Spec, Verbose, check, init, predict
+from deployments.table_commands import Spec, Verbose, check, examples, init, predict
 from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
 from perennial.errors import PerennialError
 from perennial.version import __version__
@@ -27,6 +27,7 @@ HELP = """Tabular models that keep themselves fresh: watched, retrained when it 
 A model is one TOML file, its SPEC; examples/flights.toml explains every key. A first evening:
 
     perennial init TABLE                    # a spec of your own table
+    perennial examples                      # or those that the documentation speaks of, in examples/
     perennial check examples/flights.toml   # is the spec right?
     perennial up examples/flights.toml      # store, Prefect, worker and service on this machine
     perennial train examples/flights.toml   # the first champion; it is served at once
@@ -48,7 +49,7 @@ app = App(
 
 contract = App(name="contract", help="The form of rows that a service takes.")
 app.command(contract)
-for command in (init, check, predict, labels, history, trace):
+for command in (init, examples, check, predict, labels, history, trace):
     app.command(command)
 
 
@@ -269,10 +270,11 @@ def replay(
 @app.command
 def serve(spec: Spec) -> int:
     """Serve a spec's champion in the foreground, with the store of the running stack or of REDIS_URL."""
+    from deployments.deploy import SAFE_PATH
     from deployments.stack.stack import environment_of, refuse_taken_port
 
     refuse_taken_port(read_settings())
-    environment = environment_of(read_settings(), os.environ)
+    environment = {**environment_of(read_settings(), os.environ), **SAFE_PATH}
     os.execve(sys.executable, [sys.executable, "-m", "service", "--spec", str(spec)], environment)  # noqa: S606 - no shell wanted
 
 

@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from deployments.package_data import PREFECT_FILE
 from deployments.prefect_client import FLEET, PrefectClient
 from monitoring.window import ORIGIN
 from perennial.errors import StackError
 from perennial.spec import ModelSpec
 from perennial.spec_policy import PolicySpec
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "prefect.yaml"
-"""The committed file; it is itself valid, for the flights example."""
-
 POOL = "perennial"  # the one work pool, as prefect.yaml names it
 TAG = "perennial"  # of every deployment in it
 DEPLOY_TIMEOUT = timedelta(seconds=180)  # for one `prefect` command; it takes 2 s on a quiet machine, more on a busy server
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Keeps the working directory from where Python looks for modules: a person's own `flows/` or `tasks.py` is not meant."""
 
 
 Schedules = Sequence[Mapping[str, object]]
@@ -57,16 +57,16 @@ def render(specs: Iterable[str], command: str | None = None, schedules: Schedule
         line = f"&{anchor} {json.dumps(value, ensure_ascii=False)}"  # JSON is YAML, whatever the value holds
         text, count = re.subn(rf"&{anchor} .*", lambda _, line=line: line, text, count=1)  # type: ignore[misc]
         if not count:
-            raise StackError(f"{TEMPLATE} has no definition `&{anchor}`: put it back, `perennial deploy` fills it in")
+            raise StackError(f"{PREFECT_FILE} has no definition `&{anchor}`: put it back, `perennial deploy` fills it in")
     return text
 
 
 def template() -> str:
-    """The text of prefect.yaml; raises StackError when the checkout is incomplete."""
+    """The text of prefect.yaml; raises StackError when the checkout or the installation is incomplete."""
     try:
-        return TEMPLATE.read_text(encoding="utf-8")
+        return PREFECT_FILE.read_text(encoding="utf-8")
     except OSError as error:
-        raise StackError(f"{TEMPLATE} cannot be read ({error}): run perennial from a full checkout of its repository") from error
+        raise StackError(f"{PREFECT_FILE} cannot be read ({error}): install perennial again, or complete the checkout") from error
 
 
 def write(specs: Iterable[str], target: Path, command: str | None = None, schedules: Schedules = ()) -> bool:
@@ -104,7 +104,7 @@ def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, 
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             cwd=directory,
-            env=dict(environ),
+            env={**environ, **SAFE_PATH},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Commands about a table that need no stack: `init`, `check` and `predict`, and the arguments that all commands share.
+"""Commands that need no stack: `init`, `examples`, `check` and `predict`, and the arguments that all commands share.
 
 Nothing heavy is imported here, so that `perennial --help` answers at once.
 """
@@ -45,6 +45,16 @@ def init(
     for line in describe_proposal(file, proposal, os.environ, now):
         console.print(line, markup=False, highlight=False)
     show({"wrote": str(file), "next": f"perennial check {file}, then perennial up {file} and perennial train {file}"})
+    return 0
+
+
+def examples(
+    directory: Annotated[Path, Parameter(help="where to, made if it is missing")] = Path("examples"),
+) -> int:
+    """Write the example specs here, flights.toml among them, which explains every key. What is there already is left alone."""
+    from deployments.examples import copy_examples
+
+    show(copy_examples(directory).rows())
     return 0
 
 

@@ -40,6 +40,7 @@ _WITH_STACKS = (
     "deployments/demo",
     "faults",
     "test_examples.py",
+    "test_installed.py",
     "test_learning_loop.py",
     "test_readme.py",
 )

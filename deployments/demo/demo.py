@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 from rich.console import Console
@@ -22,6 +21,7 @@ from deployments.demo.replay_driver import ReplayDriver
 from deployments.demo.report import exit_code, write_report
 from deployments.demo.summary import summarise
 from deployments.demo.waits import TRAINING_TIMEOUT, LoopHandles, if_ended, poll_until
+from deployments.package_data import EXAMPLES
 from deployments.prefect_client import PrefectClient, PrefectHistory
 from deployments.stack.process_tree import PeakMemory
 from deployments.stack.stack import down, running_stack, up
@@ -35,7 +35,7 @@ from service.prediction_log.redis_client import connect
 from tasks.data.ingest import assemble
 from tasks.serving.replay import prepare
 
-SPEC = Path(__file__).resolve().parents[2] / "examples" / "flights.toml"
+SPEC = EXAMPLES / "flights.toml"
 
 START = datetime(2013, 3, 1, tzinfo=UTC)  # the first champion learns January and February; from here on the service is asked
 QUICK_UNTIL = datetime(2013, 5, 1, tzinfo=UTC)  # the end of `--quick`: the whole of April

@@ -1,0 +1,87 @@
+"""The product as people install it: a wheel built from its source distribution, in a virtual environment of its own.
+
+Nothing is downloaded: the environment borrows the dependencies of the one that runs the tests. The checkout is not among them: a
+path file names a directory of packages, and the path file of an editable installation in that directory is not followed.
+"""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import tarfile
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.processes import ROOT, python
+
+SOURCES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments", "examples")
+FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "prefect.yaml", "requirements.lock")
+TIMEOUT = 240.0
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A virtual environment, and the environment variables that its commands get."""
+
+    path: Path
+    environ: dict[str, str]
+
+    @property
+    def packages(self) -> Path:
+        """Its directory of installed packages."""
+        return Path(sysconfig.get_path("purelib", "venv", {"base": str(self.path), "platbase": str(self.path)}))
+
+    def run(self, *command: str, cwd: Path) -> str:
+        """What one of its programs prints; fails when it fails."""
+        program = [str(self.path / "bin" / command[0]), *command[1:]]
+        return _run(program, cwd, {**self.environ, "PATH": f"{self.path / 'bin'}{os.pathsep}{os.environ['PATH']}"})
+
+
+def build_wheel(directory: Path) -> Path:
+    """Build the source distribution of a copy of the checkout, and the wheel of what that holds."""
+    source, built = directory / "source", directory / "built"
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, source / name)
+    with tarfile.open(_build("sdist", source, built)) as archive:
+        archive.extractall(directory / "unpacked", filter="data")
+    (unpacked,) = (directory / "unpacked").iterdir()
+    return _build("wheel", unpacked, built)
+
+
+def install(wheel: Path, path: Path, dependencies: Path | None = None, **environ: str) -> Installation:
+    """Make a virtual environment and install the wheel into it; `dependencies` are by default all of this environment."""
+    venv.EnvBuilder(symlinks=True).create(path)
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not _is_wandb_directory(name)}
+    made = Installation(path, {**kept, **environ})
+    (made.packages / "dependencies.pth").write_text(f"{dependencies or sysconfig.get_path('purelib')}\n")
+    pip = ("-m", "pip", "--python", str(path), "install", "--quiet", "--no-deps", "--no-index", str(wheel))
+    _run(python(*pip), path, dict(os.environ))
+    return made
+
+
+def _is_wandb_directory(name: str) -> bool:
+    return name.startswith("WANDB_") and name.endswith("_DIR")
+
+
+def _build(kind: str, source: Path, target: Path) -> Path:
+    code = f"import setuptools.build_meta as b; print(b.build_{kind}({str(target)!r}))"
+    return target / _run(python("-W", "ignore", "-c", code), source, dict(os.environ)).splitlines()[-1]
+
+
+def _run(command: list[str], cwd: Path, environ: dict[str, str]) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout[-4_000:]}"
+    return done.stdout
