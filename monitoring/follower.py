@@ -16,6 +16,7 @@ from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
 from monitoring.events import request_event, send
 from monitoring.fleet import FollowedModel, LabelSource, MonitorSummary
 from monitoring.lease import Lease, lease_key
+from monitoring.loop_figures import note_failing
 from monitoring.receipts import is_acknowledged
 from monitoring.revision import revise
 from monitoring.session import MonitorSession
@@ -96,6 +97,7 @@ class ModelFollower:
         more_windows = labels_stream(self.name) not in batch.more and self._close_due(session)
         self._remind(session)
         self._recovered()
+        session.figures.turn_ended(self._clock(), session.state, unconfirmed=self.summary.waiting)
         return bool(batch.more) or more_windows
 
     def _recovered(self) -> None:
@@ -116,6 +118,7 @@ class ModelFollower:
         self._trouble = before.model_copy(update={"reason": reason, "tries": before.tries + 1})
         self._trouble_at, self._trouble_wait = now + self._trouble_wait, min(2 * self._trouble_wait, LAST_RETRY)
         write_trouble(self._home, self._trouble)
+        note_failing(self._home)
         self._note(failing={self.name: reason})
         self.leave()
 

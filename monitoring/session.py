@@ -15,6 +15,7 @@ from monitoring.archive import MAX_CLOCK_SKEW, Archive
 from monitoring.champion_account import ChampionAccount
 from monitoring.closing import Judge
 from monitoring.consumer import Batch
+from monitoring.loop_figures import LoopRecorder
 from monitoring.partitions import collect
 from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.shadowing import Shadows
@@ -39,7 +40,7 @@ class MonitorSession:
     def __init__(self, spec: ModelSpec, home: Path, model: Model, now: datetime, registry: Registry, base: Path) -> None:
         self._spec, self._home, self._registry, self._base = spec, home, registry, base
         self._cards: dict[int, ModelCard | None] = {}
-        self.state = load_state(home)
+        self.state, self.figures = load_state(home), LoopRecorder(spec, home)
         self.use(model)
         self._newest, self._oldest = self.archive.newest(now), self.archive.oldest()
 
@@ -120,6 +121,7 @@ class MonitorSession:
 
     def record(self, result: WindowResult, sent: RetrainRequest | None, account: ChampionAccount | None) -> None:
         """The window is closed: remember it, the request that was sent, and the champion's account."""
+        self.figures.window_closed(result)
         last = next_state(self.state.last_request, sent, result.closed_at)
         self._save(MonitorState(closed_until=result.window.end, last_request=last, account=account))
 

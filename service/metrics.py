@@ -20,6 +20,7 @@ import psutil
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
     from service.prediction_log.log import LogState
 
@@ -56,8 +57,8 @@ def prepare_metrics(directory: Path) -> None:
     os.environ[DIRECTORY] = str(directory)
 
 
-def render_metrics() -> bytes:
-    """The metrics of all processes of this service in the text format; gauges of dead processes are left out."""
+def render_metrics(more: "Collector") -> bytes:
+    """The metrics of all processes of this service, and those of `more`, as text; gauges of dead processes are left out."""
     from prometheus_client import generate_latest
     from prometheus_client.multiprocess import mark_process_dead
 
@@ -65,7 +66,9 @@ def render_metrics() -> bytes:
     for pid in {int(path.stem.rpartition("_")[2]) for path in Path(directory).glob("gauge_live*.db")}:
         if not psutil.pid_exists(pid):
             mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
-    return generate_latest(_shared())
+    registry = _shared()
+    registry.register(more)
+    return generate_latest(registry)
 
 
 def count_columns(model: str) -> dict[str, dict[str, int]]:

@@ -20,6 +20,7 @@ from perennial.base import FrozenModel
 from perennial.errors import PerennialError
 from service.decoding.responses import ExplainResponse, PredictResponse
 from service.errors import HEADERS, ErrorBody, ServiceError, error_body, error_response, unavailable
+from service.loop_metrics import LoopCollector
 from service.metrics import FLUSH_INTERVAL, HttpMetrics, count_requests, render_metrics
 from service.plan import ServicePlan
 from service.web.admission import GRANT, JSON, AccessPolicy, AdmissionMiddleware
@@ -62,6 +63,8 @@ class AppState:
     ) -> None:
         self.settings, self.models, self.metrics, self._draining = plan.settings, models, metrics, draining
         self.only = models[plan.only] if plan.only else None
+        self.homes = {name: plan.settings.model_home(name) for name in models}
+        self._loop = LoopCollector(self.homes)
 
     def named(self, name: str) -> ModelEndpoints:
         """The model of a long address; raises ServiceError (404) that names those there are."""
@@ -101,9 +104,10 @@ class AppState:
         return Response(orjson.dumps({"ready": able, "not_ready": reasons}), media_type=JSON)
 
     async def render_metrics(self) -> Response:
-        """What all workers have counted, in Prometheus' text format."""
+        """What all workers have counted and the monitor has written, in Prometheus' text format."""
         await self._settle_counts()
-        return Response(await run_in_threadpool(render_metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = await run_in_threadpool(render_metrics, self._loop)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _refuse_when_draining(self) -> None:
         if self._draining.is_set():
@@ -120,7 +124,7 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
     _add_reports(app, state)
     _add_error_handlers(app, state)
     _add_description(app, state)
-    add_pages(app, {name: state.settings.model_home(name) for name in state.models})
+    add_pages(app, state.homes)
     app.router.redirect_slashes = False  # an address is right or unknown; a redirect would be made from the client's Host
     settings = state.settings
     routes = RouteTable(list(state.models), max(1, settings.max_in_flight // settings.workers))
