@@ -251,20 +251,19 @@ def feedback(
 def replay(
     spec: Spec,
     *,
-    start: Annotated[str, Parameter(help="first event time to ask about (ISO 8601)")],
+    start: Annotated[str | None, Parameter(help="first event time (ISO 8601; default: after the champion's rows)")] = None,
     until: Annotated[str | None, Parameter(help="event time to stop before (default: the end of the table)")] = None,
-    label_delay: Annotated[str, Parameter(help="how long after its event a label is told, such as 1d")] = "1d",
-    verbose: Verbose = False,
+    label_delay: Annotated[str | None, Parameter(help="how long after its event a label is sent (default: lateness)")] = None,
+    free_running: Annotated[bool, Parameter(help="as fast as the service answers: for load", negative="")] = False,
 ) -> int:
-    """Live through past rows of the spec's own table, at full speed over HTTP: questions, then their labels as they fell due."""
-    from deployments.stack.stack import require_service
+    """Live through past rows of the spec's own table over HTTP: questions, then their labels as they fell due.
 
-    url = require_service(spec, read_settings())
-    state = run_flow("replay", verbose, spec=str(spec), start=start, until=until, url=url, label_delay=label_delay)
-    from deployments.summary import replay_rows  # imports Prefect, which reads the environment that was joined
+    After each window it waits until the monitor has judged it, and the training or promotion that it asks for has ended, so
+    that what happens is what would have happened. Ctrl-C ends it; a second call goes on, and rows that are sent again count once.
+    """
+    from deployments.terminal import replay_table
 
-    show(replay_rows(state.result(), url))
-    return 0
+    return replay_table(spec, start=start, until=until, label_delay=label_delay, free_running=free_running)
 
 
 @app.command

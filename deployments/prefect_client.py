@@ -251,7 +251,8 @@ class PrefectHistory:
 
     def run_for(self, event_id: str, flow: str = "retrain") -> FlowRun | None:
         """The run that an event started; the newest, should there be several."""
-        return next((run for run in reversed(self.runs(flow)) if run.event_id == event_id), None)
+        runs = (run for run in self.client.deployment_runs(flow, FLEET) if run.event_id == event_id and run.created >= self.since)
+        return max(runs, key=lambda run: run.created, default=None)
 
     def start(self, flow: str, parameters: Mapping[str, object]) -> str:
         """Ask a worker to run a flow for the model now, with these parameters; returns the run's id."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from deployments.alias_moves import RolledBack
+from deployments.replay.replay import Replayed
 from deployments.stack.stack import running_service
 from perennial.model_loading import load_card
 from perennial.registry import Registry
@@ -14,7 +15,6 @@ from perennial.spec import Task, load_spec
 from tasks.backtest.report import BacktestReport, section_text
 from tasks.data.columns import column_table
 from tasks.reporting.training_report import read_training_report
-from tasks.serving.replay import Sent
 
 MOST_NAMES = 8  # columns, or classes, named in one line; the rest is counted
 
@@ -85,12 +85,18 @@ def rollback_rows(move: RolledBack, spec: Path, settings: Settings) -> dict[str,
     }
 
 
-def replay_rows(sent: Sent, url: str) -> dict[str, str]:
-    """What a replay sent, row by row."""
+def replay_rows(replayed: Replayed, spec: Path, *, over: bool = True) -> dict[str, str]:
+    """What a replay sent and the loop did of it, row by row; `over` says whether it came to its end."""
+    sent, progress = replayed.sent, replayed.progress
+    on, name = f"perennial replay {spec} --start {replayed.resume:%Y-%m-%dT%H:%M}", load_spec(spec).name
+    asked = sum(result.decision.flow is not None for result, _ in progress.windows)
+    loop = f"{len(progress.windows)} windows closed, {asked} events, {progress.runs} trainings and promotions"
     return {
-        "sent": f"{sent.requests:,} requests to {url}, {sent.failed:,} failed",
+        "sent": f"{sent.requests:,} requests to {replayed.url}, {sent.failed:,} failed",
         "confirmed": f"{sent.predictions:,} predictions and {sent.labels:,} labels",
-        "next": "perennial status   (the monitor closes the windows)",
+        "loop": f"{loop}; version {progress.version} answers" if progress.paced else "",
+        "until": f"{progress.clock:%Y-%m-%d %H:%M} in event time" if not over else "",
+        "next": (f"perennial history {name}" if progress.paced else "perennial status") if over else on,
     }
 
 

@@ -148,6 +148,24 @@ def show_models(*, as_json: bool) -> int:
     return 1 if any(row.trouble for row in rows) else 0
 
 
+def replay_table(spec: Path, **wishes: Any) -> int:
+    """Replay a spec's table and say what came of it, also of a replay that is interrupted; returns the exit code."""
+    from deployments.foreground import join_stack
+
+    join_stack(read_settings(), os.environ)
+    from deployments.replay.replay import Interrupted, Wishes, replay_spec  # imports Prefect, which reads what was joined
+    from deployments.summary import replay_rows
+    from tasks.job import load_job
+
+    try:
+        found = replay_spec(load_job(spec, os.environ, datetime.now(UTC)), Wishes(**wishes), make_console())
+        show(replay_rows(found, spec))
+    except Interrupted as interrupted:
+        show(replay_rows(interrupted.replayed, spec, over=False))
+        raise
+    return 0
+
+
 def remove_model(model: str, *, yes: bool) -> int:
     """Show what there is of a model, ask, and delete it; returns the exit code: 1 where the answer was no."""
     from deployments.removal import plan_removal, remove

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from deployments.demo.frozen_baseline import open_frozen_baseline
+from deployments.replay.frozen_baseline import open_frozen_baseline
 from monitoring.events import CHALLENGER_DUE, DRIFT_DETECTED, PERFORMANCE_DEGRADED
 from monitoring.state import WindowResult, load_results
 from perennial.registry import CHAMPION

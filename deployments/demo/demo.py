@@ -14,15 +14,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from rich.console import Console
 
-from deployments.demo.display import print_line
 from deployments.demo.evidence import Evidence, collect_evidence
-from deployments.demo.frozen_baseline import open_frozen_baseline
-from deployments.demo.replay_driver import ReplayDriver
 from deployments.demo.report import exit_code, write_report
 from deployments.demo.summary import summarise
-from deployments.demo.waits import TRAINING_TIMEOUT, LoopHandles, if_ended, poll_until
 from deployments.package_data import EXAMPLES
 from deployments.prefect_client import PrefectClient, PrefectHistory
+from deployments.replay.display import print_line
+from deployments.replay.replay import Stretch, paced_driver
+from deployments.replay.waits import TRAINING_TIMEOUT, LoopHandles, LoopWaiter, if_ended, poll_until
 from deployments.stack.process_tree import PeakMemory
 from deployments.stack.stack import down, running_stack, up
 from deployments.stack.supervisord import find_supervisor
@@ -89,11 +88,12 @@ def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetim
         history = PrefectHistory(api, spec.name, now, str(SPEC))
         loop = LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own, spec.name))
         table = _train(loop, spec, console, environ)
-        driver = ReplayDriver(loop, spec, open_frozen_baseline(loop.registry, spec, SPEC.parent, loop.home), console, START)
-        sent = driver.replay(table, until, LABEL_DELAY)
+        waiter = LoopWaiter(loop, tolerant=True, explain=lambda text: print_line(console, text))
+        driver = paced_driver(waiter, Stretch(spec, SPEC.parent, table, START, until, LABEL_DELAY), console, now)
+        sent = driver.replay(table, until, LABEL_DELAY, console)
         print_line(console, "counting what happened")
         wall_time = timedelta(seconds=time.monotonic() - began)
-        evidence = collect_evidence(driver.waiter, spec, SPEC.parent, sent)
+        evidence = collect_evidence(waiter, spec, SPEC.parent, sent)
     story = read_story(home, registry, spec.name, stack.prefect.url)
     write_report(evidence, summarise(evidence, memory.mb, wall_time), own.home, story, console)
     for name, path in (("summary", "summary.json"), ("timeline", "timeline.html"), ("logs", "stack/logs")):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from deployments.demo.frozen_baseline import Comparison, open_frozen_baseline
-from deployments.demo.waits import LoopWaiter, ServiceMetrics, poll_until, scrape
 from deployments.prefect_client import FlowRun
+from deployments.replay.frozen_baseline import Comparison, open_frozen_baseline
+from deployments.replay.waits import LoopWaiter, ServiceMetrics, poll_until, scrape
 from monitoring.archive import Counts
 from monitoring.events import MODEL_HELD, MODEL_PROMOTED, MODEL_REJECTED, ModelEvent
 from monitoring.state import WindowResult, load_results

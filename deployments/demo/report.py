@@ -13,10 +13,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from deployments.demo.display import number, print_line
 from deployments.demo.evidence import Evidence
-from deployments.demo.frozen_baseline import Comparison
 from deployments.demo.summary import find_losses, summarise_versions, unmet_goals
+from deployments.replay.display import number, print_line
+from deployments.replay.frozen_baseline import Comparison
 from monitoring.page import ModelStory, draw_page
 from monitoring.page.chart import Point, Series, Strip
 from monitoring.page.strips import middle

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from deployments.demo.evidence import REFUSALS, Evidence, gate_event, replacements
-from deployments.demo.frozen_baseline import mean_of
+from deployments.replay.frozen_baseline import mean_of
 from monitoring.events import CHALLENGER_DUE, DRIFT_DETECTED, MODEL_ROLLED_BACK, PERFORMANCE_DEGRADED, PROMOTION_DUE
 from perennial.model_card import ModelCard
 from perennial.registry import CHAMPION

@@ -18,7 +18,7 @@ from monitoring.trouble import Trouble, write_trouble
 from perennial.errors import SpecError
 from perennial.registry import Registry
 from perennial.settings import Settings
-from tests.deployments.demo.test_replay_driver import a_result
+from tests.deployments.replay.test_driver import a_result
 from tests.monitoring.streams import serve
 from tests.support.models import publish_small, small_frame, small_model, write_small
 

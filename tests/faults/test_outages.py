@@ -7,8 +7,8 @@ import polars as pl
 import psutil
 import pytest
 
-from deployments.demo.waits import backlog
 from deployments.prefect_client import FlowRun
+from deployments.replay.waits import backlog
 from deployments.stack import supervisord
 from monitoring.events import RETRAIN_FAILED
 from monitoring.trouble import read_trouble

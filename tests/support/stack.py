@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 
-from deployments.demo.waits import LoopHandles, backlog, if_ended, scrape
 from deployments.prefect_client import FlowRun, PrefectClient, PrefectHistory
+from deployments.replay.waits import LoopHandles, backlog, if_ended, scrape
 from deployments.stack.state import Service, Stack, load_stack
 from monitoring.archive import Archive, Counts
 from monitoring.events import ModelEvent

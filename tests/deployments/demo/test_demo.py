@@ -14,14 +14,18 @@ import psutil
 import pytest
 from rich.console import Console
 
-from deployments.demo.demo import QUICK_UNTIL, demo_settings, replay_end
-from deployments.demo.display import ReplayProgress, panel, print_line
+from deployments.demo.demo import QUICK_UNTIL, SPEC, demo_settings, replay_end
 from deployments.demo.report import exit_code
 from deployments.demo.summary import unmet_goals
+from deployments.replay.display import ReplayProgress, panel, print_line
+from monitoring.state import load_results
+from perennial.model_loading import load_card
+from perennial.registry import Registry
 from perennial.settings import Settings
+from perennial.spec import load_spec
 from tasks.serving.replay import Sent
-from tests.deployments.demo.test_replay_driver import a_result
 from tests.deployments.demo.test_summary import comparison, evidence
+from tests.deployments.replay.test_driver import a_result
 
 MONTH_TIMEOUT = 900
 """Seconds: several times what a quiet machine takes, because the suite shares the cores."""
@@ -78,6 +82,14 @@ class TestMonth:
     def test_every_promotion_was_served(self, month: dict[str, Any]) -> None:
         summary = month["summary"]
         assert len(summary["promotion_to_serving_s"]["each"]) == summary["promotions"] + 1
+
+    def test_no_version_has_learnt_a_row_from_after_the_window_that_asked_for_it_was_judged(self, month: dict[str, Any]) -> None:
+        registry, lateness = Registry(str(month["home"] / "registry")), load_spec(SPEC).window.lateness
+        windows = {one.decision.event_id: one.window for one in load_results(month["home"] / "flights") if one.decision.event_id}
+        cards = [load_card(registry, "flights", version) for version in registry.versions("flights")]
+        asked = {card.version: windows[card.cause.event_id] for card in cards if card.cause.event_id}
+        assert asked
+        assert all(card.until < asked[card.version].end + lateness for card in cards if card.version in asked)
 
     def test_a_line_per_window_is_printed_where_there_is_no_terminal(self, month: dict[str, Any]) -> None:
         assert month["output"].count(" rows  v") == month["summary"]["windows"]

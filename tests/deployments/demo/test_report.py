@@ -9,15 +9,15 @@ import pytest
 from rich.console import Console
 
 from deployments.demo.evidence import Evidence
-from deployments.demo.frozen_baseline import Comparison
 from deployments.demo.report import draw, write_report
 from deployments.demo.summary import summarise
+from deployments.replay.frozen_baseline import Comparison
 from monitoring.page import ModelStory
 from monitoring.window import window_at
 from perennial.metrics import Metrics
 from perennial.model_card import Cause
-from tests.deployments.demo.test_replay_driver import MONDAY, WEEK, a_result
 from tests.deployments.demo.test_summary import MARCH, evidence
+from tests.deployments.replay.test_driver import MONDAY, WEEK, a_result
 from tests.support.models import small_model
 
 CARD = small_model().card

@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from deployments.demo.evidence import Evidence
-from deployments.demo.frozen_baseline import Comparison, mean_of
 from deployments.demo.summary import find_losses, summarise, summarise_versions, unmet_goals
-from deployments.demo.waits import ServiceMetrics, read_metrics
 from deployments.prefect_client import FlowRun
+from deployments.replay.frozen_baseline import Comparison, mean_of
+from deployments.replay.waits import ServiceMetrics, read_metrics
 from monitoring.archive import Counts
 from monitoring.events import (
     DRIFT_DETECTED,

@@ -11,7 +11,7 @@ from deployments.stack.status import StackProgress, ask_service, newest_decision
 from monitoring.diagnosis import Diagnosis
 from monitoring.state import save_result
 from monitoring.window import Window
-from tests.deployments.demo.test_replay_driver import WEEK, a_result
+from tests.deployments.replay.test_driver import WEEK, a_result
 from tests.support.http_server import QuietHandler, http_server
 from tests.tasks.reporting.test_artifacts import an_account
 

@@ -1,6 +1,6 @@
-"""What the demo shows while it runs: one line per window that stays, and on a terminal a panel below that is drawn anew.
+"""What a replay shows while it runs: one line per window that stays, and on a terminal a panel below that is drawn anew.
 
-The driver changes a `ReplayProgress`; rich's refresh thread reads it four times a second and draws `panel`.
+The driver and its pace change a `ReplayProgress`; rich's refresh thread reads it four times a second and draws `panel`.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deployments.demo.frozen_baseline import Comparison, mean_of
+from deployments.replay.frozen_baseline import Comparison, mean_of
 from monitoring.champion_account import AccountStatement
 from monitoring.policy import Findings, Flow
 from monitoring.state import WindowResult
@@ -24,10 +24,14 @@ METRICS = {"binary": ("auc", "AUC"), "multiclass": ("accuracy", "accuracy"), "re
 
 @dataclass
 class ReplayProgress:
-    """Where a replay stands; `sending_s` is the seconds that it has waited for replies, `version` is the champion."""
+    """Where a replay stands; `sending_s` is the seconds that it has waited for replies, `version` is the champion.
+
+    What the loop does is known only to a replay that keeps its pace.
+    """
 
     clock: datetime
     task: str
+    paced: bool = True
     sent: Sent = field(default_factory=Sent)
     sending_s: float = 0.0
     windows: list[tuple[WindowResult, Comparison | None]] = field(default_factory=list)
@@ -52,12 +56,15 @@ def panel(progress: ReplayProgress, waiting: str) -> Panel:
 def _cells(progress: ReplayProgress) -> list[tuple[str, ...]]:
     sent, windows = progress.sent, list(progress.windows)
     speed = sent.predictions / progress.sending_s if progress.sending_s else 0
+    asked = ("requests", f"{sent.requests:,} ({sent.failed} failed)", "rows", f"{sent.predictions:,} at {speed:,.0f}/s")
+    if not progress.paced:
+        return [asked, ("labels", f"{sent.labels:,}", "", "")]
     metric, name = METRICS[progress.task]
     recent = [comparison for _, comparison in windows if comparison][-ROLLING_WINDOWS:]
     quality = f"{number(mean_of(recent, 'loop', metric))} loop, {number(mean_of(recent, 'static', metric))} frozen first model"
     requests = sum(result.decision.flow is not None for result, _ in windows)
     return [
-        ("requests", f"{sent.requests:,} ({sent.failed} failed)", "rows", f"{sent.predictions:,} at {speed:,.0f}/s"),
+        asked,
         ("windows", f"{len(windows)}", "newest", _signals(windows[-1][0].findings) if windows else "-"),
         ("events", f"{requests}", "trainings and promotions", f"{progress.runs}"),
         ("serving", f"version {progress.version or '-'}", name, quality),

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.demo.display import outcome_text, window_line
-from deployments.demo.waits import poll_until
+from deployments.replay.display import outcome_text, window_line
+from deployments.replay.waits import poll_until
 from monitoring.policy import Decision, Findings
 from monitoring.state import WindowResult
 from monitoring.window import window_at
