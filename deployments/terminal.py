@@ -111,7 +111,7 @@ def show_status() -> int:
     for failure in found.failures:
         console.print(failure, style="red", markup=False)
     waiting = waiting_approvals([model.spec for model in stack.models], settings)
-    for said in (*stacks.spec_changes(stack, settings), *waiting):
+    for said in (*found.notes, *stacks.spec_changes(stack, settings), *waiting):
         console.print(said, style="yellow", markup=False)
     return 0 if found.healthy else 1
 

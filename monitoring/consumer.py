@@ -2,12 +2,13 @@
 
 Entries that a dead consumer left pending come first, then new ones. `ingest` writes a batch to the archive and only then
 acknowledges it. An entry leaves the pending list by `acknowledge` or, when it cannot be read, by `dead_letter`, which moves
-it to the dead stream with the reason. Acknowledged entries are trimmed up to the oldest one that is pending or undelivered.
+it to the dead letters (dead_letters.py) with the reason. Acknowledged entries are trimmed up to the oldest one that is pending
+or undelivered.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -16,11 +17,12 @@ import polars as pl
 import redis
 
 from monitoring.archive import Archive
+from monitoring.dead_letters import put_aside
 from perennial.base import FrozenModel
 from perennial.error_reporting import report
 from perennial.errors import DataError, NewerFormat, PerennialError, RecordError
 from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch
-from service.prediction_log.streams import GROUP, dead_stream, from_entry, labels_stream, predictions_stream
+from service.prediction_log.streams import GROUP, from_entry, labels_stream, predictions_stream, to_entry
 
 READ_COUNT = 500
 """Entries per read and stream: a few MB of requests, and enough to make one Parquet file worth writing."""
@@ -87,7 +89,6 @@ class StreamConsumer:
     def __init__(self, store: redis.Redis, model: str) -> None:
         self._store, self.model = store, model
         self.streams = (predictions_stream(model), labels_stream(model))
-        self.dead_stream = dead_stream(model)
 
     def ensure_groups(self) -> None:
         """Create streams and group where they are not there yet; a new group starts at the oldest entry."""
@@ -132,13 +133,11 @@ class StreamConsumer:
         self.acknowledge([*stored, *labelled])
         return result
 
-    def dead_letter(self, stream: str, id_: bytes, payload: bytes, error: PerennialError) -> None:
+    def dead_letter(self, stream: str, id_: bytes, fields: Mapping[bytes, bytes], error: PerennialError) -> None:
         """Move an entry to the dead stream with the reason, in one step, and report it."""
-        pipeline = self._store.pipeline(transaction=True)
-        pipeline.xadd(self.dead_stream, {"stream": stream, "id": id_, "reason": str(error), "b": payload})
-        pipeline.xack(stream, GROUP, id_)
-        pipeline.execute()
-        log.error("entry %s of %s is unreadable: %s; it is moved to %s", id_.decode(), stream, error, self.dead_stream)
+        put_aside(self._store, self.model, stream, id_, fields, str(error))
+        kept = f"`perennial dead-letters {self.model}` shows it"
+        log.error("entry %s of %s is unreadable: %s; it is put aside: %s", id_.decode(), stream, error, kept)
         report(error, group=("monitoring", "unreadable-entry", stream), model=self.model)
 
     def decode(self, reply: dict[str, list[tuple[bytes, Any]]], count: int) -> Batch:
@@ -176,7 +175,7 @@ class StreamConsumer:
                 found.append(Entry(stream, id_, payload, record))
             except (RecordError, NewerFormat) as error:
                 counter["unreadable"] += 1
-                self.dead_letter(stream, id_, (fields or {}).get(b"b", b""), error)
+                self.dead_letter(stream, id_, fields or {}, error)
         return tuple(found)
 
     def _fit(
@@ -187,7 +186,7 @@ class StreamConsumer:
             return to_rows([entry.record for entry in entries]), list(entries), 0
         except DataError as error:
             if len(entries) == 1:
-                self.dead_letter(entries[0].stream, entries[0].id, entries[0].payload, error)
+                self.dead_letter(entries[0].stream, entries[0].id, to_entry(entries[0].payload), error)
                 return to_rows([]), [], 1
             good = [entry for entry in entries if not self._fit([entry], to_rows)[2]]
             return to_rows([entry.record for entry in good]), good, len(entries) - len(good)

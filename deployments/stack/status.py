@@ -1,31 +1,42 @@
 """What a person sees of the stack: a line for each component as it starts, then its address, state and memory."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import httpx
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from deployments.prefect_client import FLEET, PrefectClient
+from deployments.prefect_client import FLEET, FlowRun, PrefectClient
 from deployments.stack import supervisord
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.process_tree import tree_memory_mb
 from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, WORKER, Stack
+from monitoring.dead_letters import count_dead_letters
+from monitoring.lease import lease_key
 from monitoring.state import newest_result
 from monitoring.trouble import read_trouble
 from perennial.errors import PerennialError
 from perennial.logs import without_credentials
+from service.prediction_log.redis_client import connect, translate_redis_errors
 
 RUNNING, NO_MODEL, AWAY = "running", "no model yet", "does not answer"
 """States of components: as it should be, waiting for the first training, and its process may run but nothing comes back."""
 
 READY_TIMEOUT = timedelta(seconds=5)
 """For a service to say whether it is ready; it takes milliseconds."""
+
+MONITOR_START = timedelta(minutes=1)
+"""In which a monitor run that was asked for has begun to follow; it takes some seconds, longer on a busy machine."""
+
+HANDOVER = timedelta(seconds=2)
+"""In which a run that ends is succeeded by the one that stands by, which looks twice a second."""
 
 FRESH = "has been promoted yet"
 """In what a service says of a model that was never trained."""
@@ -70,16 +81,17 @@ class ComponentStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The whole stack; in words what is wrong (components, failed automations) and what each model's newest window led to."""
+    """The whole stack: what is wrong now, what each model's newest window led to, and what happened that a person may look at."""
 
     components: tuple[ComponentStatus, ...]
     failures: tuple[str, ...]
     decisions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
-        """Whether every component does its work."""
-        return all(component.healthy for component in self.components)
+        """Whether every component does its work, for every model."""
+        return all(component.healthy for component in self.components) and not self.failures
 
     def table(self) -> Table:
         """One row for each component, those that do not run in red."""
@@ -93,22 +105,52 @@ class StackStatus:
 def stack_status(stack: Stack, environ: Mapping[str, str], now: datetime) -> StackStatus:
     """The state of a running stack, each component asked itself; raises StackError when its supervisor does not answer."""
     with PrefectClient(stack.prefect.url, environ) as api:
-        up, failures = api.healthy(), []
-        wrong = {STORE: None if store_is_up(stack.store.url) else AWAY, PREFECT: None if up else AWAY, WORKER: None}
+        up, stored, failures = api.healthy(), store_is_up(stack.store.url), list[str]()
+        wrong = {STORE: None if stored else AWAY, PREFECT: None if up else AWAY, WORKER: None}
         if stack.service is not None:
             wrong[SERVICE], reason = ask_service(stack.service.url)
             failures += [f"{SERVICE}: {reason}"] if reason else []
         programs = supervisord.states(stack.socket)
         components = [_component(name, address, programs.get(name), wrong[name]) for name, address in _addresses(stack).items()]
         if up:
-            run = api.newest_run("monitor", FLEET, now)
-            failed = run is not None and run.state in ("FAILED", "CRASHED")
-            components.append(ComponentStatus(MONITOR, "", "failed" if failed else RUNNING))
-            failures += [f"{MONITOR}: {run.name}: {run.message}"] if run and failed else []
+            state, reason = monitor_state(api.newest_run("monitor", FLEET, now), stack, now, stored=stored)
+            components.append(ComponentStatus(MONITOR, "", state))
+            failures += [f"{MONITOR}: {reason}"] if reason else []
         failures += [line for model in stack.models for line in troubles(model.name, stack.home)]
-        failures += api.failed_actions(stack.started_at) if up else ()
+        notes = [*(api.failed_actions(stack.started_at) if up else ()), *(dead_letter_notes(stack) if stored else ())]
         decisions = [line for model in stack.models for line in newest_decision(stack.home / model.name)]
-        return StackStatus(tuple(components), tuple(failures), tuple(decisions))
+        return StackStatus(tuple(components), tuple(failures), tuple(decisions), tuple(notes))
+
+
+def monitor_state(run: FlowRun | None, stack: Stack, now: datetime, *, stored: bool = True) -> tuple[str, str]:
+    """What is wrong with the monitor, as a state and in words: its newest run failed, or no run holds the lease of a model."""
+    if run is not None and run.state in ("FAILED", "CRASHED"):
+        return "failed", f"{run.name}: {run.message}"
+    if not stored or (run is not None and now - run.created < MONITOR_START):
+        return RUNNING, ""
+    names = [model.name for model in stack.models if read_trouble(stack.home / model.name) is None]
+    if not (missing := unfollowed(names, stack.store.url)):
+        return RUNNING, ""
+    newest = f"its newest run, {run.name}, is {run.state.lower()}" if run is not None else "it has had no run"
+    return "does not follow", f"no run follows {', '.join(missing)}; {newest}: see its log in the Prefect UI"
+
+
+def unfollowed(names: Sequence[str], url: str) -> list[str]:
+    """The models whose lease no monitor holds, looked at until a run that hands it over has done so."""
+    deadline = time.monotonic() + HANDOVER.total_seconds()
+    with translate_redis_errors(url), closing(connect(url)) as store:
+        while missing := [name for name in names if not store.exists(lease_key(name))]:
+            if time.monotonic() > deadline:
+                break
+            Event().wait(HANDOVER.total_seconds() / 10)
+        return missing
+
+
+def dead_letter_notes(stack: Stack) -> list[str]:
+    """How many stream entries of each model were put aside, where there are any."""
+    with translate_redis_errors(stack.store.url), closing(connect(stack.store.url)) as store:
+        counts = {model.name: count_dead_letters(store, model.name) for model in stack.models}
+    return [f"{name}: {count:,} entries put aside: `perennial dead-letters {name}`" for name, count in counts.items() if count]
 
 
 def troubles(model: str, home: Path) -> list[str]:

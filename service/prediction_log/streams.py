@@ -5,6 +5,7 @@ What a payload means is `perennial.record`'s matter; who reads the streams is `m
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import redis
 
@@ -55,9 +56,15 @@ def from_entry(fields: Mapping[bytes, bytes]) -> bytes:
     return fields[_BODY]
 
 
+def to_entry(payload: bytes) -> dict[bytes, bytes]:
+    """The fields of an entry with this payload; the inverse of `from_entry`."""
+    return {_FORMAT: b"%d" % FORMAT, _BODY: payload}
+
+
 def append(store: redis.Redis, stream: str, payload: bytes) -> None:
     """Add one entry; returns when the store has it."""
-    store.xadd(stream, {_FORMAT: b"%d" % FORMAT, _BODY: payload})
+    entry: Any = to_entry(payload)  # redis-py's types are narrower than what it takes
+    store.xadd(stream, entry)
 
 
 def append_after(store: redis.Redis, stream: str, mark: str, expected: int, end: int, payloads: Sequence[bytes]) -> int:
