@@ -8,6 +8,7 @@ from rich.table import Table
 from deployments.alias_moves import RolledBack
 from deployments.replay.replay import Replayed
 from deployments.stack.stack import running_service
+from perennial.model_card import ModelCard
 from perennial.model_loading import load_card
 from perennial.registry import Registry
 from perennial.settings import Settings
@@ -40,6 +41,7 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
         "quarantined": _lines(checks.problems, checks.quarantine),
         "read as null": _lines(checks.odd, checks.odd_values),
         "joins": _lines(checks.joins),
+        "learners": _learners(card),
         "learnt from": f"{card.data.rows:,} rows from {card.data.since:%Y-%m-%d %H:%M} to {card.until:%Y-%m-%d %H:%M}",
         "kinds": "\n".join(_kinds({column.name: column.kind for column in card.schema_.columns})),
         "base rate": f"{card.spec.target}: {', '.join(_base_rate(card.task, report.base_rate))}",
@@ -102,6 +104,12 @@ def replay_rows(replayed: Replayed, spec: Path, *, over: bool = True) -> dict[st
 
 def _lines(found: Sequence[object], file: str | None = None) -> str:
     return "\n".join([*map(str, found), *([f"listed in {file}"] if file else [])])
+
+
+def _learners(card: ModelCard) -> str:
+    """The learners that were compared, the best first; empty where the spec names one."""
+    found = ", ".join(f"{name} {value:.5g}" for name, value in card.learner_scores.items())
+    return f"{card.spec.objective_metric} over the folds: {found}" if found else ""
 
 
 def _serves(version: int | None, spec: Path, settings: Settings) -> str:

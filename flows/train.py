@@ -14,9 +14,9 @@ from tasks.promotion.labelled_rows import LabelledRows
 from tasks.promotion.publish import apply_verdict, publish_challenger, read_champion
 from tasks.reporting.artifacts import show_checks, show_trials
 from tasks.reporting.outcome import report_training
+from tasks.training.learner_choice import choose_learner
 from tasks.training.split import split_newest
 from tasks.training.training_data import build_training_data
-from tasks.training.tune import tune
 
 
 @flow(name="train", flow_run_name=run_name, on_failure=[report_failure])
@@ -29,7 +29,7 @@ def train(spec: str, until: str | None = None) -> int:
     split = split_newest(rows, job.spec.event_time, job.spec.split.test)
     known = LabelledRows(job.spec.event_time, dataset, rows, checks, split, checks.label_texts)
     older = build_training_data(job, split.train, dataset.manifest, label_texts=checks.label_texts)
-    tuned = tune(job, older, job.spec.search.trials)
+    job, tuned = choose_learner(job, older)
     show_trials(job, tuned)
     champion = read_champion(job)
     cause = Cause(kind="manual" if champion else "initial")

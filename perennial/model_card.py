@@ -70,6 +70,9 @@ class ModelCard(StoredModel):
     recalibration: Recalibration | None = Field(None, description="makes probabilities of scores, for estimates without labels")
     data: DataRef
     mode_losses: dict[str, float] = Field(default_factory=dict, description="of each data mode on the newest rows, if compared")
+    learner_scores: dict[str, float] = Field(
+        default_factory=dict, description="the metric of each learner's best trial over the folds, if they were compared"
+    )
     trained_at: datetime
     git_commit: str | None = None
     wandb_run: str | None = None

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 from perennial.base import MODEL_NAME, FrozenModel
 from perennial.durations import Duration
 from perennial.errors import SpecError
-from perennial.learners.declarations import LEARNERS, Params, Range, declaration, refuse_foreign
+from perennial.learners.declarations import AUTO, LEARNERS, Params, Range, declaration, refuse_foreign
 from perennial.log_columns import PREFIX
 from perennial.signals import SIGNALS, Bounds, Signal, signals_of, spec_fields
 from perennial.spec_policy import PolicySpec, RetrainSpec
@@ -27,7 +27,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 RESERVED = frozenset({"stack", "registry", "wandb", "demo"})  # directories beside those of the models in the home directory
 
-_LEARNERS = "; ".join(f"`{name}`: {one.what}" for name, one in LEARNERS.items())
+_LEARNERS = "; ".join(f"`{name}`: {one.what}" for name, one in LEARNERS.items()) + (
+    f"; `{AUTO}`: a training compares all of them within `search.trials`, and retrainings keep the champion's"
+)
 _SPACES = "; ".join(f"for `{name}` {one.space_in_words}" for name, one in LEARNERS.items())
 
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -256,7 +258,7 @@ class ModelSpec(FrozenModel):
 
     @property
     def search_space(self) -> dict[str, Range]:
-        """What a search tries: the spec's ranges, or those that the learner declares."""
+        """What a search tries: the spec's ranges, or those that the learner declares, which is a named one by then."""
         return self.search.space or declaration(self.learner).space
 
     @property

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from perennial.error_reporting import init_error_reporting
 from perennial.learner import load_learner
+from perennial.learners.declarations import named_learners
 from perennial.logs import configure_logging
 from perennial.registry import Registry
 from perennial.version import __version__
@@ -119,7 +120,7 @@ def start_worker(plan: ServicePlan) -> Worker:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the HTTP server listens for signals itself
     configure_logging(plan.settings, "worker")
     init_error_reporting(plan.settings, "service", model=plan.only)
-    for learner in {one.spec.learner for one in plan.models}:
+    for learner in {name for one in plan.models for name in named_learners(one.spec.learner)}:
         load_learner(learner).import_for_serving()
     worker = Worker(plan)
     worker.start()

@@ -14,6 +14,8 @@ from perennial.base import FrozenModel
 
 Params = dict[str, float | int | str | bool]  # parameters of a learner by name
 
+AUTO = "auto"  # a spec's `learner` that leaves the choice to a comparison of all
+
 PASSIVE_OPENMP = ("OMP_WAIT_POLICY", "passive")
 """Makes OpenMP's threads sleep, not spin, while they wait for one another; it is read once, when a learner's library is loaded.
 
@@ -49,15 +51,27 @@ class Declaration:
         return ", ".join(f"`{name}` {span.low:g} to {span.high:g}" for name, span in self.space.items())
 
 
+def named_learners(learner: str) -> tuple[str, ...]:
+    """The learners that a spec's `learner` may come to: itself, or all of them for "auto"."""
+    return tuple(LEARNERS) if learner == AUTO else (learner,)
+
+
 def declaration(learner: str) -> Declaration:
     """What is declared of a learner; raises ValueError naming those there are."""
     if learner not in LEARNERS:
-        raise ValueError(f"there is no learner {learner!r}; choose from {', '.join(LEARNERS)}")
+        raise ValueError(f"there is no learner {learner!r}; choose from {', '.join((*LEARNERS, AUTO))}")
     return LEARNERS[learner]
 
 
 def refuse_foreign(learner: str, names: set[str]) -> None:
     """Raise ValueError when one of these is no parameter of the learner, with the nearest that is."""
+    if learner == AUTO:
+        if names:
+            raise ValueError(
+                f"search.space and search.params belong to one learner, and {', '.join(sorted(names))} stands beside "
+                f'learner = "{AUTO}": leave it out, or name the learner'
+            )
+        return
     known = declaration(learner).parameters
     for name in sorted(names - known):
         near = get_close_matches(name, known, n=1)

@@ -31,7 +31,7 @@ from perennial.base import Stored, StoredModel, read_stored
 from perennial.errors import TrainingError
 from perennial.labels import LabelCodec
 from perennial.learner import Estimator
-from perennial.learners.declarations import Params
+from perennial.learners.declarations import AUTO, Params
 from perennial.metrics import row_losses, score
 from perennial.profile import count_profile
 from perennial.signals import SignalInput, measure_signals
@@ -42,6 +42,7 @@ from tasks.data.retraining_data import NewClass, select_rows
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import choose_rounds, make_trainer
+from tasks.training.learner_choice import compare_learners, with_learner
 from tasks.training.training_data import TrainingData, build_training_data, reference_profile
 from tasks.training.tune import tune
 
@@ -55,9 +56,10 @@ logger = logging.getLogger(__name__)
 
 
 class KeptParams(StoredModel):
-    """What the one search found."""
+    """What the one search found; `learner` where the spec leaves it open."""
 
     params: Params
+    learner: str | None = None
 
 
 class KeptRounds(StoredModel):
@@ -76,9 +78,17 @@ def search_once(history: History) -> History:
         rows = history.known(history.first)
         _require_contrast(spec, rows, history.windows[history.first].start)
         data = build_training_data.fn(history.job, rows, history.manifest)
-        kept = KeptParams(params={**tune.fn(history.job, data, spec.search.trials).params, **spec.search.params})
+        kept = _search(history.job, data)
         _write(file, kept)
-    return replace(history, params=kept.params)
+    job = history.job if kept.learner is None else with_learner(history.job, kept.learner)
+    return replace(history, job=job, params=kept.params)
+
+
+def _search(job: Job, data: TrainingData) -> KeptParams:
+    if job.spec.learner == AUTO:
+        chosen, tuned = compare_learners(job, data, tune.fn)
+        return KeptParams(params=tuned.params, learner=chosen.spec.learner)
+    return KeptParams(params={**tune.fn(job, data, job.spec.search.trials).params, **job.spec.search.params})
 
 
 class Runner(Protocol):

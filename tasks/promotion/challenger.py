@@ -19,6 +19,7 @@ from tasks.training.assemble import assemble
 from tasks.training.calibrate import calibrate
 from tasks.training.evaluate import Evaluation, evaluate
 from tasks.training.fit import Fitted, Recipe, fit, refit, rounds_so_far
+from tasks.training.learner_choice import keep_learner, with_learner
 from tasks.training.training_data import TrainingData
 from tasks.training.tune import Tuned, keep_or_tune
 
@@ -48,7 +49,7 @@ class Challenger:
 
 def train_challenger(job: Job, known: LabelledRows, cause: Cause, champion: Model) -> Challenger:
     """A draft by the champion's parameters, or by a new search where the spec asks for one."""
-    job, losses = settle_data_mode(job, known, champion)
+    job, losses = settle_data_mode(keep_learner(job, champion), known, champion)
     older = selected_data(job, known, known.split.train)
     tuned = keep_or_tune(job, older, champion)
     draft = fit_challenger(job, known, older, selected_data(job, known, known.rows), tuned, cause, champion)
@@ -65,11 +66,12 @@ def fit_challenger(
     fitted = refit(job, whole, judge.recipe)
     draft = assemble(job, whole, fitted, evaluation, cause, champion)
     calibration = calibrate(job, draft, whole, fitted, champion)
-    draft = replace(draft, card=draft.card.model_copy(update={"recalibration": calibration.recalibration}))
+    found = {"recalibration": calibration.recalibration, "learner_scores": tuned.learner_scores}
+    draft = replace(draft, card=draft.card.model_copy(update=found))
     return Challenger(draft, judge, older, known.dataset, whole, tuned, fitted, evaluation, calibration)
 
 
 def fit_judge(job: Job, known: LabelledRows, card: ModelCard) -> Fitted:
     """The recipe of a published version, fitted to all but the newest rows."""
-    data = selected_data(learning(job, card.spec.retrain), known, known.split.train)
-    return refit(job, data, Recipe(card.params, card.rounds, card.rounds_chosen))
+    job = with_learner(learning(job, card.spec.retrain), card.learner)
+    return refit(job, selected_data(job, known, known.split.train), Recipe(card.params, card.rounds, card.rounds_chosen))

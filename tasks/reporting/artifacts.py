@@ -34,7 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 def evaluation_markdown(
-    model: Model, evaluation: Evaluation, calibration: Calibration, new_classes: tuple[NewClass, ...] = ()
+    model: Model,
+    evaluation: Evaluation,
+    calibration: Calibration,
+    new_classes: tuple[NewClass, ...] = (),
+    tuned: Tuned | None = None,
 ) -> str:
     """What a version was trained on and how good it is, as a page."""
     card, metrics = model.card, evaluation.metrics.values
@@ -57,6 +61,7 @@ def evaluation_markdown(
         markdown_table(("signal", "bound"), bounds) if bounds else "None could be calibrated.",
         *([f"**Warning**: {warning}."] if warning else []),
         *_new_classes(new_classes),
+        *_learners(card.learner, tuned),
         "## Parameters",
         markdown_table(("parameter", "value"), list(card.params.items())),
     ]
@@ -78,6 +83,15 @@ def verdict_markdown(model: Model, verdict: Verdict) -> str:
 def _new_classes(found: tuple[NewClass, ...]) -> list[str]:
     rows = [(one.name, one.rows, "yes" if one.learnt else "no", one.similar) for one in found]
     return [NEW_CLASSES, markdown_table(("class", "rows", "learnt", "probably a misspelling of"), rows)] if rows else []
+
+
+def _learners(chosen: str, tuned: Tuned | None) -> list[str]:
+    """The learners that were compared, if any were."""
+    if tuned is None or not tuned.compared:
+        return []
+    rows = [(one.learner, one.score, len(one.trials), one.failure) for one in tuned.compared]
+    head = ("learner", f"{tuned.compared[0].metric} over the folds", "trials", "what went wrong")
+    return ["## Learners compared", markdown_table(head, rows), f"`{chosen}` was chosen; retrainings keep it."]
 
 
 def checks_markdown(checks: Checks) -> str:
@@ -170,16 +184,18 @@ def show_checks(job: Job, checks: Checks) -> None:
 @local_task("show trials")
 def show_trials(job: Job, tuned: Tuned) -> None:
     """Every trial of the search, as an artifact."""
-    table = [{"trial": trial.number, "loss": trial.loss, **trial.params} for trial in tuned.trials]
+    named = [(one.learner, trial) for one in tuned.compared for trial in one.trials]
+    plain = [(job.spec.learner, trial) for trial in tuned.trials]
+    table = [{"learner": name, "trial": one.number, "loss": one.loss, **one.params} for name, one in named or plain]
     rows = f"{tuned.rows:,} rows" if tuned.rows == tuned.known else f"the newest {tuned.rows:,} of {tuned.known:,} rows"
-    get_run_logger().info("%d trials on %s", len(tuned.trials), rows)
+    get_run_logger().info("%d trials on %s", len(table), rows)
     create_table_artifact(table, key=f"{job.spec.name}-trials", description=f"best loss {tuned.loss:.5g} on {rows}")
 
 
 @local_task("show evaluation")
 def show_evaluation(job: Job, challenger: Challenger, new_classes: tuple[NewClass, ...]) -> None:
     """What a version was trained on and how good its judge is, as an artifact."""
-    page = evaluation_markdown(challenger.model, challenger.evaluation, challenger.calibration, new_classes)
+    page = evaluation_markdown(challenger.model, challenger.evaluation, challenger.calibration, new_classes, challenger.tuned)
     create_markdown_artifact(page, key=f"{job.spec.name}-evaluation", description=f"version {challenger.version}")
 
 

@@ -4,6 +4,7 @@ A training's run, and a verdict's, also has what each earlier promotion promised
 Offline without a key, and never in the way: whatever W&B fails at is a warning, for the model is published already.
 """
 
+import json
 import logging
 import os
 import tempfile
@@ -206,11 +207,13 @@ def _log(run: "wandb.Run", challenger: Challenger) -> None:
             "importance": _table(("feature", "share"), sorted(importance.items(), key=lambda item: -item[1])),
             "slices": _table(("column", "value", "rows", metric), slices),
             **({"trials": _trials(challenger.tuned)} if challenger.tuned.trials else {}),
+            **({"learners": _learners(challenger.tuned)} if challenger.tuned.compared else {}),
             **{f"plots/{title}": wandb.plot.line(*data, title=title) for title, data in charts.items()},
         }
     )
     test = {f"test/{name}": value for name, value in challenger.evaluation.metrics.values.items()}
-    run.summary.update({**test, "version": card.version})
+    learners = {f"learner/{name}": value for name, value in card.learner_scores.items()}
+    run.summary.update({**test, **learners, "version": card.version})
 
 
 def _log_promises(run: "wandb.Run", job: Job) -> None:
@@ -231,6 +234,16 @@ def _trials(tuned: Tuned) -> "wandb.Table":
     names = tuple(tuned.params)
     rows = [(one.number, one.loss, float(np.mean(one.rounds)), *(one.params[name] for name in names)) for one in tuned.trials]
     return _table(("trial", "loss", "rounds", *names), rows)
+
+
+def _learners(tuned: Tuned) -> "wandb.Table":
+    """Every trial of every learner that was compared; their parameters are of different names, so they are JSON."""
+    rows = [
+        (one.learner, trial.number, trial.loss, float(np.mean(trial.rounds)), json.dumps(trial.params))
+        for one in tuned.compared
+        for trial in one.trials
+    ]
+    return _table(("learner", "trial", "loss", "rounds", "params"), rows)
 
 
 def _log_artifacts(run: "wandb.Run", challenger: Challenger, *, promoted: bool) -> None:

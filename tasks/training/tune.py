@@ -45,10 +45,29 @@ class Trial(FrozenModel):
     rounds: tuple[int, ...]
 
 
+class ComparedLearner(FrozenModel):
+    """One learner of a comparison: its trials, or why it could not learn the rows."""
+
+    learner: str
+    metric: str
+    trials: tuple[Trial, ...] = ()
+    failure: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The metric of the best trial, the mean over the folds."""
+        return as_loss(self.metric, min(trial.loss for trial in self.trials)) if self.trials else None
+
+    def __str__(self) -> str:
+        found = self.failure or f"{self.metric} {self.score:.5g} in {len(self.trials)} trial{'s' * (len(self.trials) > 1)}"
+        return f"{self.learner}: {found}"
+
+
 class Tuned(FrozenModel):
     """The best parameters found, and every trial in the order it was made; none where the parameters were kept.
 
-    `rows` is how many were searched on, the newest of `known`.
+    `rows` is how many were searched on, the newest of `known`; `compared` are all learners, the chosen one first, where the
+    spec leaves the learner open.
     """
 
     params: Params
@@ -56,6 +75,12 @@ class Tuned(FrozenModel):
     known: int = 0
     loss: float | None = None
     trials: tuple[Trial, ...] = ()
+    compared: tuple[ComparedLearner, ...] = ()
+
+    @property
+    def learner_scores(self) -> dict[str, float]:
+        """The metric of each learner that was compared and could learn."""
+        return {one.learner: one.score for one in self.compared if one.score is not None}
 
 
 def _key(_context: Any, parameters: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ def write_report(home: Path, task: Task) -> None:
     card, metrics = small_model(task, version=3).card, Metrics(rows=193, values={"loss": 0.5, "only_ours": 0.25})
     schema = card.schema_.model_copy(update={"columns": columns})
     report = TrainingReport(
-        card=card.model_copy(update={"schema_": schema, "metrics": metrics}),
+        card=card.model_copy(update={"schema_": schema, "metrics": metrics, "learner_scores": {"linear": 0.3, "lightgbm": 0.4}}),
         checks=Checks(rows=1_000, bad_rows=2, unlabelled=5, problems=(problem,), quarantine="bad.parquet"),
         base_rate=RATES[task][0],
         baseline={"loss": 0.75},
@@ -40,6 +40,10 @@ def write_report(home: Path, task: Task) -> None:
         warning="the monitor will never alarm on drift",
     )
     file.write_text(report.model_dump_json())
+
+
+def card_metric(task: Task) -> str:
+    return "rmse" if task == "regression" else "log_loss"
 
 
 @pytest.mark.parametrize("task", list(RATES))
@@ -55,5 +59,6 @@ def test_a_training_is_told_row_by_row(task: Task, tmp_path: Path) -> None:
         rows["test"]
         == "193 newest rows, by the same recipe fitted without them\nloss 0.5 (always the mean: 0.75)\nonly_ours 0.25"
     )
+    assert rows["learners"] == f"{card_metric(task)} over the folds: linear 0.3, lightgbm 0.4"
     assert rows["gate"] == "held: only 3 labelled rows"
     assert rows["warning"] == "the monitor will never alarm on drift"

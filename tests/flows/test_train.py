@@ -11,6 +11,7 @@ from flows.train import train
 from monitoring.report import write_report
 from monitoring.window import window_at
 from perennial.errors import ChecksFailed, SpecError
+from perennial.learners.declarations import LEARNERS
 from perennial.model_loading import load_model
 from perennial.registry import Registry
 from perennial.settings import load_settings
@@ -58,6 +59,16 @@ def test_a_linear_model_is_trained_served_explained_and_reported_on(home: Path, 
     window = window_at(START, timedelta(days=7))
     table = model.compiled.table(frame)
     assert "prediction" in write_report(home, model, result_of(model, window, table), table)
+
+
+def test_of_all_learners_the_best_is_trained_and_the_comparison_is_shown(home: Path, prefect_api: str) -> None:
+    train(str(write_small(home, learner="auto")))
+    card = load_model(registry(home), "small", 1, home).card
+    assert set(card.learner_scores) == set(LEARNERS)
+    assert min(card.learner_scores, key=lambda name: card.learner_scores[name]) == card.learner
+    shown = artifacts(prefect_api, runs(prefect_api, "train")[0]["id"])
+    assert f"`{card.learner}` was chosen" in shown["small-evaluation"]["data"]
+    assert all(name in shown["small-trials"]["data"] for name in LEARNERS)
 
 
 def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from perennial.errors import DataError, TrainingError
+from perennial.learners.declarations import LEARNERS
 from perennial.metrics import score
 from perennial.spec import Task
 from tasks.backtest.history import History, modes_of, parse_label_delay, plan_history, whole_windows
@@ -17,6 +18,7 @@ from tasks.backtest.train_matrix import in_threads, search_once, train_matrix
 from tasks.data.datasets import store_dataset
 from tasks.data.validate import check_dataset
 from tasks.training.fit import make_trainer
+from tasks.training.learner_choice import with_learner
 from tasks.training.training_data import build_training_data
 from tests.support.models import START, TASKS, small_frame, small_spec
 from tests.tasks.making import NOW, make_job
@@ -63,6 +65,15 @@ def test_a_cell_is_what_the_products_training_before_the_boundary_loses_on_the_w
     assert cell is not None
     assert matrix.losses[4, 6] == pytest.approx(expected["log_loss"])
     assert cell.signals["auc"] == pytest.approx(expected["auc"])
+
+
+def test_a_spec_that_leaves_the_learner_open_is_lived_with_the_one_that_the_search_chose(tmp_path: Path) -> None:
+    history = history_of(tmp_path)
+    history = replace(history, job=with_learner(history.job, "auto"))
+    found, again = search_once(history), search_once(history)
+    assert found.job.spec.learner in LEARNERS
+    assert (again.job.spec, again.params) == (found.job.spec, found.params)
+    assert found.directory != history.directory
 
 
 def test_labels_that_are_late_are_not_learnt_from(tmp_path: Path) -> None:

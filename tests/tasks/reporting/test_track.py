@@ -22,6 +22,7 @@ from tasks.reporting.track import curves, track, track_verdict
 from tasks.training.assemble import assemble
 from tasks.training.evaluate import Evaluation, calibration_table, evaluate
 from tasks.training.fit import fit
+from tasks.training.learner_choice import compare_learners
 from tasks.training.tune import tune
 from tests.support.lived import live
 from tests.support.models import TASKS, small_frame, small_spec
@@ -36,7 +37,7 @@ PROMOTE = Verdict(decision="promote", reason="the first model", metric="log_loss
 
 def trained(job: Job) -> Challenger:
     data = make_training(job, small_frame(job.spec.task))
-    tuned = tune.fn(job, data, 2)
+    job, tuned = compare_learners(job, data, tune.fn) if job.spec.learner == "auto" else (job, tune.fn(job, data, 2))
     fitted = fit.fn(job, data, tuned.params)
     evaluation = evaluate.fn(job, fitted, small_frame(job.spec.task, 200, seed=3))
     draft = assemble.fn(job, data, fitted, evaluation, Cause(kind="initial"), None)
@@ -55,7 +56,7 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "var" / "wandb"
 
 
-@pytest.mark.parametrize(("task", "learner"), [*((task, "lightgbm") for task in TASKS), ("binary", "linear")])
+@pytest.mark.parametrize(("task", "learner"), [*((task, "lightgbm") for task in TASKS), ("binary", "linear"), ("binary", "auto")])
 def test_a_training_is_kept_offline_below_the_home(tmp_path: Path, wandb_home: Path, task: Task, learner: str) -> None:
     job = replace(make_job(tmp_path, task), spec=small_spec(task, learner))
     one = trained(job)
@@ -66,6 +67,7 @@ def test_a_training_is_kept_offline_below_the_home(tmp_path: Path, wandb_home: P
     wait_until(lambda: one.dataset.manifest.fingerprint.encode() in runs[0].read_bytes(), 30, "W&B to write the run to its file")
     staged = {path.name for path in wandb_home.rglob("*") if path.is_file()}
     assert any("trials" in name for name in staged)
+    assert any("learners" in name for name in staged) == (learner == "auto")
 
 
 def test_a_failing_tracker_is_a_warning(
