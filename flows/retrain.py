@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from monitoring.events import RETRAIN_STARTED
+from tasks.check_ins import begin_check_in, end_check_in
 from tasks.hooks import announce_failure, report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.candidates import judge_challenger
@@ -23,7 +24,14 @@ from tasks.promotion.retrain_request import (
 from tasks.reporting.outcome import announce, decline, report_training
 
 
-@flow(name="retrain", flow_run_name=run_name, on_failure=[report_failure, announce_failure])
+@flow(
+    name="retrain",
+    flow_run_name=run_name,
+    on_running=[begin_check_in],
+    on_completion=[end_check_in],
+    on_failure=[report_failure, announce_failure, end_check_in],
+    on_crashed=[end_check_in],
+)
 def retrain(spec: str, event: dict[str, Any] | None = None, scheduled: bool = False) -> int | State[None]:
     """Train a challenger for the event's cause, by the clock, or by hand; returns its version, or declines with the reason."""
     job = open_job(spec)

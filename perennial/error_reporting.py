@@ -1,11 +1,17 @@
-"""Error reporting: sends errors, and nothing else, to the Sentry of the settings.
+"""Error reporting: sends errors, and check-ins of scheduled runs, to the Sentry of the settings, and nothing else.
 
 What leaves the machine is where an error happened and in which model, version and run; never a value of a row. So messages are
-withheld unless their class speaks of the machinery only, and what gathers requests, log lines or local variables stays off.
+withheld unless their class speaks of the machinery only, and what gathers requests, log lines or local variables stays off. The
+one thing of a row is the id of a prediction that failed (the tag `prediction`), by which `perennial trace` finds it.
+
+Errors of one cause are one issue, however many there are: they share what was being done, the error's class, and the innermost
+function of ours in which it was raised.
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, Literal
 
 import sentry_sdk
 from sentry_sdk.integrations.atexit import AtexitIntegration
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
 Tag = str | int | float | None
+CheckInStatus = Literal["in_progress", "ok", "error"]
 
 _OURS = ["perennial", "service", "monitoring", "tasks", "flows", "deployments"]
 _OFF = ["default_integrations", "auto_enabling_integrations", "include_local_variables"]
@@ -34,6 +41,7 @@ _KEPT = {
     *("event_id", "timestamp", "platform", "release", "environment", "server_name", "sdk"),
 }
 _KEPT_CONTEXTS = {"runtime", "trace"}
+_KEPT_CHECK_IN = {"event_id", "type", "check_in_id", "monitor_slug", "status", "monitor_config", "release", "environment"}
 _SPOKEN = (
     *(errors.SpecError, errors.RegistryError, errors.StoreUnreachable, errors.PrefectUnreachable),
     *(errors.PredictionsLost, errors.StackError),
@@ -51,7 +59,7 @@ def init_error_reporting(settings: Settings, component: str, **tags: Tag) -> Non
     try:
         sentry_sdk.init(
             dsn=settings.sentry_dsn.get_secret_value(),
-            release=f"perennial@{__version__}",
+            release=f"perennial@{__version__}" + (f"+{settings.commit[:12]}" if settings.commit else ""),
             environment=settings.environment,
             integrations=[
                 AtexitIntegration(callback=lambda _pending, _timeout: None),  # in place of a notice on standard error
@@ -75,11 +83,21 @@ def tag(**tags: Tag) -> None:
 
 
 def report(error: BaseException, *, group: tuple[str, ...], **tags: Tag) -> None:
-    """Send one error; errors of the same `group` and class become one issue. Returns at once, whether or not it arrives."""
+    """Send one error; those of the same `group` and cause become one issue. Returns at once, whether or not it arrives.
+
+    `group` is a fixed word or two, or what an operator named; never anything that a client sent.
+    """
     with sentry_sdk.new_scope() as scope:
-        scope.fingerprint = [*group, type(error).__name__]
+        scope.fingerprint = [*group, type(error).__name__, *_origin(error)]
         _mark(scope, {"column": getattr(error, "column", None), **tags})
         scope.capture_exception(error)
+
+
+def check_in(slug: str, run: str, status: CheckInStatus, config: Mapping[str, Any]) -> None:
+    """Say that a scheduled run began, or how it ended; `config` has the schedule that Sentry holds it against."""
+    from sentry_sdk.crons import capture_checkin
+
+    capture_checkin(monitor_slug=slug, check_in_id=run, status=status, monitor_config=dict(config))  # type: ignore[arg-type]
 
 
 def flush(timeout: float = 2.0) -> None:
@@ -88,7 +106,10 @@ def flush(timeout: float = 2.0) -> None:
 
 
 def scrub(event: "Event", _hint: "Hint") -> "Event | None":
-    """Keep of an event what cannot hold a value of a row; an event without an exception is not sent."""
+    """Keep of an event what cannot hold a value of a row; one that is neither a check-in nor has an exception is not sent."""
+    if event.get("type") == "check_in":
+        kept_of_run: Any = {key: value for key, value in event.items() if key in _KEPT_CHECK_IN}
+        return kept_of_run  # type: ignore[no-any-return]
     kept: Any = {key: value for key, value in event.items() if key in _KEPT}
     kept["contexts"] = {key: value for key, value in kept.get("contexts", {}).items() if key in _KEPT_CONTEXTS}
     exceptions = (kept.get("exception") or {}).get("values") or []
@@ -96,6 +117,13 @@ def scrub(event: "Event", _hint: "Hint") -> "Event | None":
         exception["value"] = _message(exception)
         exception.get("mechanism", {}).pop("data", None)
     return kept if exceptions else None
+
+
+def _origin(error: BaseException) -> tuple[str, ...]:
+    """The innermost function of ours in which it was raised; not the line, so that a release does not split an issue."""
+    places = [(str(frame.f_globals.get("__name__")), frame.f_code.co_name) for frame, _ in walk_tb(error.__traceback__)]
+    ours = [f"{module}.{function}" for module, function in places if module.partition(".")[0] in _OURS]
+    return tuple(ours[-1:])
 
 
 def _message(exception: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ class Settings(FrozenModel):
     home: Path = Field(Path("var"), description="directory for state: stack, logs, datasets, archive, reports")
     registry: str = Field("", description="fsspec URL of the model registry (default: `registry` in the home directory)")
     environment: str = Field("local", description="name of the environment, for Sentry and W&B")
+    commit: str = Field("", description="commit that this installation was built from, for Sentry; the image sets it")
     host: str = Field("127.0.0.1", description="address the service listens on")
     port: int = Field(8000, ge=0, le=65_535, description="port of the service; `perennial up` takes the next free one")
     workers: int = Field(1, ge=1, le=256, description="worker processes of the service; each answers HTTP and holds the model")

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import msgspec
 
 from perennial.base import FrozenModel
-from perennial.error_reporting import report
+from perennial.error_reporting import Tag, report
 from perennial.errors import PerennialError, RegistryError, RequestError, StoreUnreachable
 
 HEADERS = {  # what an answer with a status says beside its body
@@ -72,11 +72,11 @@ def error_body(error: Exception) -> bytes:
     return ErrorBody(error=detail).model_dump_json(exclude_none=True).encode()
 
 
-def error_response(error: Exception, *group: str) -> JsonResponse:
+def error_response(error: Exception, *group: str, **tags: Tag) -> JsonResponse:
     """The answer to an error; one that is neither the client's nor that of a part which is away is logged and reported."""
     if not isinstance(error, ServiceError | RequestError | StoreUnreachable):
         logger.error("a request failed", exc_info=error)
-        report(error, group=("service", *group))
+        report(error, group=("service", *group), **tags)
     return JsonResponse(int(_classify(error)[0]), error_body(error))
 
 

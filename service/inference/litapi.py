@@ -71,4 +71,7 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         try:
             return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)]
         except Exception as error:  # noqa: BLE001
-            return [error_response(error, "worker")] * len(decoded)
+            first = decoded[0]
+            about = {"model": first.model.card.name, "version": first.model.version, "prediction": first.rows.ids[0]}
+            said = error_response(error, "worker", **about)
+            return [said] * len(decoded)

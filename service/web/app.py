@@ -169,7 +169,8 @@ def _add_error_handlers(app: FastAPI, state: AppState) -> None:
     @app.exception_handler(PerennialError)
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        response = error_response(error, "http", request.url.path)
+        # The route, not the address: a client may write anything there, and each would be an issue of its own.
+        response = error_response(error, "http", getattr(request.scope.get("route"), "path", "none"))
         return Response(response.body, response.status, HEADERS.get(response.status), JSON)
 
     @app.exception_handler(HTTPException)

@@ -30,7 +30,7 @@ class PostEndpoints:
         try:
             response = await handle(await read_json_body(scope, receive, self._max_body))
         except Exception as error:  # noqa: BLE001 - the outermost place: reported where it is the service's own, answered
-            response = error_response(error, "http", scope["path"])
+            response = error_response(error, "http", scope["path"].rpartition("/")[2])
         await send_json(response, send)
 
 

@@ -103,6 +103,25 @@ def test_what_the_sdk_would_gather_is_dropped(watched: SentryReceiver):
     assert "Henrietta" not in "".join(watched.bodies)
 
 
+def test_an_issue_names_the_commit_where_the_installation_knows_it(sentry: SentryReceiver):
+    known = settings(sentry).model_copy(update={"commit": "0123456789abcdef0123"})
+    error_reporting.init_error_reporting(known, "service")
+    error_reporting.report(raised(RuntimeError("boom")), group=("service",))
+    assert sent(sentry)["release"] == f"perennial@{__version__}+0123456789ab"
+
+
+def test_a_check_in_says_which_run_and_schedule_and_nothing_more(watched: SentryReceiver):
+    sentry_sdk.set_extra("row", SECRET)
+    sentry_sdk.set_user({"username": SECRET})
+    config = {"schedule": {"type": "interval", "value": 5, "unit": "minute"}}
+    error_reporting.check_in("monitor", "b1c2", "ok", config)
+    error_reporting.flush()
+    (told,) = [payload for kind, payload in watched.items if kind == "check_in"]
+    assert told["monitor_slug"] == "monitor"
+    assert (told["check_in_id"], told["status"], told["monitor_config"]) == ("b1c2", "ok", config)
+    assert "Henrietta" not in "".join(watched.bodies)
+
+
 def test_the_column_of_a_bad_request_is_a_tag(watched: SentryReceiver):
     error_reporting.report(raised(RequestError("bad", row=2, column="income")), group=("service", "/predict"))
     assert sent(watched)["tags"]["column"] == "income"

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from perennial.error_reporting import init_error_reporting
+from perennial.error_reporting import flush, init_error_reporting
 from perennial.errors import FunctionError, PerennialError, RequestError, StoreUnreachable, VersionNotFound
 from perennial.record import PredictionBatch
 from perennial.settings import load_settings
@@ -133,6 +133,34 @@ def test_a_failure_of_ours_is_reported_and_tells_the_client_nothing(api: Predict
     (event,) = sentry.wait_for(1)
     assert event["fingerprint"][:2] == ["service", "worker"]
     assert "7041776" not in "".join(sentry.bodies)
+
+
+def test_a_thousand_equal_failures_are_one_issue_that_names_a_prediction(
+    api: PredictionAPI, ask: Ask, recorder: Recorder, sentry: SentryReceiver
+) -> None:
+    """Whatever the rows and messages were; and another cause in the same place of the service is another issue."""
+    place = "Quill " + "Street"  # in parts: the source around an error is sent
+    init_error_reporting(load_settings({"SENTRY_DSN": sentry.dsn}), "service")
+
+    def fail(batch: PredictionBatch, size: int) -> None:
+        raise ValueError(f"no place for {batch.ids} {batch.columns}")
+
+    recorder.append = fail  # type: ignore[method-assign]
+    for number in range(1_000):
+        (response,) = api.handle_batch([ask("predict", {"amount": number, "shop": f"{place} {number}", "id": f"p-{number}"})])
+        assert response.status == 500
+        if number % 50 == 0:
+            flush()  # the SDK drops what it cannot send in time
+    broken: Any = None
+    api.handle_batch([InferenceRequest("predict", b"{}", broken, broken)])
+    flush()
+    events = sentry.wait_for(21)
+    issues = {tuple(event["fingerprint"]) for event in events[:-1]}
+    assert issues == {("service", "worker", "ValueError", "service.inference.predictor._record")}
+    assert tuple(events[-1]["fingerprint"]) not in issues
+    tags = events[0]["tags"]
+    assert (tags["model"], tags["version"], tags["prediction"]) == ("small", "1", "p-0")
+    assert place not in "".join(sentry.bodies)
 
 
 @pytest.mark.parametrize(
