@@ -59,7 +59,7 @@ def up(*specs: Annotated[Path, Parameter(help="model specs, or directories of th
     """Start the stack for specs, deploy the flows, and wait until every part is healthy.
 
     Safe to repeat: what runs is left alone. Another model is added to those that run: it is served by the same service, which
-    starts anew for it (a few seconds without an answer), and followed by the same monitor.
+    refuses no request meanwhile, and followed by the same monitor.
     """
     from deployments.terminal import bring_up
 
@@ -124,7 +124,7 @@ def remove(
 ) -> int:
     """Stop serving and following a model, and delete its state, its streams and its versions; the others are not touched.
 
-    What is deleted is shown first. The service starts anew without the model. The spec and the tables stay.
+    What is deleted is shown first. The service and the clock of its trainings let go of it at once. The spec and the tables stay.
     """
     from deployments.terminal import remove_model
 

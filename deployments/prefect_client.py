@@ -129,6 +129,14 @@ class PrefectClient(ExitStack):
             self.request("DELETE", f"/deployments/{row['id']}")
         return tuple(dict.fromkeys(row["name"] for row in found))
 
+    def delete_schedules(self, flow: str, deployment: str, *, slug: str) -> int:
+        """Delete the schedules of this slug, with the runs that they have planned; returns how many there were."""
+        found = self.request("GET", f"/deployments/name/{flow}/{deployment}", allow_missing=True) or {}
+        ids = [one["id"] for one in found.get("schedules", ()) if one.get("slug") == slug]
+        for one in ids:
+            self.request("DELETE", f"/deployments/{found['id']}/schedules/{one}")
+        return len(ids)
+
     def followed_specs(self) -> tuple[str, ...]:
         """What the deployed monitor follows; nothing where none is deployed."""
         found = self.request("GET", f"/deployments/name/monitor/{FLEET}", allow_missing=True)

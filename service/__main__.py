@@ -1,4 +1,7 @@
-"""`python -m service --spec examples/flights.toml [--spec ...]`: serve models. Settings come from the environment."""
+"""`python -m service --spec examples/flights.toml [--spec ...]`: serve models. Settings come from the environment.
+
+A directory of specs, or a list as `perennial up` writes it, is read again while the service runs: models are added and removed.
+"""
 
 import argparse
 import os
@@ -14,7 +17,7 @@ def main() -> int:
     from service.server import serve
 
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve models over HTTP.")
-    spec_help = "a model spec, such as examples/flights.toml; once for each model"
+    spec_help = "a model spec, such as examples/flights.toml, a directory of specs or a list of them; may be given again"
     parser.add_argument("--spec", type=Path, required=True, action="append", dest="specs", help=spec_help)
     try:
         return serve(load_settings(os.environ), parser.parse_args().specs)

@@ -37,7 +37,7 @@ from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServedSpec, ServicePlan
 from service.prediction_log.log import CAPACITY, LEAST_CAPACITY, PredictionLogs
 from service.prediction_log.redis_client import connect
 from service.processes.litserve_server import PredictionServer
-from service.processes.supervisor import BEAT_INTERVAL, Heartbeat, WorkerHandle
+from service.processes.supervisor import BEAT_INTERVAL, RETIRE, Heartbeat, WorkerHandle
 from service.web.app import AppState, build_app
 from service.web.http_server import DrainingServer, HeaderLimitProtocol
 from service.web.model_endpoints import ModelEndpoints
@@ -74,7 +74,9 @@ class Worker:
         endpoints = {one.name: ModelEndpoints(plan, one, batcher, self._watching, self._store, metrics) for one in self._models}
         config = _uvicorn_config(build_app(app, AppState(plan, endpoints, metrics, draining)))
         try:
-            DrainingServer(config, draining, plan.settings.lame_duck.total_seconds()).run([handle.listener])
+            server = DrainingServer(config, draining, plan.settings.lame_duck.total_seconds())
+            signal.signal(RETIRE, lambda *_: server.retire())
+            server.run([handle.listener])
         finally:
             batcher.close()
             self.close()

@@ -27,8 +27,9 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
     if stack.prefect.port is not None:
         found.append(Program(name=PREFECT, command=prefect_server.COMMAND, order=20, directory=directory))
     if stack.service is not None:
-        specs = (part for model in stack.models for part in ("--spec", str(model.spec)))
-        command, port = (sys.executable, "-m", "service", *specs), {"PERENNIAL_PORT": str(stack.service.port)}
+        # The list, not the models in it: the service reads it again, and a program that is started otherwise is started anew.
+        command = (sys.executable, "-m", "service", "--spec", str(stack.spec_list))
+        port = {"PERENNIAL_PORT": str(stack.service.port)}
         found.append(Program(name=SERVICE, command=command, order=30, directory=directory, environment=port))
     # The worker is started when the API answers: before that it could only fail and try again. It creates the pool where it is
     # missing, and has the same name at every start, so that the API shows one worker and not a list of dead ones.

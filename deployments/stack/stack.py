@@ -11,12 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-
-import httpx
 
 from deployments import deploy
 from deployments.deploy import POOL, TAG
@@ -24,6 +22,7 @@ from deployments.prefect_client import FLEET, PrefectClient, require_api
 from deployments.stack import plan, programs, supervisord
 from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.given_specs import read_specs, unreadable
+from deployments.stack.health import is_healthy, serves_its_models
 from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.process_tree import tree_listens
 from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, WORKER, Stack, load_stack, save_stack, state_dir
@@ -37,7 +36,6 @@ from service.prediction_log.redis_client import connect
 
 READY_TIMEOUT = timedelta(seconds=180)  # for one component; a Prefect server takes 5 to 20 s, longer on a busy machine
 POLL_INTERVAL = timedelta(seconds=0.1)  # between two looks at a component that is starting
-HEALTH_TIMEOUT = timedelta(seconds=2)  # for the service's answer to a health check; it takes milliseconds
 
 ReportProgress = Callable[[str, str], None]
 """Called with (component, state) at every step: `starting`, then `ready`."""
@@ -48,8 +46,8 @@ def up(
 ) -> tuple[Stack, Mapping[str, str]]:
     """Bring the stack up for specs, or directories of them, and deploy the flows; models are added to those that run.
 
-    Safe to repeat: what runs is left alone, but for the service, which starts anew with one more model. Returns the stack, and
-    what is wrong with specs of directories that it does without. Raises StackError, SpecError, StoreUnreachable or
+    Safe to repeat: what runs is left alone, and the service takes in one more model without refusing a request. Returns the
+    stack, and what is wrong with specs of directories that it does without. Raises StackError, SpecError, StoreUnreachable or
     PrefectUnreachable.
     """
     given, directory = read_specs(specs, settings), state_dir(settings.home)
@@ -84,7 +82,8 @@ def take_out(name: str, settings: Settings, environ: Mapping[str, str]) -> Stack
         stack = plan.without_model(stack, name)
         _launch(stack, environ, running=True)
         if stack.service is not None:
-            wait_ready(lambda: stack.service is not None and _is_healthy(stack.service.url), SERVICE)
+            wait_ready(lambda: serves_its_models(stack), SERVICE)
+        _remove_schedule(name, stack, environ)
         with connect(stack.store.url) as store:
             wait_ready(lambda: not store.exists(lease_key(name)), MONITOR)
     return stack
@@ -173,7 +172,7 @@ def require_service(path: Path, settings: Settings) -> str:
     """Where the model of a spec answers: in the running stack, or at the address the settings give; raises StackError."""
     elsewhere = f"http://{reachable(settings.host)}:{settings.port}"
     url = running_service(path, settings) or elsewhere
-    if not _is_healthy(url.partition("/models/")[0]):
+    if not is_healthy(url.partition("/models/")[0]):
         raise StackError(f"no service answers at {url}: run `perennial up {path}`, or `perennial serve {path}` beside this")
     return url
 
@@ -220,16 +219,21 @@ def _deploy_to_stack(stack: Stack, environ: Mapping[str, str], api: PrefectClien
 
     Where the API, if given, has them already, nothing is done: automations that are applied anew forget what they wait for.
     """
-    target = stack.state_dir / "prefect.yaml"
-    # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
-    command = f"{shlex.quote(sys.executable)} -m prefect.engine"
-    schedules = deploy.schedules_of({str(model.spec): load_spec(model.spec) for model in stack.models})
-    changed = deploy.write([str(stack.spec_list)], target, command, schedules)
+    target, changed = _write_deployments(stack)
     if changed or api is None or not deploy.is_applied(target, api):
         deploy.apply(target, stack.directory, programs.environment(stack, environ))
         with PrefectClient(stack.prefect.url, environ) as own:
             own.delete_deployments_of_single_models(TAG)
     return target
+
+
+def _write_deployments(stack: Stack) -> tuple[Path, bool]:
+    """The file of the stack's deployments, and whether it had to be written anew."""
+    target = stack.state_dir / "prefect.yaml"
+    # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
+    command = f"{shlex.quote(sys.executable)} -m prefect.engine"
+    schedules = deploy.schedules_of({str(model.spec): load_spec(model.spec) for model in stack.models})
+    return target, deploy.write([str(stack.spec_list)], target, command, schedules)
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,7 @@ class _Startup:
         self._start(WORKER, lambda: self.api.online_workers(POOL, stack.started_at))
         self._start_monitor(now)
         self.report(MONITOR, "ready")
-        self._start(SERVICE, lambda: self._owns(SERVICE, service.port) and _is_healthy(service.url))
+        self._start(SERVICE, lambda: self._owns(SERVICE, service.port) and serves_its_models(stack))
 
     def _start_worker(self, now: datetime) -> None:
         """A worker that was not running cannot have runs: those the API believes running are ended first."""
@@ -325,7 +329,8 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
         supervisord.start(stack.state_dir, programs.environment(stack, environ))
 
 
-def _is_healthy(url: str) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT.total_seconds(), trust_env=False).is_success
-    return False
+def _remove_schedule(name: str, stack: Stack, environ: Mapping[str, str]) -> None:
+    """Take a model's trainings by the clock away, those that are planned too, and nothing of the others."""
+    with PrefectClient(stack.prefect.url, environ) as api:
+        api.delete_schedules("retrain", FLEET, slug=name)
+    _write_deployments(stack)

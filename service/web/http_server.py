@@ -1,4 +1,4 @@
-"""uvicorn as a worker uses it: bounded request heads, one write for each turn of the event loop, and an end in two steps.
+"""uvicorn as a worker uses it: bounded request heads, one write for each turn of the event loop, and two ways to end in steps.
 
 uvicorn with httptools would read a head without end, and writes head and body of an answer separately, each of which uvloop
 sends at once: two system calls, two packets and two wake-ups of the client, where one will do.
@@ -6,6 +6,7 @@ sends at once: two system calls, two packets and two wake-ups of the client, whe
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 from http import HTTPStatus
 from types import FrameType
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import ServiceError, error_body
+from service.plan import RETIRE_TIMEOUT
 
 MAX_HEAD = 32_768  # bytes of request line and headers: four times what proxies allow by default
 MAX_HEADERS = 100  # headers of one request
@@ -24,11 +26,31 @@ STATUS = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class DrainingServer(uvicorn.Server):
-    """Says at SIGTERM that it is not ready, answers on for `lame_duck` seconds so that load balancers see it, then ends."""
+    """Says at SIGTERM that it is not ready, answers on for `lame_duck` seconds so that load balancers see it, then ends.
+
+    One that retires, because another process answers at the same socket, accepts no more connections, and closes each that it has
+    with its next answer, so that no request meets a closed connection; what is silent for RETIRE_TIMEOUT is closed at its end.
+    """
 
     def __init__(self, config: uvicorn.Config, draining: threading.Event, lame_duck: float) -> None:
         super().__init__(config)
         self._draining, self._lame_duck = draining, lame_duck
+        self._is_retiring, self._retired_by = False, 0.0
+
+    def retire(self) -> None:
+        """Called by a signal handler; the event loop acts on it within a tenth of a second."""
+        self._is_retiring = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end now."""
+        if self._is_retiring and not self._retired_by:
+            self._retired_by = time.monotonic() + RETIRE_TIMEOUT.total_seconds()
+            for server in self.servers:
+                server.close()
+            self.config.encoded_headers.append((b"connection", b"close"))
+            self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        is_over = self._retired_by and (not self.server_state.connections or time.monotonic() > self._retired_by)
+        return bool(is_over) or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to end; a second one changes nothing, the first is on its way."""
