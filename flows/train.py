@@ -25,6 +25,7 @@ def train(spec: str, until: str | None = None) -> int:
     job = open_job(spec)
     dataset = ingest(job, until)
     rows, checks = validate(job, dataset)
+    dataset = dataset.without_rows()
     show_checks(job, checks)
     split = split_newest(rows, job.spec.event_time, job.spec.split.test)
     known = LabelledRows(job.spec.event_time, dataset, rows, checks, split, checks.label_texts)

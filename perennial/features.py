@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -69,6 +70,11 @@ class CompiledFeatures:
         except pl.exceptions.PolarsError as error:
             raise FunctionError(f"the features cannot be computed from this table: {error}") from error
 
+    def only(self, name: str) -> "CompiledFeatures":
+        """One of these features by itself, to compute a large table feature by feature."""
+        place = self.features.names.index(name)
+        return CompiledFeatures(self.features.model_copy(update={"names": (name,)}), (self.expressions[place],))
+
     def matrix(self, frame: pl.DataFrame | pl.LazyFrame) -> Floats:
         """The model's input, float64 (n, k): numbers, and codes of categories; NaN for null and unknown."""
         return self.codes(self.table(frame))
@@ -97,6 +103,50 @@ class CompiledFeatures:
         return inputs.with_columns(cast_series(inputs[name], self.features.dtype(name)) for name in self.features.reads)
 
 
+@dataclass(frozen=True)
+class ReadableColumns:
+    """`CompiledFeatures.table` of a frame by column, each computed when it is asked for: the memory of one, not of all."""
+
+    compiled: CompiledFeatures
+    frame: pl.DataFrame
+
+    @property
+    def height(self) -> int:
+        return self.frame.height
+
+    def __getitem__(self, name: str) -> pl.Series:
+        return self.compiled.only(name).table(self.frame)[name]
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """`CompiledFeatures.matrix` of a frame, of which those rows are computed that are asked for: indexed as an array is."""
+
+    compiled: CompiledFeatures
+    frame: pl.DataFrame
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.frame.height, len(self.compiled.features.names)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def __getitem__(self, key: Any) -> Any:
+        rows, *columns = key if isinstance(key, tuple) else (key,)
+        if isinstance(rows, (int, np.integer)):
+            found = self.compiled.matrix(self.frame[int(rows)])[0]
+        elif isinstance(rows, slice):
+            found = self.compiled.matrix(self.frame[rows])
+        else:
+            places = np.asarray(rows)
+            found = self.compiled.matrix(self.frame[places] if places.dtype != bool else self.frame.filter(places))
+        return found[(..., *columns)] if columns else found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:
+        return np.asarray(self[:], dtype=dtype)
+
+
 def fit_features(spec: ModelSpec, frame: pl.DataFrame, base: Path = Path()) -> FeatureSet:
     """Infer the kinds and freeze the dictionaries from a training table; `base` is the spec's directory.
 
@@ -107,9 +157,13 @@ def fit_features(spec: ModelSpec, frame: pl.DataFrame, base: Path = Path()) -> F
     names, time = tuple(spec.features), spec.event_time
     draft = FeatureSet(names=names, kinds=kinds, specs=spec.features, categories={}, event_time=time, dtypes=schema.dtypes)
     compiled = compile_features(draft, base)
-    table = compiled.table(frame)
-    _refuse_neighbours(compiled, frame, table)
-    categories = {name: top_categories(table[name]) for name in names if kinds[name] == "categorical"}
+    categories, values = dict[str, tuple[str, ...]](), ReadableColumns(compiled, frame)
+    for name in names:
+        column = values[name]
+        if spec.features[name].operation == "function":
+            _refuse_neighbours(name, compiled.only(name), frame, column)
+        if kinds[name] == "categorical":
+            categories[name] = top_categories(column)
     return draft.model_copy(update={"categories": categories})
 
 
@@ -248,13 +302,11 @@ def _kind(name: str, spec: FeatureSpec, frame: pl.DataFrame, dtypes: Dtypes, bas
             return spec.kind or "numeric"
 
 
-def _refuse_neighbours(compiled: CompiledFeatures, frame: pl.DataFrame, table: pl.DataFrame) -> None:
-    """A feature that depends on other rows would mean something else for a single request."""
+def _refuse_neighbours(name: str, compiled: CompiledFeatures, frame: pl.DataFrame, column: pl.Series) -> None:
+    """A function that depends on other rows would mean something else for a single request."""
     for row in range(0, frame.height, max(1, frame.height // 5)):
-        alone = compiled.table(frame[row : row + 1])
-        for name in compiled.features.names:
-            if not alone[name].equals(table[name][row : row + 1]):
-                raise FunctionError(f"feature {name!r} gives another value for row {row} alone; it may not look at other rows")
+        if not compiled.table(frame[row : row + 1])[name].equals(column[row : row + 1]):
+            raise FunctionError(f"feature {name!r} gives another value for row {row} alone; it may not look at other rows")
 
 
 def top_categories(values: pl.Series) -> tuple[str, ...]:

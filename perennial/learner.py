@@ -21,14 +21,27 @@ RowScorer = Callable[[Sequence[float]], Any]
 """The score of one encoded row, as `Estimator.predict` gives it: a float, or a list with one for each class."""
 
 
+class Matrix(Protocol):
+    """Encoded rows (n, k), as `CompiledFeatures.matrix` makes them: an array, or what gives one for the rows that are asked for
+    (`perennial.features.EncodedRows`), so that a large table need not be encoded as a whole.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Rows by slice, places or mask, as an array."""
+
+
 @dataclass(frozen=True)
 class TrainingTable:
-    """Rows in order of time: matrix (n, k) as `CompiledFeatures.matrix` makes it, coded labels (n,), weights (n,) or None.
+    """Rows in order of time: matrix (n, k), coded labels (n,), weights (n,) or None.
 
     `categories` holds for each column how many categories its dictionary has, or None for a number.
     """
 
-    matrix: Floats
+    matrix: Matrix
     labels: Floats
     times: NDArray[np.datetime64]
     weights: Floats | None
@@ -38,7 +51,7 @@ class TrainingTable:
         return int(self.labels.size)
 
     def newest(self, rows: int) -> Self:
-        """At most so many rows, the newest; views of the same memory."""
+        """At most so many rows, the newest, with their matrix as an array."""
         weights = None if self.weights is None else self.weights[-rows:]
         return replace(self, matrix=self.matrix[-rows:], labels=self.labels[-rows:], times=self.times[-rows:], weights=weights)
 

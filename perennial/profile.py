@@ -5,7 +5,7 @@ Bins and categories come from the training table once (`fit_profile`); afterward
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
 import polars as pl
@@ -85,8 +85,19 @@ class Profile(StoredModel):
     importance: dict[str, float]
 
 
-def fit_profile(table: pl.DataFrame, kinds: Mapping[str, Kind], importance: Mapping[str, float]) -> Profile:
-    """The reference profile of readable values (`CompiledFeatures.table` of the training rows).
+class Columns(Protocol):
+    """Readable values by column, a polars frame or one that computes each when it is asked for (`ReadableColumns`)."""
+
+    @property
+    def height(self) -> int:
+        """Rows of each."""
+
+    def __getitem__(self, name: str) -> pl.Series:
+        """The values of a feature."""
+
+
+def fit_profile(table: Columns, kinds: Mapping[str, Kind], importance: Mapping[str, float]) -> Profile:
+    """The reference profile of readable values (`CompiledFeatures.table` of the training rows), each column read once.
 
     `importance` is any non-negative weight by feature; it is scaled to sum to 1, evenly where all are 0.
     """
@@ -94,7 +105,7 @@ def fit_profile(table: pl.DataFrame, kinds: Mapping[str, Kind], importance: Mapp
     features = {name: fit[kind](table[name]) for name, kind in kinds.items()}
     total = sum(importance.get(name, 0.0) for name in kinds)
     shares = {name: importance.get(name, 0.0) / total if total > 0 else 1 / len(kinds) for name in kinds}
-    return count_profile(table, Profile(rows=0, features=features, importance=shares))
+    return Profile(rows=table.height, features=features, importance=shares)
 
 
 def count_profile(table: pl.DataFrame, like: Profile) -> Profile:
@@ -112,17 +123,19 @@ def moments(known: Floats) -> tuple[float, float]:
 
 def _fit_numeric(values: pl.Series) -> NumericProfile:
     known = np.sort(_known(values))
+    nulls = len(values) - known.size
     if known.size == 0:
-        return NumericProfile(edges=(), counts=(0,), nulls=0, centers=(0.0,), mean=0.0, scale=0.0)
+        return NumericProfile(edges=(), counts=(0,), nulls=nulls, centers=(0.0,), mean=0.0, scale=0.0)
     mean, scale = moments(known)
     edges = _edges(known, scale)
-    counts, centers = (0,) * (edges.size + 1), _centers(known, edges)
-    return NumericProfile(edges=tuple(edges), counts=counts, nulls=0, centers=tuple(centers), mean=mean, scale=scale)
+    counts = np.diff(np.searchsorted(known, edges), prepend=0, append=known.size)
+    centers, numbers = _centers(known, edges, counts), tuple(counts.tolist())
+    return NumericProfile(edges=tuple(edges), counts=numbers, nulls=nulls, centers=tuple(centers), mean=mean, scale=scale)
 
 
 def _edges(known: Floats, scale: float) -> Floats:
     """Ascending edges: a bin for each distinct value where they are few, else quantiles; then the tails."""
-    distinct = np.unique(known)
+    distinct = known[np.append(True, known[1:] != known[:-1])]  # of sorted values
     if distinct.size > QUANTILES:
         distinct = known[np.arange(QUANTILES) * (known.size - 1) // QUANTILES]
     with np.errstate(over="ignore"):
@@ -131,10 +144,9 @@ def _edges(known: Floats, scale: float) -> Floats:
     return np.asarray(edges[np.isfinite(edges)])
 
 
-def _centers(known: Floats, edges: Floats) -> Floats:
-    """Mean of the reference within each bin, kept within the bin; where it has none, the middle (or the one edge)."""
-    bins = np.searchsorted(edges, known, side="right")
-    counts = np.bincount(bins, minlength=edges.size + 1)
+def _centers(known: Floats, edges: Floats, counts: Indices) -> Floats:
+    """Mean of the sorted reference within each bin, kept within the bin; where it has none, the middle (or the one edge)."""
+    bins = np.repeat(np.arange(counts.size), counts)
     means = np.bincount(bins, weights=known, minlength=edges.size + 1) / np.maximum(counts, 1)
     low, high = np.concatenate([edges[:1], edges]), np.concatenate([edges, edges[-1:]])
     return np.asarray(np.clip(np.where(counts > 0, means, low / 2 + high / 2), low, high))
@@ -142,7 +154,7 @@ def _centers(known: Floats, edges: Floats) -> Floats:
 
 def _fit_categorical(values: pl.Series) -> CategoricalProfile:
     categories = top_categories(values)
-    return CategoricalProfile(categories=categories, counts=(0,) * len(categories), other=0, nulls=0)
+    return CategoricalProfile(categories=categories, counts=(0,) * len(categories), other=0, nulls=0).count(values)
 
 
 def merge_profiles(parts: Iterable[Profile]) -> Profile:

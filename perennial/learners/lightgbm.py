@@ -1,8 +1,8 @@
 """Gradient-boosted trees by LightGBM, the default learner. The one module that imports LightGBM and calls its C API.
 
-The bins of a table are made once; every fold and trial is a subset of them. Categories are LightGBM's own categorical splits,
-nulls go the way that costs least. The file is LightGBM's text. Inside, columns are called f0, f1, ...: LightGBM refuses some
-characters in a name, and columns are found by their place.
+The bins of a table are made once, from batches of its rows; every fold and trial is a subset of them. Categories are LightGBM's
+own categorical splits, nulls go the way that costs least. The file is LightGBM's text. Inside, columns are called f0, f1, ...:
+LightGBM refuses some characters in a name, and columns are found by their place.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ import numpy as np
 
 from perennial.arrays import Floats, Indices
 from perennial.errors import CorruptVersion, TrainingError
-from perennial.learner import Estimator, LearningCurve, Objective, RowScorer, TrainingTable
+from perennial.learner import Estimator, LearningCurve, Matrix, Objective, RowScorer, TrainingTable
 from perennial.learners.declarations import PASSIVE_OPENMP, Params
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ METRICS = {  # our metrics in LightGBM's words
 
 BINNING = {"max_bin", "max_bins", "min_data_in_bin", "bin_construct_sample_cnt", "subsample_for_bin", "max_bin_by_feature"}
 """Parameters that change how a table is binned, so that its bins cannot be shared between their values."""
+
+BATCH = 50_000  # rows that are encoded at once when a table is binned
 
 COMPANIONS = ("pandas", "sklearn", "dask", "matplotlib", "graphviz", "pyarrow", "cffi")
 """What LightGBM imports along when it is installed, and uses for nothing that predicts: 130 MB and most of a second."""
@@ -121,8 +123,8 @@ class TreeTrainer:
         lgb, full = _lightgbm(), full_params(self._objective, params)
         try:
             bins = self._bin(full)
-            sets = {} if valid is None else {"valid_sets": [bins.subset(valid.tolist())], "valid_names": ["valid"]}
-            train = bins if rows is None else bins.subset(rows.tolist())
+            sets = {} if valid is None else {"valid_sets": [_subset(bins, valid)], "valid_names": ["valid"]}
+            train = bins if rows is None else _subset(bins, rows)
             return lgb.train(full, train, rounds, **sets, **options)
         except lgb.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM cannot train with {full}: {error}") from error
@@ -132,7 +134,7 @@ class TreeTrainer:
         if key not in self._bins:
             table = self._table
             bins = _lightgbm().Dataset(
-                table.matrix,
+                table.matrix if isinstance(table.matrix, np.ndarray) else _in_batches(table.matrix),
                 table.labels,
                 weight=table.weights,
                 feature_name=[f"f{column}" for column in range(len(table.categories))],
@@ -141,6 +143,36 @@ class TreeTrainer:
             )
             self._bins = {key: bins.construct()}
         return self._bins[key]
+
+
+def _subset(bins: Any, rows: Indices) -> Any:
+    """Some rows, ascending, of a binned table."""
+    part = bins.subset([])
+    part.used_indices = rows.astype(np.int32)  # `subset` would make a list of as many Python numbers
+    return part
+
+
+def _in_batches(matrix: Matrix) -> Any:
+    """A matrix from which LightGBM takes batches of rows, so that it is never whole in memory. The bins are the same."""
+
+    class Batches(_lightgbm().Sequence):  # type: ignore[misc]
+        batch_size = BATCH
+
+        def __init__(self) -> None:
+            self._first, self._batch = -1, np.empty((0, matrix.shape[1]))
+
+        def __len__(self) -> int:
+            return matrix.shape[0]
+
+        def __getitem__(self, place: Any) -> Any:
+            if isinstance(place, slice):
+                return matrix[place]
+            first = place // BATCH * BATCH  # single rows are those of the sample from which the bins come, ascending
+            if first != self._first:
+                self._first, self._batch = first, matrix[first : first + BATCH]
+            return self._batch[place - first]
+
+    return Batches()
 
 
 class LightGBM:
@@ -183,8 +215,11 @@ def full_params(objective: Objective, chosen: Params) -> Params:
     multiclass: Params = {"num_class": objective.classes, "metric": "multi_logloss"}
     shape = multiclass if objective.task == "multiclass" else {"metric": METRICS[objective.metric]}
     fixed: Params = {"verbosity": -1, "seed": objective.seed, "num_threads": objective.threads, "deterministic": True}
+    # A sample of rows decides the bins. When they come in batches, LightGBM derives no seed for it from `seed`.
+    sampled: Params = {"data_random_seed": objective.seed}
     # Without feature_pre_filter=False the bins would be tied to one min_child_samples.
-    return {"objective": loss[objective.task], **shape, **fixed, "force_row_wise": True, "feature_pre_filter": False, **chosen}
+    layout: Params = {"force_row_wise": True, "feature_pre_filter": False}
+    return {"objective": loss[objective.task], **shape, **fixed, **sampled, **layout, **chosen}
 
 
 def _lightgbm() -> Any:

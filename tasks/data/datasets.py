@@ -6,7 +6,7 @@ A dataset is written once; the same content again is the same dataset and costs 
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from perennial.input_contract import read_base
 from tasks.data.joins import JoinMatch
 
 SHORT = 16  # characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart
+
+
+SLICE = 100_000  # rows whose bytes are in memory at once for a fingerprint
 
 
 class Manifest(StoredModel):
@@ -48,6 +51,10 @@ class Dataset:
     unread: pl.Series | None = None
     odd: pl.DataFrame | None = None
     joins: tuple[JoinMatch, ...] = ()
+
+    def without_rows(self) -> "Dataset":
+        """What stays of it once its good rows are taken out: these are a copy where one was bad, as large as the table."""
+        return replace(self, frame=self.frame.clear(), unread=None, odd=None)
 
 
 def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tuple[str, ...], now: datetime) -> Dataset:
@@ -82,8 +89,9 @@ def content_fingerprint(frame: pl.DataFrame) -> str:
     digest = hashlib.sha256()
     for series in frame.iter_columns():
         digest.update(f"{series.name}\0{series.dtype}\0{series.len()}\0".encode())
-        for part in _parts(series.alias("values")):  # some of a series' methods read its name as a pattern
-            digest.update(part)
+        for start in range(0, series.len(), SLICE):
+            for part in _parts(series.slice(start, SLICE).alias("values")):  # some methods read a series' name as a pattern
+                digest.update(part)
     return digest.hexdigest()
 
 
@@ -123,7 +131,7 @@ def _parts(series: pl.Series) -> Iterator[bytes]:
         case dtype if dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum):
             texts = series.cast(pl.String)
             yield texts.str.len_bytes().fill_null(0).to_numpy().tobytes()
-            yield "".join(texts.drop_nulls()).encode()
+            yield (texts.drop_nulls().str.join("").item() or "").encode()
         case _:
             yield repr(series.to_list()).encode()
 

@@ -60,6 +60,8 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
         name: type_columns(name, spec.sources[name], table, _uses_in(name, raw, spec), max_odd) for name, table in raw.items()
     }
     frames = _with_comparable_keys(spec, raw, {name: table.frame for name, table in typed.items()})
+    cut, files = raw[first].is_cut(rows), max(1, len(raw[first].files))
+    del raw  # the texts of CSV files take more memory than the values that they stand for
     joined, joins = with_row_times(frames[first], spec), []
     unread = free_name("unread", (*spec.derive, *(column for frame in frames.values() for column in frame.columns)))
     joined = joined.with_columns(_texts_of(spec.event_time, typed[first].odd, joined.height).alias(unread))
@@ -72,9 +74,7 @@ def assemble(spec: ModelSpec, base: Path, environ: Mapping[str, str], rows: int 
     timed, in_order = _in_time(joined.with_columns(derived.frame.iter_columns()), spec.event_time, unread)
     odd = pl.concat([*(table.odd for table in typed.values()), derived.odd])
     odd = odd.filter(pl.col("column") != spec.event_time)
-    return Assembled(
-        timed.drop(unread), timed[unread], odd, tuple(joins), in_order, raw[first].is_cut(rows), max(1, len(raw[first].files))
-    )
+    return Assembled(timed.drop(unread), timed[unread], odd, tuple(joins), in_order, cut, files)
 
 
 def with_row_times(frame: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
@@ -156,7 +156,7 @@ def _with_comparable_keys(
 def _texts_of(column: str, odd: pl.DataFrame, rows: int) -> pl.Series:
     """The odd texts of a column, each in its row; null elsewhere."""
     found = odd.filter(pl.col("column") == column)
-    return pl.Series([None] * rows, dtype=pl.String).scatter(found["row"], found["text"])
+    return pl.repeat(None, rows, dtype=pl.String, eager=True).scatter(found["row"], found["text"])
 
 
 def _derived(frame: pl.DataFrame, spec: ModelSpec) -> RawTable:
@@ -177,4 +177,6 @@ def _in_time(frame: pl.DataFrame, event_time: str, own: str) -> tuple[pl.DataFra
         raise DataError("the sources hold no rows: check the paths, the query and the joins of the spec")
     timed = in_utc(frame, event_time)
     in_order = timed[event_time].drop_nulls().is_sorted()
+    if in_order and not timed[event_time].null_count():
+        return timed, True  # sorting would copy every column
     return timed.sort(event_time, nulls_last=True, maintain_order=True), in_order

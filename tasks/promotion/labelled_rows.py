@@ -51,7 +51,7 @@ def read_labelled_rows(job: Job, champion: Model, request: RetrainRequest | None
         dataset = build_dataset(job, champion)
         rows, checks = validate_log(job, dataset)
     split = split_newest(rows, time, job.spec.judged_length)
-    return LabelledRows(time, dataset, rows, checks, split, texts, find_new_classes(job, rows, champion))
+    return LabelledRows(time, dataset.without_rows(), rows, checks, split, texts, find_new_classes(job, rows, champion))
 
 
 def moment_of(job: Job, champion: Model, request: RetrainRequest | None) -> datetime:

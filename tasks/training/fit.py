@@ -75,7 +75,9 @@ def fit(job: Job, data: TrainingData, params: Params, chosen: tuple[int, ...] = 
     chosen = (*chosen, rounds) if curve else chosen
     median = int(np.median(chosen)) if chosen else rounds
     recipe = Recipe(params, min(median, job.spec.search.max_rounds), chosen)
-    return Fitted(trainer.fit(params, recipe.rounds), data.compiled, data.classes, recipe, curve, trainer)
+    estimator = trainer.fit(params, recipe.rounds)
+    # A new trainer, for this one holds the bins of all rows, and what comes next fits other rows.
+    return Fitted(estimator, data.compiled, data.classes, recipe, curve, make_trainer(job, data))
 
 
 @local_task("refit")

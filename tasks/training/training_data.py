@@ -1,4 +1,8 @@
-"""Features: a training table as the matrix that every later step shares, computed once."""
+"""Features: a training table as every later step shares it.
+
+The rows are kept once, as they were read. Encoded rows and readable values are computed from them in batches of rows, or column
+by column, where a step needs them: each would take as much memory as the rows.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +10,7 @@ from datetime import datetime
 import polars as pl
 
 from perennial.arrays import Floats
-from perennial.features import CompiledFeatures, compile_features, fit_features
+from perennial.features import CompiledFeatures, EncodedRows, ReadableColumns, compile_features, fit_features
 from perennial.labels import LabelCodec, fit_classes
 from perennial.learner import Estimator, TrainingTable
 from perennial.profile import Profile, fit_profile
@@ -19,12 +23,11 @@ from tasks.task_defaults import local_task
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training rows sorted in time, in each form a step needs: raw inputs, readable values and the learner's table."""
+    """Training rows sorted in time, as raw inputs, and the learner's table, which encodes them when it is asked."""
 
     frame: pl.DataFrame
     schema: Schema
     compiled: CompiledFeatures
-    values: pl.DataFrame
     table: TrainingTable
     classes: tuple[str, ...]
     label_texts: tuple[str, ...]
@@ -47,36 +50,31 @@ def reference_profile(data: TrainingData, estimator: Estimator, rows: int | None
     """The profile of the training rows, or of so many of the oldest, weighed by what the features are worth to the estimator."""
     features = data.compiled.features
     importance = dict(zip(features.names, estimator.importance(), strict=True))
-    return fit_profile(data.values.head(data.values.height if rows is None else rows), features.kinds, importance)
+    frame = data.frame if rows is None else data.frame.head(rows)
+    return fit_profile(ReadableColumns(data.compiled, frame), features.kinds, importance)
 
 
 @local_task("features")
 def build_training_data(
     job: Job, frame: pl.DataFrame, manifest: Manifest, weights: Floats | None = None, label_texts: tuple[str, ...] = ()
 ) -> TrainingData:
-    """Infer the schema, freeze the categories and compute the matrix of training rows."""
+    """Infer the schema, freeze the categories and encode the labels of training rows."""
     spec = job.spec
     schema = infer_schema(spec, frame)
     rows = cast_frame(frame, schema)
     compiled = compile_features(fit_features(spec, rows, job.base), job.base)
-    values = compiled.table(rows)
     classes = fit_classes(spec.task, rows[spec.target])
-    table = training_table(spec, rows, compiled, values, classes, weights)
-    return TrainingData(rows, schema, compiled, values, table, classes, label_texts, manifest.fingerprint)
+    table = training_table(spec, rows, compiled, classes, weights)
+    return TrainingData(rows, schema, compiled, table, classes, label_texts, manifest.fingerprint)
 
 
 def training_table(
-    spec: ModelSpec,
-    rows: pl.DataFrame,
-    compiled: CompiledFeatures,
-    values: pl.DataFrame,
-    classes: tuple[str, ...],
-    weights: Floats | None,
+    spec: ModelSpec, rows: pl.DataFrame, compiled: CompiledFeatures, classes: tuple[str, ...], weights: Floats | None
 ) -> TrainingTable:
-    """Rows, and their readable feature values, as a learner takes them."""
+    """Rows as a learner takes them."""
     kinds, categories = compiled.features.kinds, compiled.features.categories
     return TrainingTable(
-        matrix=compiled.codes(values),
+        matrix=EncodedRows(compiled, rows.select(compiled.features.reads)),
         labels=LabelCodec(spec.task, classes).encode_column(rows[spec.target]),
         times=rows[spec.event_time].dt.replace_time_zone(None).to_numpy(),
         weights=weights,

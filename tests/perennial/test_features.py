@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from perennial.errors import DataError, FunctionError, SpecError
-from perennial.features import MAX_CATEGORIES, CompiledFeatures, FeatureSet, compile_features, fit_features
+from perennial.features import MAX_CATEGORIES, CompiledFeatures, EncodedRows, FeatureSet, compile_features, fit_features
 from perennial.log_columns import EVENT_TIME
 from perennial.spec import ModelSpec, parse_spec
 
@@ -124,6 +124,16 @@ def test_user_functions_are_expressions_on_their_columns(tmp_path: Path) -> None
     }.items():
         with pytest.raises(FunctionError, match=message):
             values(frame, tmp_path, f={"function": f"own.py:{name}", "of": "a"})
+
+
+def test_rows_are_encoded_when_they_are_asked_for_and_as_among_all() -> None:
+    frame = frame_of(shop=["c", "a", None, "b", "a"], n=[1, None, 3, 4, 5])
+    features = compiled(frame, shop={}, n={"log": "n"})
+    rows, whole = EncodedRows(features, frame), features.matrix(frame)
+    assert (rows.shape, len(rows)) == (whole.shape, 5)
+    for asked in (slice(None), slice(1, 3), slice(-2, None), np.array([3, 0]), whole[:, 0] > 0, 2, (slice(None), 1), (4, 0)):
+        np.testing.assert_array_equal(rows[asked], whole[asked])
+    np.testing.assert_array_equal(np.asarray(rows), whole)
 
 
 def test_the_dictionary_is_sorted_and_codes_are_places_in_it() -> None:

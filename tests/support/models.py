@@ -130,7 +130,7 @@ def train_small(
     table, params = small_table(spec, frame), PARAMS.get(learner, {})
     objective = Objective(task, spec.objective_metric, len(classes), seed, threads=1)
     estimator = load_learner(learner).trainer(table, objective).fit(params, rounds)
-    predictions = estimator.predict(table.matrix)
+    predictions = estimator.predict(table.matrix[:])
     importance = dict(zip(features.names, estimator.importance(), strict=True))
     profile = fit_profile(compiled.table(frame), features.kinds, importance)
     card = ModelCard(
@@ -155,7 +155,7 @@ def train_small(
 def small_table(spec: ModelSpec, frame: pl.DataFrame) -> TrainingTable:
     """The frame as learners take it."""
     compiled = compile_features(fit_features(spec, frame), Path())
-    return training_table(spec, frame, compiled, compiled.table(frame), fit_classes(spec.task, frame["outcome"]), None)
+    return training_table(spec, frame, compiled, fit_classes(spec.task, frame["outcome"]), None)
 
 
 def publish_small(registry: Registry, model: Model, promote: bool = True) -> int:

@@ -4,12 +4,17 @@ import gc
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perennial.learner import Objective
+from perennial.learners import lightgbm
+from perennial.learners.declarations import Params
 from perennial.model import from_files, to_files
 from perennial.spec import Task
 from tests.support import models
@@ -31,6 +36,24 @@ def test_odd_numbers_are_scored_alike(rows: list[tuple[float, float]]) -> None:
     model = models.small_model()
     score = model.estimator.row_scorer()
     assert list(map(score, rows)) == model.predict_matrix(np.array(rows)).tolist()
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"bin_construct_sample_cnt": 300}, {"linear_tree": True}, {"max_bin": 15, "zero_as_missing": True}], ids=str
+)
+@pytest.mark.parametrize("task", models.TASKS)
+def test_batches_of_rows_give_the_model_of_the_whole_matrix(task: Task, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lightgbm, "BATCH", 64)
+    spec, holes = models.small_spec(task), pl.int_range(pl.len()) % 7 == 0
+    frame = models.small_frame(task).with_columns(pl.when(~holes).then(pl.col("amount", "shop")))
+    table = models.small_table(spec, frame.with_columns(amount=pl.col("amount").round(1)))
+    whole = replace(table, matrix=table.matrix[:])
+    objective = Objective(task, spec.objective_metric, 3 if task == "multiclass" else 0, seed=0, threads=1)
+    batched, plain = (lightgbm.LEARNER.trainer(one, objective) for one in (table, whole))
+    for rows in (None, np.arange(500), np.arange(300, 900)):
+        assert batched.fit(params, 10, rows).to_bytes() == plain.fit(params, 10, rows).to_bytes()
+    curves = [one.validate(params, 20, 5, np.arange(700), np.arange(700, 1_000)) for one in (batched, plain)]
+    assert curves[0] == curves[1]
 
 
 def test_a_row_of_another_width_is_refused() -> None:
