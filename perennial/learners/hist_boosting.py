@@ -11,6 +11,7 @@ A category is a category of scikit-learn too. It takes 255 of them at most, so t
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,24 @@ class HistTrainer:
 
     def __init__(self, table: TrainingTable, objective: Objective) -> None:
         self._table, self._objective = table, objective
-        sizes = enumerate(table.categories)
-        self._levels = {at: Levels.of(table.matrix[:, at], size) for at, size in sizes if size is not None}
-        self._matrix = table.matrix
-        if self._levels:
-            self._matrix = table.matrix.copy()
-            for at, levels in self._levels.items():
-                self._matrix[:, at] = levels.encode(self._matrix[:, at])
+
+    @cached_property
+    def _encoded(self) -> tuple[dict[int, Levels], Floats]:
+        """The levels of each column of categories, and the matrix with them in their places; made for the first fit."""
+        matrix = np.array(self._table.matrix[:])
+        sizes = enumerate(self._table.categories)
+        levels = {at: Levels.of(matrix[:, at], size) for at, size in sizes if size is not None}
+        for at, own in levels.items():
+            matrix[:, at] = own.encode(matrix[:, at])
+        return levels, matrix
+
+    @property
+    def _levels(self) -> dict[int, Levels]:
+        return self._encoded[0]
+
+    @property
+    def _matrix(self) -> Floats:
+        return self._encoded[1]
 
     def fit(self, params: Params, rounds: int, rows: Indices | None = None) -> TreeEstimator:
         chosen = np.arange(len(self._table)) if rows is None else rows
