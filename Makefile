@@ -62,6 +62,7 @@ docs: .venv/.installed  ## generate the reference in docs/
 
 lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group serve -o requirements-serve.lock
 
 wheel: .venv/.installed  ## build the package into dist/
 	rm -rf build dist

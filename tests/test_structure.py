@@ -28,6 +28,8 @@ ELSEWHERE = ("__pycache__", ".envs")
 MAX_FILE_LINES = 350
 MAX_FLOW_LINES = 40
 NOT_IN_SERVICE = ("prefect", "evidently", "wandb", "hyperopt")
+ONLY_FOR_FITTING = {"scikit-learn", "scipy", "threadpoolctl"}
+"""What the kernel imports where a model is fitted or calibrated, which the service never does."""
 HEAVY = ("lightgbm", "sklearn", "pandas", "evidently", "wandb", "hyperopt", "prefect", "litserve", "redis")
 OPENERS = {
     "evidently": re.compile(r"^\s*(import|from) evidently\b", re.MULTILINE),
@@ -117,10 +119,10 @@ def test_nothing_names_the_machine_it_was_written_on_or_a_package_index():
     assert not [str(path) for path in texts if MACHINE.search(path.read_text(errors="replace"))]
 
 
-def locked() -> dict[str, set[Version]]:
-    """Versions of each package in the lock; several where they differ by platform."""
+def locked(lock: str = "requirements.lock") -> dict[str, set[Version]]:
+    """Versions of each package in a lock; several where they differ by platform."""
     found: dict[str, set[Version]] = {}
-    for name, version in re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE):
+    for name, version in re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", (ROOT / lock).read_text(), re.MULTILINE):
         found.setdefault(canonicalize_name(name), set()).add(Version(version))
     return found
 
@@ -133,10 +135,10 @@ def test_the_lock_holds_every_dependency_in_a_version_that_is_allowed():
     assert not [str(one) for one in wanted for version in versions[canonicalize_name(one.name)] if version not in one.specifier]
 
 
-def imported() -> set[str]:
-    """Distributions of everything that the product and its examples import from outside, wherever the import stands."""
+def imported(*rooms: str) -> set[str]:
+    """Distributions of everything that some rooms import from outside, wherever the import stands."""
     owners = packages_distributions()
-    nodes = (node for path in files(*PACKAGES, "examples") for node in ast.walk(ast.parse(path.read_text())))
+    nodes = (node for path in files(*rooms) for node in ast.walk(ast.parse(path.read_text())))
     modules = {name for node in nodes for name in _modules(node)} - {*PACKAGES, "tests"} - sys.stdlib_module_names
     return {canonicalize_name(owner) for module in modules for owner in owners.get(module, [module])}
 
@@ -152,12 +154,27 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
         canonicalize_name(Requirement(line).name)
         for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     }
-    assert not imported() - declared
-    assert not declared - imported() - NEVER_IMPORTED.keys()
+    product = imported(*PACKAGES, "examples")
+    assert not product - declared
+    assert not declared - product - NEVER_IMPORTED.keys()
 
 
-def test_every_locked_package_is_pinned_by_hash():
-    text = (ROOT / "requirements.lock").read_text()
+def test_the_service_is_made_of_what_it_and_the_kernel_import():
+    group = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["serve"])
+    assert group - NEVER_IMPORTED.keys() == imported("service", "perennial") - ONLY_FOR_FITTING
+    assert group & NEVER_IMPORTED.keys() == {"httptools", "tzdata"}
+
+
+def test_the_lock_of_the_service_is_part_of_the_whole_one():
+    part, whole = locked("requirements-serve.lock"), locked()
+    only_on_pypy = {"cffi", "pycparser"}
+    assert not {name for name, versions in part.items() if not versions <= whole.get(name, set())} - only_on_pypy
+    assert not part.keys() & {*NOT_IN_SERVICE, "pandas", "scikit-learn"}
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-serve.lock"])
+def test_every_locked_package_is_pinned_by_hash(lock: str):
+    text = (ROOT / lock).read_text()
     assert not [
         block for block in re.split(r"\n(?=[a-z])", text) if "==" in block.splitlines()[0] and "--hash=sha256:" not in block
     ]

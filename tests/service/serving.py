@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from perennial.registry import Registry
 from perennial.spec import Task
 from service.prediction_log.streams import from_entry, labels_stream, predictions_stream
 from tests.support import models
-from tests.support.processes import free_port, python, running, wait_ready
+from tests.support.processes import free_port, running, wait_ready
 
 START_TIMEOUT = 60.0
 NAME = "small"
@@ -87,8 +88,10 @@ def serving(
 
 
 @contextmanager
-def serving_specs(home: Path, store_url: str, specs: Sequence[Path], **settings: object) -> Iterator[Serving]:
-    """`serving` of the models that these specs describe."""
+def serving_specs(
+    home: Path, store_url: str, specs: Sequence[Path], interpreter: str = sys.executable, **settings: object
+) -> Iterator[Serving]:
+    """`serving` of the models that these specs describe, by this Python or by that of another environment."""
     port, log = free_port(), home / "service.log"
     environment = {"REDIS_URL": store_url, "PERENNIAL_HOME": str(home), "PERENNIAL_PORT": str(port)}
     environment |= {name.upper(): str(value) for name, value in settings.items()}
@@ -96,7 +99,7 @@ def serving_specs(home: Path, store_url: str, specs: Sequence[Path], **settings:
     given = [part for spec in specs for part in ("--spec", str(spec))]
     with (
         redis.Redis.from_url(store_url) as store,
-        running(python("-m", "service", *given), log, environment) as process,
+        running([interpreter, "-m", "service", *given], log, environment) as process,
     ):
         store.delete(*(stream(spec.stem) for spec in specs for stream in (predictions_stream, labels_stream)))
         wait_ready(process, lambda: answers(url), log, START_TIMEOUT, "service")

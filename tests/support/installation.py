@@ -10,7 +10,10 @@ import subprocess
 import sysconfig
 import tarfile
 import venv
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from tests.support.processes import ROOT, python
@@ -60,6 +63,23 @@ def install(wheel: Path, path: Path, dependencies: Path | None = None, **environ
     pip = ("-m", "pip", "--python", str(path), "install", "--quiet", "--no-deps", "--no-index", str(wheel))
     _run(python(*pip), path, dict(os.environ))
     return made
+
+
+def only(names: Iterable[str], directory: Path) -> Path:
+    """A directory, to be the dependencies of `install`, of links to what these distributions have installed here, if at all."""
+    directory.mkdir()
+    for name in names:
+        with suppress(PackageNotFoundError):
+            _link(distribution(name), directory)
+    return directory
+
+
+def _link(installed: Distribution, directory: Path) -> None:
+    tops = {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}
+    for top in tops:
+        link = directory / top
+        if not link.exists():
+            link.symlink_to(Path(str(installed.locate_file(top))))
 
 
 def _is_wandb_directory(name: str) -> bool:
