@@ -1,15 +1,24 @@
-# One image for the service, the worker and the monitor; the command says which (see docs/architecture.md).
-#   docker build -t perennial .
-#   docker run -p 8000:8000 -e PERENNIAL_HOST=0.0.0.0 -e REDIS_URL=... perennial python -m service --spec examples/flights.toml
-#   docker run -e PREFECT_API_URL=... perennial prefect worker start --pool perennial
+# Two images from one file; each runs as a user without rights, needs no file system but /app/var and /tmp to be writable, and ends
+# in order on SIGTERM as process 1. docs/image.md has the commands, the probes of each role, and the sizes.
+#   docker build --target serve -t perennial:serve .    # the service alone: python -m service --spec ...
+#   docker build --target full -t perennial .           # every command: worker, monitor, training, service
 
-FROM python:3.12-slim AS build
-WORKDIR /app
-RUN python -m venv .venv
-ENV PATH="/app/.venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# Dependencies first: this layer is built anew only when the lock changes.
+# Pin it where images are built for others: --build-arg BASE=docker.io/library/python:3.12-slim@sha256:...
+ARG BASE=docker.io/library/python:3.12-slim
+
+FROM ${BASE} AS tools
+# strip is for polars' library, which comes with 40 MB of symbols. Versions are the base image's matter.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+# What installs is not installed with the rest: the environments have no pip.
+RUN python3 -m venv tools && python3 -m venv --without-pip /app/.venv
+
+FROM tools AS wheel
 COPY requirements.lock ./
-RUN pip install --no-deps --require-hashes -r requirements.lock
+RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock > setuptools.lock \
+    && tools/bin/pip install --no-deps --require-hashes -r setuptools.lock
 COPY pyproject.toml setup.py README.md LICENSE prefect.yaml ./
 COPY examples examples
 COPY perennial perennial
@@ -18,22 +27,40 @@ COPY monitoring monitoring
 COPY tasks tasks
 COPY flows flows
 COPY deployments deployments
-RUN pip install --no-deps --no-build-isolation .
+RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels .
 
-FROM python:3.12-slim
-# LightGBM needs the OpenMP run time. Its version is the base image's matter, so that rebuilding brings security fixes.
+# Dependencies first: that layer is built anew only when the lock changes.
+FROM tools AS build-serve
+COPY requirements-serve.lock ./
+RUN tools/bin/pip --python /app/.venv install --no-deps --require-hashes -r requirements-serve.lock \
+    && find /app/.venv -path '*/scipy/*' -name tests -prune -exec rm -r {} + \
+    && find /app/.venv -name '_polars_runtime*.so' -exec strip --strip-unneeded {} +
+COPY --from=wheel /build/wheels wheels
+RUN tools/bin/pip --python /app/.venv install --no-deps wheels/*.whl \
+    && tools/bin/pip --python /app/.venv inspect > /app/.venv/packages.json
+
+FROM tools AS build-full
+COPY requirements-full.lock ./
+RUN tools/bin/pip --python /app/.venv install --no-deps --require-hashes -r requirements-full.lock \
+    && find /app/.venv -name '_polars_runtime*.so' -exec strip --strip-unneeded {} +
+COPY --from=wheel /build/wheels wheels
+RUN tools/bin/pip --python /app/.venv install --no-deps wheels/*.whl \
+    && tools/bin/pip --python /app/.venv inspect > /app/.venv/packages.json
+
+FROM ${BASE} AS run
+# LightGBM needs the OpenMP run time; rebuilding brings security fixes.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --user-group --create-home perennial \
+    && useradd --uid 10001 --user-group --home-dir /app/var --no-create-home perennial \
     && install --directory --owner perennial --group perennial /app /app/var
 WORKDIR /app
-COPY --from=build /app/.venv .venv
-COPY prefect.yaml ./
-COPY examples examples
 ENV PATH="/app/.venv/bin:$PATH" \
+    HOME=/app/var \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
     PERENNIAL_HOME=/app/var \
     PREFECT_HOME=/app/var/prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
@@ -42,6 +69,20 @@ ENV PATH="/app/.venv/bin:$PATH" \
 USER 10001:10001
 VOLUME /app/var
 EXPOSE 8000
-# What is healthy differs by command (the service answers /health), so the orchestrator's probes ask, not the image.
+# What is healthy differs by role (docs/image.md), so the orchestrator's probes ask, not the image.
 HEALTHCHECK NONE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="perennial" \
+      org.opencontainers.image.description="Tabular models that keep themselves fresh" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+FROM run AS serve
+COPY --from=build-serve /app/.venv .venv
+CMD ["python", "-m", "service", "--help"]
+
+FROM run AS full
+COPY --from=build-full /app/.venv .venv
 CMD ["perennial", "--help"]

@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs lock wheel clean
+.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs lock wheel check-image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -63,11 +63,15 @@ docs: .venv/.installed  ## generate the reference in docs/
 lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group serve -o requirements-serve.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock pyproject.toml -o requirements-full.lock
 
 wheel: .venv/.installed  ## build the package into dist/
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build
+
+check-image: .venv/.installed  ## build and run the container images (root on Debian; needs buildah, debootstrap)
+	$(BIN)/python -m tests.image.check
 
 clean:  ## remove the environment and all state
 	rm -rf .venv var build dist benchmarks/.envs

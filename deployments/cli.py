@@ -270,11 +270,12 @@ def replay(
 @app.command
 def serve(spec: Spec) -> int:
     """Serve a spec's champion in the foreground, with the store of the running stack or of REDIS_URL."""
-    from deployments.deploy import SAFE_PATH
+    from deployments.namesakes import refuse_namesakes
     from deployments.stack.stack import environment_of, refuse_taken_port
 
+    refuse_namesakes(Path.cwd())
     refuse_taken_port(read_settings())
-    environment = {**environment_of(read_settings(), os.environ), **SAFE_PATH}
+    environment = environment_of(read_settings(), os.environ)
     os.execve(sys.executable, [sys.executable, "-m", "service", "--spec", str(spec)], environment)  # noqa: S606 - no shell wanted
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from deployments.namesakes import refuse_namesakes
 from deployments.package_data import PREFECT_FILE
 from deployments.prefect_client import FLEET, PrefectClient
 from monitoring.window import ORIGIN
@@ -18,8 +19,6 @@ from perennial.spec_policy import PolicySpec
 POOL = "perennial"  # the one work pool, as prefect.yaml names it
 TAG = "perennial"  # of every deployment in it
 DEPLOY_TIMEOUT = timedelta(seconds=180)  # for one `prefect` command; it takes 2 s on a quiet machine, more on a busy server
-SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-"""Keeps the working directory from where Python looks for modules: a person's own `flows/` or `tasks.py` is not meant."""
 
 
 Schedules = Sequence[Mapping[str, object]]
@@ -89,6 +88,7 @@ def is_applied(file: Path, api: PrefectClient) -> bool:
 
 def apply(file: Path, directory: Path, environ: Mapping[str, str]) -> None:
     """Run `prefect deploy --all` on a file against the API of `environ`; raises StackError with what Prefect said."""
+    refuse_namesakes(directory)
     _prefect(("--no-prompt", "deploy", "--all", "--prefect-file", str(file)), directory, environ)
 
 
@@ -104,7 +104,7 @@ def _prefect(arguments: tuple[str, ...], directory: Path, environ: Mapping[str, 
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             cwd=directory,
-            env={**environ, **SAFE_PATH},
+            env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

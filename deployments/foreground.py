@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deployments.namesakes import OWN_PACKAGES
 from deployments.prefect_client import require_api
 from deployments.stack.stack import environment_of
 from deployments.stack.state import state_dir
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from prefect import State
     from rich.console import Console
     from rich.status import Status
-
-OWN_PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
 
 PROGRESS = "tasks.backtest"
 """Logger of the steps that say how far they are."""

@@ -1,6 +1,6 @@
 """Perennial installed and not cloned: the wheel in an environment of its own, its commands run where there is no checkout.
 
-The directory of the commands is empty but for a table and for modules of a person's own that bear the names of our packages.
+The directory of the commands is empty but for a table.
 """
 
 import re
@@ -19,7 +19,6 @@ from tests.support.models import instances, small_frame
 from tests.support.processes import ROOT
 from tests.support.stack import given_store
 
-NAMESAKES = ("service.py", "monitoring.py", "tasks.py", "flows/__init__.py", "deployments.py", "perennial.py")
 RESOURCES = "deployments/resources/"
 READ_DEMO = """
 import deployments
@@ -45,9 +44,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
 def here(tmp_path: Path, installed: Installation) -> Iterator[Path]:
     """A person's directory; whatever stack was started in it is ended."""
     small_frame("binary", rows=600).write_csv(tmp_path / "sales.csv")
-    for name in NAMESAKES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("raise ImportError('this is not the package that is meant')\n")
     yield tmp_path
     installed.run("perennial", "down", cwd=tmp_path)
 

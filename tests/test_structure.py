@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from perennial import __version__
 from tests.support.processes import ROOT, python
 
 PACKAGES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments")
@@ -165,14 +166,25 @@ def test_the_service_is_made_of_what_it_and_the_kernel_import():
     assert group & NEVER_IMPORTED.keys() == {"httptools", "tzdata"}
 
 
-def test_the_lock_of_the_service_is_part_of_the_whole_one():
-    part, whole = locked("requirements-serve.lock"), locked()
+@pytest.mark.parametrize(
+    ("lock", "absent"),
+    [
+        ("requirements-serve.lock", (*NOT_IN_SERVICE, "pandas", "scikit-learn")),
+        ("requirements-full.lock", ("pytest", "mypy", "ruff")),
+    ],
+)
+def test_the_locks_of_the_images_are_parts_of_the_whole_one(lock: str, absent: tuple[str, ...]):
+    part, whole = locked(lock), locked()
     only_on_pypy = {"cffi", "pycparser"}
     assert not {name for name, versions in part.items() if not versions <= whole.get(name, set())} - only_on_pypy
-    assert not part.keys() & {*NOT_IN_SERVICE, "pandas", "scikit-learn"}
+    assert not part.keys() & set(absent)
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-serve.lock"])
+def test_the_images_name_the_version_of_the_package():
+    assert re.findall(r"^ARG VERSION=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE) == [__version__]
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-serve.lock", "requirements-full.lock"])
 def test_every_locked_package_is_pinned_by_hash(lock: str):
     text = (ROOT / lock).read_text()
     assert not [

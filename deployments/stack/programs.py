@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.deploy import POOL, SAFE_PATH
+from deployments.deploy import POOL
 from deployments.proxies import direct_loopback
 from deployments.stack import embedded_redis, prefect_server
 from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, state_dir
@@ -44,7 +44,7 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     variable, value = PASSIVE_OPENMP
     # This interpreter's programs first, whether or not its environment is activated.
     search_path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-    own = {**_WORKER_ENVIRONMENT, **server, **addresses, **SAFE_PATH, "PATH": search_path}
+    own = {**_WORKER_ENVIRONMENT, **server, **addresses, "PATH": search_path}
     return {variable: value, **environ, **direct_loopback(environ), **own}
 
 

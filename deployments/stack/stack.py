@@ -18,6 +18,7 @@ from pathlib import Path
 
 from deployments import deploy
 from deployments.deploy import POOL, TAG
+from deployments.namesakes import refuse_namesakes
 from deployments.prefect_client import FLEET, PrefectClient, require_api
 from deployments.stack import plan, programs, supervisord
 from deployments.stack.embedded_redis import require_store, store_is_up
@@ -57,6 +58,7 @@ def up(
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
             supervisord.stop(directory, _socket(settings.home))
         stack = plan.base_stack(load_stack(settings.home), running, settings, ports, now)
+        refuse_namesakes(stack.directory)
         lost = unreadable(stack.models, settings)
         for name in lost:
             stack = plan.without_model(stack, name)
