@@ -51,8 +51,9 @@ bench: .venv/.installed  ## measure the paths where speed counts
 bench-serve: .venv/.installed  ## measure the service against others, each in an environment of its own (ARGS=--quick; needs wrk)
 	$(BIN)/python -m benchmarks.serve $(ARGS)
 
-bench-fleet: .venv/.installed  ## measure one service with 50 models: memory, threads, idle CPU, p99 (ARGS="--models 50 --rate 2000")
+bench-fleet: .venv/.installed  ## measure 50 models, the service alone and the whole stack (ARGS="--models 50 --rate 2000")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
+	$(BIN)/python -m benchmarks.fleet_stack $(ARGS)
 
 bench-decisions: .venv/.installed  ## measure what decisions about training and promoting are worth (ARGS="--sets bike-7d --data DIR")
 	$(BIN)/python -m benchmarks.decisions $(ARGS)

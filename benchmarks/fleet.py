@@ -101,7 +101,9 @@ def hosted(home: Path, store_url: str, names: Sequence[str]) -> Iterator[Serving
 def first_request(service: Serving, name: str) -> float:
     """Milliseconds of the request that loads a model."""
     began = time.perf_counter()
-    httpx.post(f"{service.url}/models/{name}/predict", content=body(), headers={"content-type": "application/json"}, timeout=60)
+    httpx.post(
+        f"{service.url}/models/{name}/predict", content=first_body(), headers={"content-type": "application/json"}, timeout=60
+    )
     return 1_000 * (time.perf_counter() - began)
 
 
@@ -148,10 +150,10 @@ async def status(reader: asyncio.StreamReader) -> bytes:
 
 def request(name: str) -> bytes:
     head = f"POST /models/{name}/predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
-    return f"{head}content-length: {len(body())}\r\n\r\n".encode() + body()
+    return f"{head}content-length: {len(first_body())}\r\n\r\n".encode() + first_body()
 
 
-def body() -> bytes:
+def first_body() -> bytes:
     return b'{"instances": [{"amount": 0.25, "shop": "north"}]}'
 
 

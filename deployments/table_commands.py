@@ -44,7 +44,9 @@ def init(
     file, proposal = init_spec(wishes, out, os.environ, now, terminal_ask(console), force=force)
     for line in describe_proposal(file, proposal, os.environ, now):
         console.print(line, markup=False, highlight=False)
-    show({"wrote": str(file), "next": f"perennial check {file}, then perennial up {file} and perennial train {file}"})
+    live = f"perennial check {file}, then perennial up {file} and perennial train {file}"
+    past = f"perennial train {file} --until {proposal.middle:%Y-%m-%d}, then perennial replay {file}"
+    show({"wrote": str(file), "next": live, "or": f"live through the newer half of the table first: {past}"})
     return 0
 
 

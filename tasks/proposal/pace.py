@@ -51,6 +51,11 @@ class Pace:
         return len(self.times)
 
     @property
+    def middle(self) -> datetime:
+        """By when half of the rows have come."""
+        return _moment(self.times[self.rows // 2])
+
+    @property
     def since(self) -> datetime:
         return _moment(self.times[0])
 

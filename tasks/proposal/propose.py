@@ -42,13 +42,17 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A spec as text, the same read, how many rows were looked at, what was inferred, and what can happen at the table's pace."""
+    """A spec as text, the same read, how many rows were looked at, what was inferred, and what can happen at the table's pace.
+
+    `middle` is the event time by which half of the rows have come.
+    """
 
     text: str
     spec: ModelSpec
     sample: str
     sections: tuple[Section, ...]
     facts: tuple[Fact, ...]
+    middle: datetime
 
 
 def propose(wishes: Wishes, base: Path, environ: Mapping[str, str], ask: Ask, now: datetime) -> Proposal:
@@ -67,7 +71,7 @@ def propose(wishes: Wishes, base: Path, environ: Mapping[str, str], ask: Ask, no
         f", the first {SAMPLE:,} of each file; all {frame.height:,} for the pace" if table.cut else ", all there are"
     )
     head = (f"Proposed by `perennial init` from {rows}.", "Every key says why it is what it is; change what you know better.")
-    return Proposal(spec_text(sections, head), spec, rows, sections, tuple(pace_facts(spec, pace)))
+    return Proposal(spec_text(sections, head), spec, rows, sections, tuple(pace_facts(spec, pace)), pace.middle)
 
 
 def model_name(wishes: Wishes) -> str:

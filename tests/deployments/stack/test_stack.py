@@ -20,7 +20,7 @@ from deployments.stack import programs, supervisord
 from deployments.stack import stack as stacks
 from deployments.stack.embedded_redis import store_is_up
 from deployments.stack.ports import PortReservations
-from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, load_stack, state_dir
+from deployments.stack.state import PREFECT, STORE, WORKER, Stack, load_stack, state_dir
 from deployments.stack.status import stack_status
 from monitoring.events import DRIFT_DETECTED, ModelEvent, deterministic_id, request_event, send
 from monitoring.lease import lease_key
@@ -186,11 +186,15 @@ def test_a_directory_adds_models_to_the_service_and_nothing_to_prefect_and_one_i
     assert both.service == stack.service
     wait_healthy(both)
     assert prefect_objects(api) == before
-    assert {name for name, pid in program_pids(both).items() if pid != pids[name]} == {SERVICE}
+    assert program_pids(both) == pids
     assert httpx.get(f"{both.url_of('other')}/model", trust_env=False).json()["error"]["code"] == "no_model"
     with connect(stack.store.url) as store:
         wait_until(lambda: store.exists(lease_key("other")), 60, "the monitor to follow it")
+    scheduled = f"/deployments/{api.deployment_id('retrain/fleet')}/schedules"
+    api.request("POST", scheduled, [{"schedule": {"interval": 3_600}, "slug": name} for name in ("other", "another")])
     assert stacks.take_out("other", stack_settings, os.environ) == stack
+    assert [one["slug"] for one in api.request("GET", scheduled)] == ["another"]
+    assert api.delete_schedules("retrain", "fleet", slug="another") == 1
     assert again(stack_settings) == stack
 
 
