@@ -1,4 +1,4 @@
-"""Commands that only read what is on disk about a model: `labels`, `history` and `trace`. The command line adds them.
+"""Commands that only read what is on disk about a model: `labels`, `history`, `trace` and `export`. The command line adds them.
 
 They are written as those of `deployments.cli`: each reads its arguments, calls another module and prints.
 """
@@ -60,4 +60,20 @@ def trace(
         print_json(shown.trace_json(found))
     else:
         show({**shown.trace_rows(found), "next": f"perennial history {model}   (all that happened to the model)"})
+    return 0
+
+
+def export(
+    model: ModelOrSpec,
+    *,
+    onnx: Annotated[Path, Parameter(help="ONNX file to write")],
+    version: Annotated[int | None, Parameter(help="version to export (default: the champion)")] = None,
+) -> int:
+    """Write a version as an ONNX file for other runtimes, after its scores were found equal on the reference rows.
+
+    Takes the libraries of the extra `onnx`. The file takes encoded rows; its metadata says how a row is encoded.
+    """
+    from deployments.export import export_rows
+
+    show(export_rows(model, onnx, version, read_settings()))
     return 0

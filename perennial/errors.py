@@ -21,6 +21,7 @@
     │   └── PredictionNotFound  the prediction log has no prediction of this id
     ├── FleetIncomplete      models of a monitor run could not be followed
     ├── NewerFormat          a file or a stream entry was written by a newer release
+    ├── ExportError          a model has no form in another runtime, or would score otherwise there
     ├── PrefectUnreachable   the Prefect API does not answer
     └── StackError           a part of the local stack cannot start or stop
 
@@ -96,6 +97,9 @@ class FleetIncomplete(PerennialError): ...
 
 
 class NewerFormat(PerennialError): ...
+
+
+class ExportError(PerennialError): ...
 
 
 class PrefectUnreachable(PerennialError): ...

@@ -16,7 +16,7 @@ from tests.support.processes import ROOT, python
 
 COMMANDS = (
     "init", "check", "up", "down", "status", "deploy", "train", "retrain", "promote", "approve", "backtest", "rollback",
-    "predict", "serve", "demo", "version", "history", "trace",
+    "predict", "serve", "demo", "version", "history", "trace", "export",
 )  # fmt: skip
 HEAVY = ("prefect", "polars", "lightgbm", "litserve", "pandas", "sklearn", "wandb", "evidently", "hyperopt", "redis", "numpy")
 
