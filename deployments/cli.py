@@ -132,6 +132,23 @@ def remove(
 
 
 @app.command
+def forget(
+    model: Annotated[str, Parameter(help="a model's name, or the path of its spec")],
+    *,
+    id: Annotated[str | None, Parameter(help="forget the predictions and labels of this id")] = None,  # noqa: A002
+    before: Annotated[str | None, Parameter(help="forget those of before this moment (ISO 8601, event time)")] = None,
+    yes: Annotated[bool, Parameter(help="delete; without it nothing is touched", negative="")] = False,
+) -> int:
+    """Delete a person's rows, or all older ones: of the prediction log, the streams, the datasets and the reports.
+
+    What goes is shown first, and what stays: what versions have learnt cannot be taken out of them. The monitor pauses for it.
+    """
+    from deployments.terminal import forget_rows
+
+    return forget_rows(model, id, before, yes=yes)
+
+
+@app.command
 def deploy(*specs: Spec) -> int:
     """Deploy the flows to the running stack, or to the Prefect API of PREFECT_API_URL (Cloud included).
 

@@ -180,6 +180,23 @@ def remove_model(model: str, *, yes: bool) -> int:
     return 0
 
 
+def forget_rows(model: str, id_: str | None, before: str | None, *, yes: bool) -> int:
+    """Show what a model has of an id, or of before a moment, and with `yes` delete it; returns the exit code."""
+    from deployments.forget import forget, plan_forgetting, subject_of
+    from deployments.model_reference import find_model
+
+    plan = plan_forgetting(find_model(model, read_settings()), subject_of(id_, before))
+    show(plan.lines())
+    if not plan.found:
+        show({"nothing": "was found that could be deleted"})
+    elif not yes:
+        show({"nothing": "was deleted yet", "next": "the same command with --yes"})
+    else:
+        forget(plan, datetime.now(UTC))
+        show({"forgotten": "all of what is listed above"})
+    return 0
+
+
 def _agreed(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("y", "yes")

@@ -17,6 +17,7 @@ from monitoring.events import request_event, send
 from monitoring.fleet import FollowedModel, LabelSource, MonitorSummary
 from monitoring.lease import Lease, lease_key
 from monitoring.loop_figures import note_failing
+from monitoring.pause import is_paused
 from monitoring.receipts import is_acknowledged
 from monitoring.revision import revise
 from monitoring.session import MonitorSession
@@ -64,8 +65,8 @@ class ModelFollower:
 
     @property
     def rests(self) -> bool:
-        """Whether it failed and is not tried again yet."""
-        return self._trouble is not None and self._clock() < self._trouble_at
+        """Whether it is paused, or failed and is not tried again yet."""
+        return is_paused(self._home) or (self._trouble is not None and self._clock() < self._trouble_at)
 
     def ready(self) -> bool:
         """Whether there is a session to take turns with: the lease is held, and there is a champion."""

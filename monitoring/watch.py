@@ -133,6 +133,9 @@ class Monitor:
     def _active(self) -> list[ModelFollower]:
         """The models that take turns in this round: those whose lease is held, or is free now, and that have a champion."""
         awake = [one for one in self._followers if not one.rests]
+        for one in self._followers:
+            if one not in awake:
+                one.leave()
         free = free_leases(self._store, [one.lease for one in awake if not one.lease.held])
         for lease in free:
             lease.acquire()

@@ -72,6 +72,6 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
             return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)]
         except Exception as error:  # noqa: BLE001
             first = decoded[0]
-            about = {"model": first.model.card.name, "version": first.model.version, "prediction": first.rows.ids[0]}
-            said = error_response(error, "worker", **about)
+            card, id_ = first.model.card, first.rows.ids[0]
+            said = error_response(error, "worker", model=card.name, version=card.version, prediction=id_)
             return [said] * len(decoded)
