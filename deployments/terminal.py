@@ -24,9 +24,11 @@ def read_settings() -> Settings:
 
 
 def run_flow(name: str, verbose: bool, **parameters: Any) -> "State[Any]":
-    """Run a flow here, against the stack where one runs."""
+    """Run a flow here, against the stack where one runs; a spec that cannot be read is said before a server is started."""
     from deployments import foreground
+    from perennial.spec import load_spec
 
+    load_spec(Path(parameters["spec"]))
     foreground.join_stack(read_settings(), os.environ)
     return foreground.run_flow(name, read_settings(), make_console(), verbose=verbose, **parameters)
 
