@@ -9,7 +9,7 @@ ARG BASE=docker.io/library/python:3.12-slim
 FROM ${BASE} AS tools
 # strip is for polars' library, which comes with 40 MB of symbols. Versions are the base image's matter.
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 # What installs is not installed with the rest: the environments have no pip.
@@ -52,7 +52,7 @@ FROM ${BASE} AS run
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
-    && rm -rf /var/lib/apt/lists/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && useradd --uid 10001 --user-group --home-dir /app/var --no-create-home perennial \
     && install --directory --owner perennial --group perennial /app /app/var
 WORKDIR /app
