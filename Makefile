@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs lock wheel check-image clean
+.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs docs-site lock wheel check-image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -61,9 +61,19 @@ bench-decisions: .venv/.installed  ## measure what decisions about training and 
 docs: .venv/.installed  ## generate the reference in docs/
 	$(BIN)/python docs/generate.py
 
+docs-site: .venv-docs/.installed  ## build the documentation as a site, build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "built; open build/site/index.html"
+
+.venv-docs/.installed: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
+	@touch $@
+
 lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group serve -o requirements-serve.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group docs -o requirements-docs.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock pyproject.toml -o requirements-full.lock
 
 wheel: .venv/.installed  ## build the package into dist/
@@ -75,4 +85,4 @@ check-image: .venv/.installed  ## build and run the container images (root on De
 	$(BIN)/python -m tests.image.check
 
 clean:  ## remove the environment and all state
-	rm -rf .venv var build dist benchmarks/.envs
+	rm -rf .venv .venv-docs var build dist benchmarks/.envs
