@@ -5,16 +5,21 @@
     m.predictions().collect()        # every prediction with its label
     m.versions(), m.history()        # what was trained, decided and why
     m.trace("UA1545")                # one prediction, back to its data and forward to its truth
+    m.train(frame)                   # a training by the real flow, and what came of it
 
 Everything but `train` only reads: the registry, the prediction log and the monitor's results, as they are at the moment of the
 call. No service, store or Prefect server has to run. Nothing is kept between two calls, so each sees what is new.
 """
 
+import hashlib
+import io
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -23,7 +28,7 @@ from deployments.model_tables import history_table, prediction_table, version_ta
 from monitoring.history import model_history
 from monitoring.state import load_results
 from monitoring.trace import Trace, trace_prediction
-from perennial.errors import VersionNotFound
+from perennial.errors import SpecError, VersionNotFound
 from perennial.metrics import Metrics
 from perennial.model import Model
 from perennial.model_card import ModelCard
@@ -31,6 +36,10 @@ from perennial.model_loading import load_card, load_model
 from perennial.scored_rows import score_rows
 from perennial.settings import load_settings
 from tasks.data.column_types import RawTable, column_uses, type_columns
+
+if TYPE_CHECKING:
+    from tasks.promotion.gate import Verdict
+    from tasks.reporting.training_report import TrainingReport
 
 
 @dataclass(frozen=True)
@@ -71,10 +80,33 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What came of a training: the version, and its report with the checks of the rows and the gate's verdict."""
+
+    version: Version
+    report: "TrainingReport"
+
+    @property
+    def metrics(self) -> Metrics:
+        """What its judge measured on the newest rows."""
+        return self.version.metrics
+
+    @property
+    def verdict(self) -> "Verdict | None":
+        """What the gate decided, on which evidence."""
+        return self.report.verdict
+
+    def __repr__(self) -> str:
+        said = f"{self.verdict.outcome}: {self.verdict.reason}" if self.verdict else "a challenger"
+        return f"<training of {self.version.card.name} version {self.version.version}, {said}>"
+
+
+@dataclass(frozen=True)
 class OpenModel:
     """A model to ask about; each call reads anew."""
 
     reference: ModelReference
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -134,6 +166,32 @@ class OpenModel:
         """
         return trace_prediction(self.home, self.reference.registry, self.name, prediction_id, event_time)
 
+    def train(self, frame: pl.DataFrame) -> Training:
+        """Train on this frame by the flow `train`, as `perennial train` does on the spec's sources, and say what came of it.
+
+        The frame stands for the spec's first source; the first version serves at once, a later one unless the gate refuses it.
+        Uses the running stack's Prefect server, or one for the time of the training. Raises SpecError where only the model's
+        name is known, and what the flow fails with, such as ChecksFailed with every column that is wrong.
+        """
+        spec = self.reference.spec
+        if spec is None:
+            raise SpecError(
+                f"a training needs the spec of {self.name}: open it by the path, as in perennial.open('{self.name}.toml')"
+            )
+        with _environment({**self.environ, "PERENNIAL_HOME": str(self.reference.settings.home)}):
+            from rich.console import Console
+
+            from deployments import foreground
+
+            foreground.join_stack(self.reference.settings, os.environ)
+            parameters = {"spec": str(spec.absolute()), "table": str(_write_table(frame, self.home / "frames"))}
+            console = Console(stderr=True)
+            state = foreground.run_flow("train", self.reference.settings, console, verbose=False, **parameters)
+        from tasks.reporting.training_report import read_training_report
+
+        number: int = state.result()
+        return Training(self.version(number), read_training_report(self.home, number))
+
     def _cards(self) -> list[ModelCard]:
         registry = self.reference.registry
         return [load_card(registry, self.name, version) for version in registry.versions(self.name)]
@@ -157,4 +215,26 @@ def open_model(model: str | Path, *, home: str | Path | None = None, environ: Ma
     """
     environ = os.environ if environ is None else environ
     settings = load_settings(environ if home is None else {**environ, "PERENNIAL_HOME": str(home)})
-    return OpenModel(find_model(model, settings))
+    return OpenModel(find_model(model, settings), environ)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables for a while: a flow reads its settings from the environment of its process."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _write_table(frame: pl.DataFrame, directory: Path) -> Path:
+    """The frame as a Parquet file that is named by its content, so that the same frame is the same file."""
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    file = directory / f"{hashlib.sha256(content.getvalue()).hexdigest()[:16]}.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content.getvalue())
+    return file.absolute()

@@ -4,7 +4,7 @@ from prefect import flow
 
 from perennial.input_contract import set_base
 from perennial.model_card import Cause
-from tasks.data.ingest import ingest
+from tasks.data.ingest import ingest, with_table
 from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
 from tasks.job import open_job
@@ -20,9 +20,9 @@ from tasks.training.training_data import build_training_data
 
 
 @flow(name="train", flow_run_name=run_name, on_failure=[report_failure])
-def train(spec: str, until: str | None = None) -> int:
-    """Train on the spec's sources before `until` (ISO time); returns the version published."""
-    job = open_job(spec)
+def train(spec: str, until: str | None = None, table: str | None = None) -> int:
+    """Train on the spec's sources before `until` (ISO time), `table` for the first one; returns the version published."""
+    job = with_table(open_job(spec), table)
     dataset = ingest(job, until)
     rows, checks = validate(job, dataset)
     dataset = dataset.without_rows()

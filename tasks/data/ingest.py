@@ -38,6 +38,15 @@ class Assembled:
     files: int = 1
 
 
+def with_table(job: Job, table: str | None) -> Job:
+    """The job with this Parquet file in place of the spec's first source; the others are joined to it as the spec says."""
+    if table is None:
+        return job
+    first, source = next(iter(job.spec.sources.items()))
+    mine = source.model_copy(update={"path": table, "query": None, "connection": None, "loader": None})
+    return replace(job, spec=job.spec.model_copy(update={"sources": {**job.spec.sources, first: mine}}))
+
+
 @remote_task("ingest")
 def ingest(job: Job, until: str | None) -> Dataset:
     """Read, join, derive and sort the spec's sources; keep the rows before `until` (ISO time, excluded) as a dataset."""

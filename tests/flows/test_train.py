@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import perennial
 from flows.train import train
 from monitoring.report import write_report
 from monitoring.window import window_at
@@ -69,6 +70,22 @@ def test_of_all_learners_the_best_is_trained_and_the_comparison_is_shown(home: P
     shown = artifacts(prefect_api, runs(prefect_api, "train")[0]["id"])
     assert f"`{card.learner}` was chosen" in shown["small-evaluation"]["data"]
     assert all(name in shown["small-trials"]["data"] for name in LEARNERS)
+
+
+def test_a_frame_is_trained_on_from_python_by_the_same_flow(home: Path, prefect_api: str) -> None:
+    opened = perennial.open(write_small(home, frame=small_frame(rows=60)), home=home / "var", environ={})
+    done = opened.train(small_frame())
+    assert (done.version.version, done.version.card.data.rows) == (1, small_frame().height), "the frame, not the spec's file"
+    assert done.verdict is not None
+    assert done.verdict.decision == "promote"
+    assert done.metrics == opened.champion.metrics
+    assert done.report.checks.rows == small_frame().height
+    assert "version 1, promoted" in repr(done)
+    assert runs(prefect_api, "train")[0]["state"]["type"] == "COMPLETED"
+    with pytest.raises(ChecksFailed, match="outcome: is always 1"):
+        opened.train(small_frame().with_columns(outcome=pl.lit(1)))
+    with pytest.raises(SpecError, match=r"needs the spec of small: open it by the path"):
+        perennial.open("small", home=home / "var", environ={}).train(small_frame())
 
 
 def test_the_prefect_ui_tells_the_story(home: Path, prefect_api: str) -> None:
