@@ -15,6 +15,7 @@ from monitoring.closing import close_window
 from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
 from monitoring.events import request_event, send
 from monitoring.fleet import FollowedModel, LabelSource, MonitorSummary
+from monitoring.label_retention import drop_unmatched
 from monitoring.lease import Lease, lease_key
 from monitoring.loop_figures import note_failing
 from monitoring.receipts import is_acknowledged
@@ -176,6 +177,7 @@ class ModelFollower:
         closed = close_window(window, judge, self._spec, session.state, unreadable, now)
         result, account = closed.result, closed.account
         session.record(result, closed.request, account)
+        drop_unmatched(session.archive, self._settings.keep_unmatched_labels, now)
         self._revise(session, window, [one for one in waited if account is None or one not in account.waiting])
         decision = result.decision
         self._since_close, self._event_wait = IngestResult(), FIRST_RETRY

@@ -28,6 +28,8 @@
 The message always names the thing (column, value, file, address) and the fix.
 """
 
+SET_ASIDE = "`perennial doctor --repair` sets it aside"  # how a person does without a damaged file that nothing rebuilds
+
 
 class PerennialError(Exception):
     """The root of the tree; catch it to catch everything Perennial raises on purpose."""

@@ -126,11 +126,14 @@ class Registry:
         return tuple(number for number in self._numbers(name, "versions") if self._exists(name, number))
 
     def aliases(self, name: str) -> Aliases:
-        path, fix = f"{self._model(name)}/aliases.json", "delete it, it is rebuilt from the moves beside it"
+        path, fix = (
+            f"{self._model(name)}/aliases.json",
+            "delete it, it is rebuilt from the moves beside it (`perennial doctor --repair` does)",
+        )
         aliases = self._stored(Aliases, path, fix) or Aliases()
         # A promoter may have died between its move and the pointer: follow the moves that are there.
         while (move := self._move(name, aliases.generation + 1)) is not None:
-            aliases = _after(move)
+            aliases = aliases_after(move)
         return aliases
 
     def stamp(self, name: str) -> tuple[object, ...] | None:
@@ -178,7 +181,7 @@ class Registry:
         path = f"{self._model(name)}/moves/{move.generation:08d}.json"
         if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
             raise AliasConflict(f"{alias} of {name!r} was moved by another promoter just now; read it, decide again")
-        aliases = _after(move)
+        aliases = aliases_after(move)
         replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
         return aliases
 
@@ -215,7 +218,9 @@ class Registry:
 
     def _move(self, name: str, generation: int) -> Move | None:
         path = f"{self._model(name)}/moves/{generation:08d}.json"
-        return self._stored(Move, path, "restore it; the moves before it say where the aliases stood")
+        return self._stored(
+            Move, path, "restore it; the moves before it say where the aliases stood, and `perennial doctor --repair` rebuilds it"
+        )
 
     def _stored(self, kind: type[Stored], path: str, fix: str, error: type[RegistryError] = RegistryError) -> Stored | None:
         """A stored value, None where there is no file; raises `error` naming the file, what is wrong with it, and the fix."""
@@ -273,7 +278,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _after(move: Move) -> Aliases:
+def aliases_after(move: Move) -> Aliases:
+    """Where the aliases stand after a move, as `aliases.json` says it."""
     return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at)
 
 

@@ -69,9 +69,13 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
 
     def _answer(self, decoded: "Sequence[DecodedRequest]") -> list[JsonResponse]:
         try:
-            return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)]
+            return [JsonResponse(200, self.encode_response(one), len(one.request.rows.ids)) for one in self.predict(decoded)]
         except Exception as error:  # noqa: BLE001
             first = decoded[0]
-            about = {"model": first.model.card.name, "version": first.model.version, "prediction": first.rows.ids[0]}
+            about: dict[str, str | int] = {
+                "model": first.model.card.name,
+                "version": first.model.version,
+                "prediction": first.rows.ids[0],
+            }
             said = error_response(error, "worker", **about)
             return [said] * len(decoded)
