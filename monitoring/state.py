@@ -13,10 +13,10 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from monitoring.champion_account import AccountStatement, ChampionAccount
 from monitoring.diagnosis import Diagnosis
-from monitoring.policy import Decision, Findings, RetrainRequestState
+from monitoring.policy import Decision, Findings, RetrainRequest
 from monitoring.window import Window
 from perennial.atomic_files import replace
-from perennial.base import StoredModel, read_stored
+from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, ArchiveError
 from perennial.metrics import Metrics
 
@@ -24,11 +24,20 @@ STATE = "monitor/state.json"
 """The state's file, below the model's home."""
 
 
+class EarlierRequest(FrozenModel):
+    """A request as 0.1.0 kept it in the monitor's state; the ledger takes it in."""
+
+    request: RetrainRequest
+    sent_at: AwareDatetime
+    last_sent_at: AwareDatetime
+    closed: bool = False
+
+
 class MonitorState(StoredModel):
-    """Where the monitor stands: windows that end by `closed_until` are closed; `last_request` is the last one sent."""
+    """Where the monitor stands: windows that end by `closed_until` are closed. `last_request` is of 0.1.0, and read only."""
 
     closed_until: AwareDatetime | None = None
-    last_request: RetrainRequestState | None = None
+    last_request: EarlierRequest | None = None
     account: ChampionAccount | None = None
 
     def account_of(self, champion: int) -> ChampionAccount:
@@ -109,9 +118,12 @@ def read_result(path: Path) -> WindowResult:
         raise ArchiveError(f"{path} cannot be read ({error}); restore it, or {SET_ASIDE}") from error
 
 
-def write_stored(path: Path, value: StoredModel, write: Callable[[Any, str, bytes], object] = replace) -> None:
-    """Replace a file by a value in JSON, or create it where `write` is `create_exclusively`; raises ArchiveError."""
+def write_stored(path: Path, value: StoredModel, write: Callable[[Any, str, bytes], bool | None] = replace) -> bool:
+    """Replace a file by a value in JSON, or create it where `write` is `create_exclusively`; raises ArchiveError.
+
+    False where it was to be created and is there already.
+    """
     try:
-        write(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
+        return write(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode()) is not False
     except OSError as error:
         raise ArchiveError(f"{path} cannot be written ({error.strerror or error}): free space or mend the directory") from error

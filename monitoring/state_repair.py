@@ -1,7 +1,8 @@
-"""State repair: the monitor's state, derived anew from the results of closed windows and the receipts of retrainings.
+"""State repair: the monitor's state, derived anew from the results of closed windows.
 
-What is closed, and the last request, are in the results as they were decided. The account is made of the comparisons that the
-results tell; where several windows were booked at once, only the newest of them is told, and the account begins with fewer.
+What is closed is in the results as it was decided, and so is the last request, which a home without a ledger needs. The account
+is made of the comparisons that the results tell; where several windows were booked at once, only the newest of them is told, and
+the account begins with fewer.
 """
 
 from collections.abc import Sequence
@@ -9,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from monitoring.champion_account import ChampionAccount, PairedLoss
-from monitoring.policy import RetrainRequest, RetrainRequestState
-from monitoring.receipts import is_acknowledged
-from monitoring.state import MonitorState, WindowResult, read_result
+from monitoring.policy import RetrainRequest
+from monitoring.state import EarlierRequest, MonitorState, WindowResult, read_result
 from perennial.errors import ArchiveError, NewerFormat
 
 
@@ -20,7 +20,7 @@ def derive_state(home: Path) -> MonitorState:
     results = readable_results(home)
     if not results:
         return MonitorState()
-    return MonitorState(closed_until=results[-1].window.end, last_request=_last_request(home, results), account=_account(results))
+    return MonitorState(closed_until=results[-1].window.end, last_request=_last_request(results), account=_account(results))
 
 
 def readable_results(home: Path) -> tuple[WindowResult, ...]:
@@ -32,7 +32,7 @@ def readable_results(home: Path) -> tuple[WindowResult, ...]:
     return tuple(found)
 
 
-def _last_request(home: Path, results: Sequence[WindowResult]) -> RetrainRequestState | None:
+def _last_request(results: Sequence[WindowResult]) -> EarlierRequest | None:
     asked = next((one for one in reversed(results) if one.decision.flow is not None and one.decision.event_id is not None), None)
     if asked is None:
         return None
@@ -49,8 +49,7 @@ def _last_request(home: Path, results: Sequence[WindowResult]) -> RetrainRequest
             "event_id": decision.event_id,
         }
     )
-    closed = is_acknowledged(home, request.event_id)
-    return RetrainRequestState(request=request, sent_at=asked.closed_at, last_sent_at=asked.closed_at, closed=closed)
+    return EarlierRequest(request=request, sent_at=asked.closed_at, last_sent_at=asked.closed_at)
 
 
 def _account(results: Sequence[WindowResult]) -> ChampionAccount | None:

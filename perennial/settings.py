@@ -99,6 +99,11 @@ class Settings(FrozenModel):
         ge=timedelta(days=1),
         description="for which a label waits for its prediction, from its receipt; then the monitor drops it and counts it",
     )
+    training_lease: Seconds = Field(
+        timedelta(seconds=30),
+        gt=NO_TIME,
+        description="after which a run that trains or promotes, and gave no sign of life, counts as dead: another one takes over",
+    )
     keep_reports: int = Field(100, ge=1, description="Evidently reports kept of each model, the newest; each is about 0.4 MB")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")

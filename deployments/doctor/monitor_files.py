@@ -1,4 +1,4 @@
-"""What may be damaged of what the monitor keeps of a model: its state, windows, receipts, trouble, label source and archive.
+"""What may be damaged of what the monitor keeps of a model: its state, windows, decisions, trouble, label source and archive.
 
 The state is derived anew from the windows. What says nothing that is needed again is set aside; so is a Parquet part, whose
 rows are lost unless a backup has it, and no other part's with it.
@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from deployments.doctor.damage import Damage, Quarantine, Repair, repair_command, set_aside
-from monitoring.receipts import Receipt, record_outcome
+from monitoring.ledger import LedgerStep, Receipt, record_outcome
 from monitoring.state import STATE, MonitorState, WindowResult, save_state
 from monitoring.state_repair import derive_state
 from monitoring.trouble import Trouble
@@ -36,6 +36,9 @@ def monitor_damages(home: Path, registry: Registry, model: str, now: datetime) -
     for path in sorted(home.glob("requests/*.json")):
         if wrong := wrong_with(path, Receipt):
             yield Damage(path, wrong, repair_command(model), _mend_receipt(path, home, registry, model, now))
+    for path in sorted(home.glob("decisions/*/[0-9]*.json")):
+        if wrong := wrong_with(path, LedgerStep):
+            yield set_aside(path, wrong, model, "the decision goes on from its other steps")
     if wrong := wrong_with(home / "monitor" / "trouble.json", Trouble):
         yield set_aside(home / "monitor" / "trouble.json", wrong, model, "the monitor writes it anew if the trouble lasts")
     yield from _label_source_damages(home, model)

@@ -20,8 +20,8 @@ from monitoring.consumer import StreamConsumer
 from monitoring.dead_letters import read_dead_letters
 from monitoring.history import model_history
 from monitoring.label_retention import read_dropped
+from monitoring.ledger import Ledger
 from monitoring.partitions import FORMAT_KEY
-from monitoring.receipts import load_receipts
 from monitoring.state import load_results, load_state
 from perennial.base import FORMAT
 from perennial.errors import NewerFormat
@@ -138,7 +138,7 @@ def test_a_kept_home_is_read(kept: Path) -> None:
         load_model(versions, "small", version, kept)  # reproduces the scores stored with it
     assert len(load_results(model)) == 3
     assert load_state(model).closed_until == load_results(model)[-1].window.end
-    assert len(load_receipts(model)) == 2
+    assert len(Ledger(model).entries()) == 2
     assert len(model_history(model, versions, "small")) > 5
     counts = archive(kept).counts()
     assert (counts.predictions, counts.joined) == (168, 167)

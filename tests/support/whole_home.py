@@ -20,7 +20,7 @@ import redis
 from deployments.stack.state import Address, HostedModel, Stack, save_stack
 from monitoring.archive import Archive
 from monitoring.label_retention import drop_unmatched
-from monitoring.receipts import acknowledge
+from monitoring.ledger import start
 from monitoring.state import MonitorState, load_results, save_state
 from monitoring.state_repair import derive_state
 from monitoring.trouble import Trouble, write_trouble
@@ -63,7 +63,7 @@ def make_home(home: Path, *, at: Path | None = None) -> None:
     data = store_dataset(small_frame(), spec.event_time, model_home, ("test",), NOW)
     set_base(model_home, data.manifest.fingerprint, spec, small_model().compiled.features.kinds)
     save_state(model_home, derive_state(model_home) if load_results(model_home) else MonitorState())
-    acknowledge(model_home, REQUEST, NOW)
+    start(model_home, REQUEST, NOW)
     write_trouble(model_home, Trouble(since=NOW, reason="a test"))
     file, old = home / "labels.csv", (NOW - timedelta(hours=2)).timestamp()
     file.write_text("id,label\nrow-1,1\nrow-2,0\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 from deployments.cli import run
 from deployments.stack.state import load_stack
 from monitoring.archive import Archive
-from monitoring.receipts import acknowledge, load_receipts, read_receipt
+from monitoring.ledger import Ledger, read_entry
 from monitoring.state import load_results, load_state
 from monitoring.trouble import read_trouble
 from perennial.fleet import spec_files
@@ -226,13 +226,12 @@ def half_published(home: Home) -> Path:
 def receipt_of_a_version(home: Home) -> Path:
     event = load_card(home.registry, "small", 3).cause.event_id
     assert event is not None
-    acknowledge(home.model, event, NOW)
-    return spoil(home.model / "requests" / f"{event}.json")
+    return write(home.model / "requests" / f"{event}.json")
 
 
 def receipt_stands(home: Home) -> bool:
-    receipt = read_receipt(home.model, load_card(home.registry, "small", 3).cause.event_id or "")
-    return receipt is not None and receipt.state == "settled" and "version 3" in receipt.reason
+    entry = read_entry(home.model, load_card(home.registry, "small", 3).cause.event_id or "")
+    return entry is not None and entry.outcome == "challenger" and "version 3" in entry.steps[-1].reason
 
 
 Damaging, Working = Callable[[Home], Path], Callable[[Home], bool]
@@ -272,9 +271,9 @@ KINDS: dict[str, tuple[Damaging, Working]] = {
         state_stands,
     ),
     "windows": (lambda home: spoil(newest(home.model / "windows")), lambda home: windows(home, 2)),
-    "receipts: of a request": (
-        lambda home: spoil(home.model / "requests" / f"{REQUEST}.json"),
-        lambda home: len(load_receipts(home.model)) == 1,
+    "decisions: a step": (
+        lambda home: spoil(home.model / "decisions" / REQUEST / "0001.json"),
+        lambda home: len(Ledger(home.model).entries()) == 1,
     ),
     "receipts: of a version": (receipt_of_a_version, receipt_stands),
     "trouble": (lambda home: spoil(home.model / "monitor/trouble.json"), lambda home: read_trouble(home.model) is None),
