@@ -13,7 +13,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from deployments.interrupts import repeat_dropped_interrupts
-from deployments.mending_commands import dead_letters
+from deployments.mending_commands import dead_letters, doctor
 from deployments.reading_commands import export, history, labels, trace
 from deployments.table_commands import Spec, Verbose, check, examples, init, predict
 from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
@@ -50,7 +50,7 @@ app = App(
 
 contract = App(name="contract", help="The form of rows that a service takes.")
 app.command(contract)
-for command in (init, examples, check, predict, labels, history, trace, dead_letters, export):
+for command in (init, examples, check, predict, labels, history, trace, dead_letters, doctor, export):
     app.command(command)
 
 

@@ -32,6 +32,7 @@ def history_rows(entries: tuple[HistoryEntry, ...]) -> Table:
     for entry in entries:
         what = f"{entry.kind}{': ' + entry.decision if entry.decision else ''}{' (by hand)' if entry.by_person else ''}"
         why = f"{entry.window}: {entry.reason}" if entry.window else entry.reason
+        why = f"{why} (Prefect run {entry.flow_run})" if entry.flow_run else why
         table.add_row(f"{entry.at:%Y-%m-%d %H:%M:%S}", what, str(entry.version or ""), why.replace("[", r"\["))
     return table
 

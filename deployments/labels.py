@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.archive import CONTRADICTORY, UNMATCHED, Archive
+from monitoring.label_retention import read_dropped
 from monitoring.partitions import collect
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT
 from perennial.schema import Schema
@@ -33,9 +34,15 @@ def label_report(path: Path, settings: Settings, *, unmatched: bool) -> list[str
         f"{counts.predictions:,} predictions",
         f"{sent.len():,} labels of {counts.labels:,} ids{': ' if told else ''}{told}",
         *(f"{rows:,} labels of which {issue}" for issue, rows in found.items()),
+        *_dropped_lines(archive.home),
         *_source_lines(spec, settings),
         *(_line(row) for row in issues.iter_rows(named=True) if unmatched),
     ]
+
+
+def _dropped_lines(home: Path) -> Iterator[str]:
+    if dropped := read_dropped(home).dropped:
+        yield f"{dropped:,} labels dropped, whose prediction did not come in time (PERENNIAL_KEEP_UNMATCHED_LABELS)"
 
 
 def _source_lines(spec: ModelSpec, settings: Settings) -> Iterator[str]:

@@ -5,6 +5,7 @@ They are written as those of `deployments.cli`: each reads its arguments, calls 
 
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -44,3 +45,27 @@ def dead_letters(
         make_console(None if sys.stdout.isatty() else LONGEST_LINE).print(found.table())
     make_console().print(found.end(), markup=False, highlight=False)
     return 0
+
+
+def doctor(
+    model: Annotated[str | None, Parameter(help="a model's name, or the path of its spec (default: all, and the stack)")] = None,
+    *,
+    repair: Annotated[bool, Parameter(help="mend what needs no decision of a person", negative="")] = False,
+) -> int:
+    """Look at every file that outlives a process; of each damaged one say what is wrong and which command mends it.
+
+    A repair deletes nothing: what is damaged is moved to `stack/quarantine` below the home directory. Aliases are rebuilt from
+    their moves, the monitor's state is derived from its windows, disk queues that no process would find are brought in. Exit
+    code 1 where damage remains.
+    """
+    from deployments.doctor.doctor import examine, mend, summary
+
+    settings, now, console = read_settings(), datetime.now(UTC), make_console()
+    found, repaired = examine(model, settings, os.environ, now), 0
+    for damage, done in mend(found.damages, settings.home, now) if repair else ():
+        console.print(f"{damage.path}: {damage.wrong}: {done}", markup=False, highlight=False)
+        repaired += 1
+    left = examine(model, settings, os.environ, now) if repaired else found
+    lines = (*map(str, left.damages), *left.notes, summary(left, repaired))
+    console.print(*lines, sep="\n", markup=False, highlight=False)
+    return 1 if left.damages else 0

@@ -43,6 +43,7 @@ HISTORY_SCHEMA: dict[str, Any] = {
     "window_end": TIME,
     "by_person": pl.Boolean,
     "event_id": pl.String,
+    "flow_run": pl.String,
 }
 
 

@@ -197,6 +197,15 @@ class Archive:
         ids = self._predictions.scan().select(ID).collect()
         return Counts(predictions=ids.height, labels=labels.height, joined=ids.join(labels, on=ID, how="semi").height)
 
+    def drop_unmatched_labels(self, after: date | None, until: date) -> int:
+        """Delete the labels received after one day, up to another, of ids that no prediction has; returns how many."""
+        since = after + timedelta(days=1) if after is not None else None
+        if not self._labels.days(since, until):
+            return 0
+        sent = self._labels.scan(since, until).select(ID).unique()
+        known = collect(sent.join(self._predictions.scan().select(ID), on=ID, how="semi"), self.home)
+        return self._labels.keep_only(known, ID, since, until)
+
     def has_labels(self) -> bool:
         """Whether any label has ever come."""
         return bool(self._labels.days())

@@ -1,7 +1,8 @@
-"""Closing a window, step by step: measure, decide, send the event and have it confirmed, write down.
+"""Closing a window, step by step: measure, decide, write the decision into the ledger, send its event, write the result down.
 
-Until the last step the window is open. Whatever fails before, the next try begins anew and sends
-the same event under the same id. What people look at (`monitoring.showing`) is made afterwards: no decision waits for it.
+Until the last step the window is open. Whatever fails before the ledger has the decision, the next try begins anew; afterwards
+it goes on with that decision, for the version that it is about, whichever is champion by then. What people look at
+(`monitoring.showing`) is made afterwards: no decision waits for it.
 """
 
 import logging
@@ -26,10 +27,10 @@ from monitoring.events import (
     send,
     window_event_id,
 )
+from monitoring.ledger import LedgerEntry, LedgerStep, advance, record_outcome, without_outcome, write_decision
 from monitoring.measurement import Measurement, measure
 from monitoring.partitions import collect
 from monitoring.policy import Decision, Findings, RetrainRequest, broken_data, decide, unjudgeable
-from monitoring.receipts import without_outcome
 from monitoring.report import report_path
 from monitoring.shadowing import Shadows, book
 from monitoring.state import MonitorState, WindowResult, save_result
@@ -52,7 +53,8 @@ class Judge:
     """The model that judges a window, the log typed by its schema, and the versions whose rows it judges, or None for all.
 
     The champion comes with the versions that shadow it. One that no longer `serves` judges and reports, and requests nothing.
-    `spec_path` is where flows find the model's spec: an event that starts one carries it.
+    `spec_path` is where flows find the model's spec: an event that starts one carries it. `last` is the newest decision that a
+    flow carries out, `decided` what the ledger has about the window already.
     """
 
     model: Model
@@ -61,10 +63,12 @@ class Judge:
     shadows: Shadows | None = None
     serves: bool = True
     spec_path: str | None = None
+    last: LedgerEntry | None = None
+    decided: LedgerEntry | None = None
 
 
 class ClosedWindow(NamedTuple):
-    """What is to be remembered of a window that was closed: its result, the request that was confirmed, the account.
+    """What is to be remembered of a window that was closed: its result, what was asked for, the account.
 
     `judged`, `table` and `drift` are what it was judged by, for its report.
     """
@@ -90,9 +94,10 @@ def close_window(
     measured = measure(model, table, rows[LABEL], rows[SCORE])
     findings = _findings(window, rows, measured, model, archive, unreadable_share, bounds_in_force(spec, model.card.bounds))
     account, statement = _account(findings, judge, spec, state)
-    decision = _decide(findings, statement, judge, spec, state, now)
+    decision = _decide(findings, statement, judge, spec, now)
     link = report_path(archive.home, window) if findings.rows else None
-    request = _request(findings, statement, measured, decision, model, link)
+    standing = judge.decided.request if judge.decided else None
+    request = standing or _request(findings, statement, measured, decision, model, link)
     decision = _carry_out(decision, request, findings, statement, judge, now)
     result = WindowResult(
         model=model.card.name,
@@ -146,12 +151,12 @@ def _contributions(measured: Measurement, model: Model) -> dict[str, float]:
     return {name: one.total * model.profile.importance[name] for name, one in measured.drift.distances.items()}
 
 
-def _decide(
-    findings: Findings, statement: AccountStatement | None, judge: Judge, spec: ModelSpec, state: MonitorState, now: datetime
-) -> Decision:
-    """The policy's decision; a model that no longer serves says what it would be and asks for nothing."""
-    waited = without_outcome(judge.archive.home, state.last_request, now)
-    decision = decide(findings, state.last_request, spec, waited, statement)
+def _decide(findings: Findings, statement: AccountStatement | None, judge: Judge, spec: ModelSpec, now: datetime) -> Decision:
+    """What the ledger has, or else the policy says; a model that no longer serves asks for nothing, and says what it would be."""
+    if judge.decided is not None and (standing := judge.decided.request) is not None:
+        return Decision(kind=standing.cause, reason=standing.reason, event_id=standing.event_id)
+    last = judge.last.request if judge.last else None
+    decision = decide(findings, last, spec, without_outcome(judge.last, now), statement)
     if judge.serves or decision.kind == "none":
         return decision
     retired = f"version {judge.model.card.version}, whose input contract no longer serves, asks for no retraining"
@@ -166,31 +171,35 @@ def _carry_out(
     judge: Judge,
     now: datetime,
 ) -> Decision:
-    """Send what the window leads to, have it confirmed, and roll back where that was decided; the decision with its event."""
+    """Write down what the window leads to, then send it and have it confirmed, or roll back; the decision with its event."""
     if request is not None:
         decision = decision.model_copy(update={"event_id": request.event_id})
-        send(request_event(request, now, judge.spec_path))
-    if decision.kind == "rollback":
-        decision = _roll_back(findings.window, statement, decision, judge, now)
+        if request.cause != "data":
+            write_decision(judge.archive.home, request, now)
+        if request.cause == "rollback":
+            _roll_back(request, statement, judge, now)
+        elif judge.decided is None or judge.decided.stage == "decided":
+            send(request_event(request, now, judge.spec_path))
+            if request.cause != "data":
+                advance(judge.archive.home, request.event_id, LedgerStep(stage="sent", at=now))
     if findings.unknown_labels and judge.serves:
         send(_unknown_labels_event(judge.model, findings, now))
     return decision
 
 
-def _roll_back(window: Window, statement: AccountStatement | None, decision: Decision, judge: Judge, now: datetime) -> Decision:
-    """Let the predecessor serve again: the event, then the move, so that what is cut off between is told once and done twice."""
-    assert statement is not None
-    assert statement.predecessor is not None
-    assert judge.shadows is not None
-    card, before = judge.model.card, statement.predecessor.version
-    payload = {"version": before, "previous": card.version, "cause": "probation", "reason": decision.reason}
-    event = _window_event(MODEL_ROLLED_BACK, judge.model, window, payload, now)
-    send(event)
+def _roll_back(request: RetrainRequest, statement: AccountStatement | None, judge: Judge, now: datetime) -> None:
+    """Let the predecessor serve again: the event, then the move. What was cut off after the move is left to the reconciler."""
+    if judge.shadows is None or statement is None or statement.predecessor is None:
+        return
+    home, card, before = judge.archive.home, judge.model.card, statement.predecessor.version
+    payload = {"version": before, "previous": card.version, "cause": "probation", "reason": request.reason}
+    send(_window_event(MODEL_ROLLED_BACK, judge.model, request.window, payload, now))
     try:
-        judge.shadows.roll_back(before, decision.reason, now)
+        judge.shadows.roll_back(before, request.reason, now, request.event_id)
     except AliasConflict as error:
         log.warning("version %d stays where it is: %s", card.version, error)
-    return decision.model_copy(update={"event_id": event.id})
+        record_outcome(home, request.event_id, "declined", now, reason=str(error))
+    record_outcome(home, request.event_id, "rolled back", now, reason=f"version {before} serves again")
 
 
 def _findings(
@@ -235,7 +244,7 @@ def _request(
     model: Model,
     link: Path | None,
 ) -> RetrainRequest | None:
-    if decision.kind == "none" or decision.kind == "rollback":
+    if decision.kind == "none":
         return None
     card, window = model.card, findings.window
     return RetrainRequest(

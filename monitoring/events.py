@@ -40,6 +40,7 @@ EVENT_NAMES: Mapping[Cause, str] = {
     "challenger": CHALLENGER_DUE,
     "promotion": PROMOTION_DUE,
     "age": MODEL_AGED,
+    "rollback": MODEL_ROLLED_BACK,
     "data": DATA_BROKEN,
 }
 
@@ -97,12 +98,15 @@ def deterministic_id(*parts: str | int) -> str:
     return str(uuid5(NAMESPACE_URL, "perennial:" + "/".join(map(str, parts))))
 
 
-def request_event(request: RetrainRequest, occurred: datetime, spec: str | None = None) -> ModelEvent:
-    """The event that carries a request (or, for broken data, an alert); `spec` is the path with which its flow is started."""
+def request_event(request: RetrainRequest, occurred: datetime, spec: str | None = None, again: int = 0) -> ModelEvent:
+    """The event that carries a request (or, for broken data, an alert); `spec` is the path with which its flow is started.
+
+    Sent `again` for the n-th time it has an id of its own, for a living server ignores one that it has seen; the request stays.
+    """
     return ModelEvent(
         name=EVENT_NAMES[request.cause],
         model=request.model,
-        id=request.event_id,
+        id=deterministic_id(request.event_id, again) if again else request.event_id,
         occurred=occurred,
         payload=request.model_dump(mode="json"),
         spec=spec,

@@ -1,4 +1,4 @@
-"""The follower of one model: its lease, its session, and its turns of reading, archiving, closing windows and reminding.
+"""The follower of one model: its lease, its session, and its turns of reading, archiving, closing windows and reconciling.
 
 What it holds between turns is lost without harm: a follower that left begins again from registry, store and disk. A turn ends
 after one window, so that a model with many of them does not keep the others of its fleet waiting.
@@ -13,12 +13,13 @@ import redis
 
 from monitoring.closing import close_window
 from monitoring.consumer import READ_COUNT, Batch, IngestResult, StreamConsumer
-from monitoring.events import request_event, send
 from monitoring.fleet import FollowedModel, LabelSource, MonitorSummary
+from monitoring.label_retention import drop_unmatched
 from monitoring.lease import Lease, lease_key
+from monitoring.ledger import Ledger
 from monitoring.loop_figures import note_failing
 from monitoring.pause import is_paused
-from monitoring.receipts import is_acknowledged
+from monitoring.reconciler import Reconciler
 from monitoring.revision import revise
 from monitoring.session import MonitorSession
 from monitoring.showing import show_closed
@@ -53,6 +54,9 @@ class ModelFollower:
         self._spec, self._home, self._registry = model.spec, settings.model_home(self.name), Registry(settings.registry_url)
         self._settings, self._on_window, self._clock = settings, on_window, clock
         self.lease, self.consumer = Lease(store, lease_key(self.name)), StreamConsumer(store, self.name)
+        self._reconciler = Reconciler(
+            self._home, self._registry, self._spec, Ledger(self._home), settings.training_lease, self.model.path
+        )
         self.session: MonitorSession | None = None
         self._labels: LabelSource | None = None
         self.summary = MonitorSummary()
@@ -82,7 +86,7 @@ class ModelFollower:
         return self.session is not None
 
     def turn(self, first: Batch | None) -> bool:
-        """Read, archive, close a window that is due, remind; whether there is more to do at once.
+        """Read, archive, close a window that is due, reconcile; whether there is more to do at once.
 
         `first` is what was read already; with None nothing is read.
         """
@@ -96,9 +100,9 @@ class ModelFollower:
         self._poll_labels(session)
         # Labels sent before the newest predictions were asked must be in before a window is judged.
         more_windows = labels_stream(self.name) not in batch.more and self._close_due(session)
-        self._remind(session)
+        self._reconcile(session)
         self._recovered()
-        session.figures.turn_ended(self._clock(), session.state, unconfirmed=self.summary.waiting)
+        session.figures.turn_ended(self._clock(), unconfirmed=self.summary.waiting)
         return bool(batch.more) or more_windows
 
     def _recovered(self) -> None:
@@ -172,11 +176,12 @@ class ModelFollower:
 
     def _close(self, session: MonitorSession, window: Window) -> None:
         unreadable = self._since_close.unreadable_share
-        judge, now = replace(session.judge(window), spec_path=self.model.path), self._clock()
+        judge, now = replace(session.judge_to_close(window), spec_path=self.model.path), self._clock()
         waited = session.state.account.waiting if session.state.account else ()
         closed = close_window(window, judge, self._spec, session.state, unreadable, now)
         result, account = closed.result, closed.account
-        session.record(result, closed.request, account)
+        session.record(result, account)
+        drop_unmatched(session.archive, self._settings.keep_unmatched_labels, now)
         self._revise(session, window, [one for one in waited if account is None or one not in account.waiting])
         decision = result.decision
         self._since_close, self._event_wait = IngestResult(), FIRST_RETRY
@@ -193,24 +198,13 @@ class ModelFollower:
                 found = revised.findings.labelled, revised.diagnosis
                 log.info("%s, window %s: measured again with %d labels (%s)", self.name, window, *found)
 
-    def _remind(self, session: MonitorSession) -> None:
-        """Send the last request again where nothing shows that it came through; the same id is one event to a living server."""
-        last, now = session.state.last_request, self._clock()
-        if last is None or not last.reminder_due(now):
-            return
-        self._update(session)
-        request = last.request
-        if is_acknowledged(self._home, request.event_id) or request.version != session.model.card.version:
-            session.remember(last.model_copy(update={"closed": True}))
-            return
-        log.warning("no retraining has begun for event %s since %s: it is sent again", request.event_id, last.sent_at)
-        try:
-            # It occurs now: an event older than a trigger's last one would start nothing.
-            send(request_event(request, now, self.model.path))
-            self._note(reminders=self.summary.reminders + 1)
-        except PrefectUnreachable as error:
-            log.warning("%s", error)
-        session.remember(last.model_copy(update={"last_sent_at": now}))
+    def _reconcile(self, session: MonitorSession) -> None:
+        """Carry on with decisions that did not come through."""
+        closed_until, now = session.state.closed_until, self._clock()
+        if due := self._reconciler.due(closed_until, now):
+            self._update(session)
+            sent = self._reconciler.reconcile(due, session.model.card.version, now)
+            self._note(reminders=self.summary.reminders + sent)
 
     def _update(self, session: MonitorSession) -> None:
         model = self._champion(session.model)

@@ -1,17 +1,17 @@
 """History: everything that happened to a model, in the order in which it happened, read from what was written down meanwhile.
 
-Trainings are the cards of the versions, windows are their results, promotions and refusals are moves of aliases, and what a
-retraining declined or failed at is its receipt. Nothing is kept for this alone, so the history is whole however a run ended.
-It costs reading every card, move and window result: a millisecond each on a local disk.
+Trainings are the cards of the versions, windows are their results, promotions and refusals are moves of aliases, and how far each
+decision came is the decision ledger. Nothing is kept for this alone, so the history is whole however a run ended.
+It costs reading every card, move, decision and window result: a millisecond each on a local disk.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from monitoring.receipts import load_receipts
+from monitoring.ledger import Ledger, LedgerEntry
 from monitoring.state import WindowResult, load_results
 from monitoring.window import Window
 from perennial.base import FrozenModel
@@ -19,10 +19,13 @@ from perennial.model_card import ModelCard
 from perennial.model_loading import load_card
 from perennial.registry import APPROVAL, CHAMPION, CONTRACT, REJECTED, Move, Registry
 
-HistoryKind = Literal["window", "declined", "failed", "training", "promotion", "approval due", "refusal", "rollback", "contract"]
+HistoryKind = Literal[
+    "window", "decision", "declined", "failed", "training", "promotion", "approval due", "refusal", "rollback", "contract"
+]
 
 ORDER: tuple[HistoryKind, ...] = (
     "window",
+    "decision",
     "declined",
     "failed",
     "training",
@@ -54,6 +57,7 @@ class HistoryEntry(FrozenModel):
     decision: str = Field("", description="of a window: what it led to")
     by_person: bool = False
     event_id: str | None = Field(None, description="of the Prefect event that it sent, or that it answers")
+    flow_run: str | None = Field(None, description="the newest Prefect run that worked on it")
 
 
 def model_history(home: Path, registry: Registry, name: str) -> tuple[HistoryEntry, ...]:
@@ -61,7 +65,7 @@ def model_history(home: Path, registry: Registry, name: str) -> tuple[HistoryEnt
     results = load_results(home)
     entries = [
         *map(_window_entry, results),
-        *_receipt_entries(home, results),
+        *(_decision_entry(entry, results) for entry in Ledger(home).entries()),
         *(_training_entry(load_card(registry, name, version)) for version in registry.versions(name)),
         *(_move_entry(move) for move in registry.history(name) if move.alias in MOVES),
     ]
@@ -98,20 +102,27 @@ def _window_entry(result: WindowResult) -> HistoryEntry:
     )
 
 
-def _receipt_entries(home: Path, results: tuple[WindowResult, ...]) -> Iterator[HistoryEntry]:
-    """What became of requests that led to no version; the window that sent one says which champion it was about."""
-    asked = {result.decision.event_id: result for result in results}
-    for receipt in load_receipts(home):
-        if receipt.outcome == "declined" or receipt.outcome == "failed":
-            about = asked.get(receipt.event_id)
-            yield HistoryEntry(
-                at=receipt.at,
-                kind=receipt.outcome,
-                version=about.version if about else None,
-                reason=receipt.reason,
-                window=about.window if about else None,
-                event_id=receipt.event_id,
-            )
+def _decision_entry(entry: LedgerEntry, results: tuple[WindowResult, ...]) -> HistoryEntry:
+    """How far a decision has come; the window that led to it says which champion it is about, where the ledger does not."""
+    step, request = entry.steps[-1], entry.request
+    about = next((result for result in results if result.decision.event_id == entry.event_id), None)
+    told = f"{request.cause}: {request.reason}" if request else ""
+    return HistoryEntry(
+        at=step.at,
+        kind=step.stage if step.stage == "declined" or step.stage == "failed" else "decision",
+        version=request.version if request else about.version if about else None,
+        reason="; ".join(text for text in (step.reason, told, _tries(entry)) if text),
+        window=request.window if request else about.window if about else None,
+        decision="" if step.stage in ("declined", "failed") else step.stage,
+        event_id=entry.event_id,
+        flow_run=entry.flow_run,
+    )
+
+
+def _tries(entry: LedgerEntry) -> str:
+    """How often it was sent, and how often its run died, where that is worth a word."""
+    sent, died = entry.count("sent"), entry.count("died")
+    return "; ".join([*([f"sent {sent} times"] if sent > 1 else []), *([f"{died} runs died"] if died else [])])
 
 
 def _training_entry(card: ModelCard) -> HistoryEntry:

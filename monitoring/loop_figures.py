@@ -1,6 +1,6 @@
 """The loop's figures of one model: kept up by the monitor's turns and written to the model's home, for the service's `/metrics`.
 
-They are made from what the monitor has written anyway (window results, state, receipts), so that a run that dies leaves none
+They are made from what the monitor has written anyway (window results, decision ledger), so that a run that dies leaves none
 behind and the next one counts the same. A file that cannot be written holds no turn up: what is missing then is a metric.
 """
 
@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from monitoring.policy import RetrainRequestState
-from monitoring.receipts import Receipt, is_acknowledged, is_settled, load_receipts
-from monitoring.state import MonitorState, WindowResult, load_results
+from monitoring.ledger import Ledger, LedgerEntry
+from monitoring.state import WindowResult, load_results
 from perennial.atomic_files import replace_stored
 from perennial.signals import SIGNALS
 from perennial.spec import ModelSpec
@@ -28,7 +27,7 @@ class LoopRecorder:
     """Counts the windows of one model and writes its figures; one thread uses it."""
 
     def __init__(self, spec: ModelSpec, home: Path) -> None:
-        self._spec, self._home = spec, home
+        self._spec, self._home, self._ledger = spec, home, Ledger(home)
         results = load_results(home)
         self._last = results[-1] if results else None
         self._windows = Counter(result.decision.kind for result in results)
@@ -43,19 +42,19 @@ class LoopRecorder:
         if (flow := result.decision.flow) is not None:
             self._requests[flow] += 1
 
-    def turn_ended(self, now: datetime, state: MonitorState, *, unconfirmed: bool) -> None:
+    def turn_ended(self, now: datetime, *, unconfirmed: bool) -> None:
         """Write the figures where something has changed, or nothing was written for a while."""
         if self._written_at is not None and now < self._written_at + INTERVAL and unconfirmed == self._unconfirmed:
             return
         self._written_at, self._unconfirmed = now, unconfirmed
-        _write(self._home, self._figures(now, state, unconfirmed))
+        _write(self._home, self._figures(now, unconfirmed))
 
-    def _figures(self, now: datetime, state: MonitorState, unconfirmed: bool) -> LoopFigures:
+    def _figures(self, now: datetime, unconfirmed: bool) -> LoopFigures:
         known = LoopFigures(seen_at=now, unconfirmed=unconfirmed, windows=self._windows, requests=self._requests)
         changes = _of_window(self._spec, self._last) if self._last else {}
-        if state.last_request is not None:
-            changes |= _of_request(self._home, state.last_request)
-        return known.model_copy(update=changes | _of_receipts(load_receipts(self._home)))
+        if (last := self._ledger.last_request()) is not None:
+            changes |= _of_request(last)
+        return known.model_copy(update=changes | _of_outcomes(self._ledger.entries()))
 
 
 def note_failing(home: Path) -> None:
@@ -82,16 +81,14 @@ def _of_window(spec: ModelSpec, result: WindowResult) -> dict[str, object]:
     }
 
 
-def _of_request(home: Path, state: RetrainRequestState) -> dict[str, object]:
-    """Where the last request stands; one that is closed and not acknowledged is about an earlier champion."""
-    id_ = state.request.event_id
-    begun = is_acknowledged(home, id_)
-    is_open = begun and not is_settled(home, id_)
-    return {"unacknowledged": not begun and not state.closed, "open_since": state.sent_at if is_open else None}
+def _of_request(last: LedgerEntry) -> dict[str, object]:
+    """Where the last request stands."""
+    is_open, begun = last.outcome is None, last.count("started") > 0
+    return {"unacknowledged": is_open and not begun, "open_since": last.sent_at if is_open and begun else None}
 
 
-def _of_receipts(receipts: Iterable[Receipt]) -> dict[str, object]:
-    settled = sorted((one for one in receipts if one.outcome is not None), key=lambda one: one.at)
+def _of_outcomes(entries: Iterable[LedgerEntry]) -> dict[str, object]:
+    settled = sorted((one for one in entries if one.outcome is not None), key=lambda one: one.steps[-1].at)
     outcomes = Counter(one.outcome for one in settled)
     return {"outcomes": outcomes, "last_outcome": settled[-1].outcome if settled else None}
 

@@ -12,7 +12,8 @@ value in the type it asks for where a file has another: a conversion that would 
 
 import errno
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -22,8 +23,12 @@ import fsspec
 import polars as pl
 
 from perennial.atomic_files import create_exclusively, replace
-from perennial.errors import ArchiveError
+from perennial.base import FORMAT, refuse_newer_format
+from perennial.errors import SET_ASIDE, ArchiveError
 from perennial.schema import float_text
+
+FORMAT_KEY = "perennial.format"
+"""In the metadata of a part: the version of its format."""
 
 PART_ROWS = 20_000
 """Rows from which a file is left alone; rewriting fewer takes about 20 ms."""
@@ -60,8 +65,31 @@ class Partitions:
 
     def days(self, since: date | None = None, until: date | None = None) -> tuple[date, ...]:
         """Dates that have rows, ascending."""
-        found = (date.fromisoformat(path.name.removeprefix("date=")) for path in self.folder.glob("date=*"))
+        found = (_day(path) for path in self.folder.glob("date=*"))
         return tuple(sorted(day for day in found if (since or date.min) <= day <= (until or date.max)))
+
+    def keep_only(self, values: pl.DataFrame, name: str, since: date | None, until: date) -> int:
+        """Delete the rows of some dates whose `name` is not among the values; returns how many. Raises ArchiveError."""
+        dropped = 0
+        for day in self.days(since, until):
+            for path in self._parts(day):
+                rows = collect(pl.scan_parquet(path, hive_partitioning=False), path)
+                kept = rows.join(values, on=name, how="semi", maintain_order="left")
+                if kept.height < rows.height:
+                    self._replace(path, kept)
+                    dropped += rows.height - kept.height
+            self._keys.pop(day, None)
+        return dropped
+
+    def _replace(self, path: Path, rows: pl.DataFrame) -> None:
+        """Replace a part by these rows of it, or remove it where none is left, and its date's directory with the last one."""
+        with _naming(path):
+            if rows.height:
+                replace(self._files, str(path), _content(rows))
+                return
+            path.unlink()
+            with suppress(OSError):  # other parts are left
+                path.parent.rmdir()
 
     def _fresh(self, rows: pl.DataFrame) -> pl.DataFrame:
         time = pl.col(self._time)
@@ -89,19 +117,11 @@ class Partitions:
     def _write(self, day: date, rows: pl.DataFrame) -> None:
         known = self._keys_of(day)
         path, whole = self._grown(day, rows)
-        try:
-            # Through memory: a failed write is then a plain OSError of ours, with its errno.
-            buffer = BytesIO()
-            whole.write_parquet(buffer, compression="zstd", compression_level=1)
+        with _naming(path):
             if path.exists():
-                replace(self._files, str(path), buffer.getvalue())
-            elif not create_exclusively(self._files, str(path), buffer.getvalue()):
+                replace(self._files, str(path), _content(whole))
+            elif not create_exclusively(self._files, str(path), _content(whole)):
                 raise FileExistsError(errno.EEXIST, "another writer has just created it")
-        except OSError as error:
-            raise ArchiveError(
-                f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
-                "nothing was acknowledged, the stream keeps what is not archived"
-            ) from error
         self._keys[day] = pl.concat([known, rows.select(*self._key, self._time)])
 
     def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
@@ -115,7 +135,8 @@ class Partitions:
         return self.folder / f"date={day.isoformat()}" / f"part-{number:05d}.parquet", rows
 
     def _parts(self, day: date) -> list[Path]:
-        return sorted((self.folder / f"date={day.isoformat()}").glob("part-[0-9]*.parquet"))
+        found = sorted((self.folder / f"date={day.isoformat()}").glob("part-[0-9]*.parquet"))
+        return [path for path in found if path.stem.removeprefix("part-").isdigit()]
 
     def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
         if not paths:
@@ -128,13 +149,46 @@ class Partitions:
         return pl.concat([*whole, *(_converted(path, self._columns(path), schema) for path in others)])
 
     def _columns(self, path: Path) -> dict[str, pl.DataType]:
-        """The columns of a part, which never change; none of one that cannot be read, so that reading it says so."""
+        """The columns of a part, which never change; none of one that cannot be read, so that reading it says so.
+
+        Raises NewerFormat.
+        """
         if path not in self._known_columns:
             try:
-                self._known_columns[path] = dict(pl.read_parquet_schema(path))
+                found = dict(pl.read_parquet_schema(path))
+                number = pl.read_parquet_metadata(path).get(FORMAT_KEY, "1")  # the first release wrote none
             except (OSError, pl.exceptions.PolarsError):
                 return {}
+            refuse_newer_format(int(number) if number.isdigit() else None, str(path))
+            self._known_columns[path] = found
         return self._known_columns[path]
+
+
+def _day(folder: Path) -> date:
+    """The date of a directory; raises ArchiveError for one that is none."""
+    try:
+        return date.fromisoformat(folder.name.removeprefix("date="))
+    except ValueError:
+        raise ArchiveError(f"{folder} is no date's directory: move it elsewhere, or {SET_ASIDE}") from None
+
+
+def _content(rows: pl.DataFrame) -> bytes:
+    """A part's bytes. Through memory: a failed write is then a plain OSError of ours, with its errno."""
+    buffer = BytesIO()
+    rows.write_parquet(buffer, compression="zstd", compression_level=1, metadata={FORMAT_KEY: str(FORMAT)})
+    return buffer.getvalue()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What the disk refuses is an ArchiveError that names the part."""
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(
+            f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
+            "nothing was acknowledged, the stream keeps what is not archived"
+        ) from error
 
 
 def _misfits(found: Mapping[str, pl.DataType], wanted: pl.Schema) -> list[str]:
@@ -168,7 +222,7 @@ def collect(rows: pl.LazyFrame, where: Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         files = [where] if where.is_file() else sorted(where.rglob("*.parquet"))
         broken = next((path for path in files if not _is_readable(path)), None)
-        fix = "restore it from a backup, or delete it and lose its rows" if broken else "does the spec fit it?"
+        fix = f"restore it from a backup, or lose its rows: {SET_ASIDE}" if broken else "does the spec fit it?"
         raise ArchiveError(f"{broken or where} cannot be read ({error}): {fix}") from error
 
 

@@ -1,8 +1,7 @@
 """The policy: findings about one window, the champion's account and the last request go in, one decision comes out.
 
 Findings say when to look: they ask for a training, which makes a challenger. The account says what pays: it asks for a promotion.
-It also says what is remembered of a request, and when that one is sent again. Arithmetic over values only, without clock,
-files or messages, so every run that looks decides alike.
+Arithmetic over values only, without clock, files or messages, so every run that looks decides alike.
 """
 
 from collections.abc import Iterator
@@ -18,12 +17,12 @@ from perennial.durations import format_duration
 from perennial.signals import SIGNALS, Bounds, Signal, SignalValues, signals_of
 from perennial.spec import ModelSpec
 
-Cause = Literal["drift", "performance", "challenger", "promotion", "age", "data"]
-Kind = Literal["none", "rollback", Cause]
+Cause = Literal["drift", "performance", "challenger", "promotion", "age", "rollback", "data"]
+Kind = Literal["none", Cause]
 Flow = Literal["retrain", "promote"]
 
 PROMOTIONS: tuple[Cause, ...] = ("promotion", "age")
-"""Causes whose event starts a promotion; that of the others but `data` starts a training."""
+"""Causes whose event starts a promotion; that of the others starts a training, but for `data` and `rollback`."""
 
 LEAST_CHAMPION_BETTER = 0.1
 """P(the champion is better than its predecessor) under which the predecessor comes back, in the windows of the probation."""
@@ -37,14 +36,6 @@ MAX_TRAINED_ON_SHARE = 0.5
 LONGEST_TRAINING = timedelta(hours=1)
 """Wall time in which a request is settled, if at all: what takes longer has been killed or lost. Trainings take minutes;
 one that really takes longer is requested again by the next window, and that is declined once a newer version serves."""
-
-
-FIRST_REMINDER = timedelta(seconds=60)
-"""From an event to the acknowledgement: 8 s on quiet cores, nearly all of it two process starts; sent again sooner, an
-event would be sent in vain whenever the machine is busy."""
-
-LAST_REMINDER = timedelta(minutes=10)
-"""Longest wait: a Prefect server that was away for hours hears of the request within this time of its return."""
 
 
 class Findings(FrozenModel):
@@ -90,7 +81,7 @@ class Findings(FrozenModel):
 class RetrainRequest(FrozenModel):
     """The payload of an event about a window: which champion it is about, why, and what was measured.
 
-    It asks for a training, or, where the cause is one of PROMOTIONS, for a promotion.
+    It asks for a training, or, where the cause is one of PROMOTIONS, for a promotion; a rollback is the monitor's own to do.
     """
 
     model: str
@@ -103,19 +94,10 @@ class RetrainRequest(FrozenModel):
     report: str | None = None
     event_id: str
 
-
-class RetrainRequestState(FrozenModel):
-    """The last request as Prefect confirmed it, in wall time. When `closed`, it is not sent again."""
-
-    request: RetrainRequest
-    sent_at: AwareDatetime
-    last_sent_at: AwareDatetime
-    closed: bool = False
-
-    def reminder_due(self, now: datetime) -> bool:
-        """Whether to send it again now: after 60 s, then after waits that double, unless it is closed."""
-        wait = min(max(self.last_sent_at - self.sent_at, FIRST_REMINDER), LAST_REMINDER)
-        return not self.closed and now >= self.last_sent_at + wait
+    @property
+    def window(self) -> Window:
+        """The window that it is about."""
+        return Window(start=self.window_start, end=self.window_end)
 
 
 class Decision(FrozenModel):
@@ -136,7 +118,7 @@ class Decision(FrozenModel):
 
 def decide(
     findings: Findings,
-    last: RetrainRequestState | None,
+    last: RetrainRequest | None,
     spec: ModelSpec,
     without_outcome: timedelta = timedelta(),
     account: AccountStatement | None = None,
@@ -162,13 +144,6 @@ def decide(
         reason = f"{reason}; quiet until {quiet:%Y-%m-%d %H:%M} after the last request"
         return Decision(kind="none", reason=reason, in_cooldown=True)
     return Decision(kind=kind, reason=reason)
-
-
-def next_state(previous: RetrainRequestState | None, sent: RetrainRequest | None, now: datetime) -> RetrainRequestState | None:
-    """What is remembered after a window: the request that was sent about it; an alert about data asks for nothing."""
-    if sent is None or sent.cause == "data":
-        return previous
-    return RetrainRequestState(request=sent, sent_at=now, last_sent_at=now)
 
 
 def unjudgeable(findings: Findings, spec: ModelSpec) -> str | None:
@@ -278,12 +253,12 @@ def _alarms(findings: Findings, spec: ModelSpec, cause: Literal["drift", "perfor
             yield signal.describe_alarm(findings.values[signal.name], findings.bounds[signal.name])
 
 
-def _cooldown_end(kind: Kind, last: RetrainRequestState | None, spec: ModelSpec) -> datetime | None:
+def _cooldown_end(kind: Kind, last: RetrainRequest | None, spec: ModelSpec) -> datetime | None:
     """When the cooldown ends; what comes every so many windows has its period in the spec, and a rollback waits for nothing."""
     unbound = kind in ("none", "rollback", "challenger")
-    if last is None or unbound or (kind in PROMOTIONS and last.request.cause not in PROMOTIONS):
+    if last is None or unbound or (kind in PROMOTIONS and last.cause not in PROMOTIONS):
         return None
-    return last.request.window_end + spec.cooldown
+    return last.window_end + spec.cooldown
 
 
 def _within_bounds(findings: Findings, spec: ModelSpec) -> str:

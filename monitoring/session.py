@@ -6,6 +6,7 @@ read from registry and disk when a session begins, so a session may end anywhere
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from monitoring.archive import MAX_CLOCK_SKEW, Archive
 from monitoring.champion_account import ChampionAccount
 from monitoring.closing import Judge
 from monitoring.consumer import Batch
+from monitoring.ledger import Ledger, adopt
 from monitoring.loop_figures import LoopRecorder
 from monitoring.partitions import collect
-from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
 from monitoring.shadowing import Shadows
 from monitoring.state import MonitorState, WindowResult, load_state, save_state
 from monitoring.window import Window, due_windows, newest_rows, watermark, window_at
@@ -40,7 +41,9 @@ class MonitorSession:
     def __init__(self, spec: ModelSpec, home: Path, model: Model, now: datetime, registry: Registry, base: Path) -> None:
         self._spec, self._home, self._registry, self._base = spec, home, registry, base
         self._cards: dict[int, ModelCard | None] = {}
-        self.state, self.figures = load_state(home), LoopRecorder(spec, home)
+        self.state, self.ledger, self.figures = load_state(home), Ledger(home), LoopRecorder(spec, home)
+        if (earlier := self.state.last_request) is not None:
+            adopt(home, earlier.request, earlier.sent_at)
         self.use(model)
         self._newest, self._oldest = self.archive.newest(now), self.archive.oldest()
 
@@ -61,6 +64,16 @@ class MonitorSession:
         if model is None:
             return Judge(champion, self.archive, own, self._shadows())
         return Judge(model, self._archive(model), self._alike(model, others), serves=False)
+
+    def judge_to_close(self, window: Window) -> Judge:
+        """Who judges a window that is closed now; what the ledger has about it is carried out for the version it is about."""
+        judge, decided = self.judge(window), self.ledger.about(window)
+        if decided is not None and decided.request is not None and decided.request.version != judge.model.card.version:
+            model = self._load(decided.request.version)
+            counts = self.archive.rows_by_version(window.start, window.end)
+            if model is not None:
+                judge = Judge(model, self._archive(model), self._alike(model, counts), serves=False)
+        return replace(judge, last=self.ledger.last_request(), decided=decided)
 
     def _shadows(self) -> Shadows:
         """The versions that the champion may be compared with: those of its input contract."""
@@ -119,16 +132,9 @@ class MonitorSession:
             return []
         return list(due_windows(spec, since, reached, self.archive.dates()))
 
-    def record(self, result: WindowResult, sent: RetrainRequest | None, account: ChampionAccount | None) -> None:
-        """The window is closed: remember it, the request that was sent, and the champion's account."""
+    def record(self, result: WindowResult, account: ChampionAccount | None) -> None:
+        """The window is closed: remember that, and the champion's account."""
         self.figures.window_closed(result)
-        last = next_state(self.state.last_request, sent, result.closed_at)
-        self._save(MonitorState(closed_until=result.window.end, last_request=last, account=account))
-
-    def remember(self, request: RetrainRequestState) -> None:
-        """What has become of the last request."""
-        self._save(self.state.model_copy(update={"last_request": request}))
-
-    def _save(self, state: MonitorState) -> None:
+        state = MonitorState(closed_until=result.window.end, account=account)
         save_state(self._home, state)
         self.state = state

@@ -26,7 +26,7 @@ from perennial.log_columns import EVENT_TIME, LABEL
 from perennial.metrics import row_losses
 from perennial.model import Model
 from perennial.model_card import ModelCard
-from perennial.registry import CHAMPION, Move, Registry
+from perennial.registry import CHAMPION, REQUEST, Move, Registry
 from perennial.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,11 @@ class Shadows:
         before = next((move.previous for move in self._champion_moves if move.version == standing), None)
         return self.load(before) if before is not None and before < standing and self.card(before) is not None else None
 
-    def roll_back(self, version: int, reason: str, now: datetime) -> None:
+    def roll_back(self, version: int, reason: str, now: datetime, event_id: str | None = None) -> None:
         """Make an earlier version champion again; raises AliasConflict where another promoter has moved the alias."""
         name, standing = self.champion.card.name, self.champion.card.version
-        self.registry.roll_back(name, version, expect=standing, reason=f"rolled back: {reason}", now=now)
+        evidence = {REQUEST: event_id} if event_id else {}
+        self.registry.roll_back(name, version, expect=standing, reason=f"rolled back: {reason}", now=now, evidence=evidence)
 
     def promised(self) -> float | None:
         """The relative change of the loss by which the gate let the champion serve; None where nothing was compared."""

@@ -13,22 +13,31 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from monitoring.champion_account import AccountStatement, ChampionAccount
 from monitoring.diagnosis import Diagnosis
-from monitoring.policy import Decision, Findings, RetrainRequestState
+from monitoring.policy import Decision, Findings, RetrainRequest
 from monitoring.window import Window
 from perennial.atomic_files import replace
-from perennial.base import StoredModel, read_stored
-from perennial.errors import ArchiveError
+from perennial.base import FrozenModel, StoredModel, read_stored
+from perennial.errors import SET_ASIDE, ArchiveError
 from perennial.metrics import Metrics
 
 STATE = "monitor/state.json"
 """The state's file, below the model's home."""
 
 
+class EarlierRequest(FrozenModel):
+    """A request as 0.1.0 kept it in the monitor's state; the ledger takes it in."""
+
+    request: RetrainRequest
+    sent_at: AwareDatetime
+    last_sent_at: AwareDatetime
+    closed: bool = False
+
+
 class MonitorState(StoredModel):
-    """Where the monitor stands: windows that end by `closed_until` are closed; `last_request` is the last one sent."""
+    """Where the monitor stands: windows that end by `closed_until` are closed. `last_request` is of 0.1.0, and read only."""
 
     closed_until: AwareDatetime | None = None
-    last_request: RetrainRequestState | None = None
+    last_request: EarlierRequest | None = None
     account: ChampionAccount | None = None
 
     def account_of(self, champion: int) -> ChampionAccount:
@@ -69,7 +78,9 @@ def load_state(home: Path) -> MonitorState:
     except FileNotFoundError:
         return MonitorState()
     except (OSError, ValidationError) as error:
-        raise ArchiveError(f"{path} cannot be read ({error}); delete it to judge every window anew") from error
+        raise ArchiveError(
+            f"{path} cannot be read ({error}); `perennial doctor --repair` derives it anew from the windows"
+        ) from error
 
 
 def save_state(home: Path, state: MonitorState) -> None:
@@ -84,31 +95,35 @@ def save_result(home: Path, result: WindowResult) -> None:
 
 def load_results(home: Path, newest: int = 0) -> tuple[WindowResult, ...]:
     """The results of all closed windows, or of so many `newest` ones, oldest first; raises ArchiveError, NewerFormat."""
-    return tuple(map(_read_result, sorted((home / "windows").glob("*.json"))[-newest:]))
+    return tuple(map(read_result, sorted((home / "windows").glob("*.json"))[-newest:]))
 
 
 def load_result(home: Path, window: Window) -> WindowResult | None:
     """The result of one window; None where it has none. Raises ArchiveError, NewerFormat."""
     path = home / "windows" / f"{window.key}.json"
-    return _read_result(path) if path.exists() else None
+    return read_result(path) if path.exists() else None
 
 
 def newest_result(home: Path) -> WindowResult | None:
     """The result of the window closed last; None before the first one. Raises ArchiveError, NewerFormat."""
     newest = max((home / "windows").glob("*.json"), default=None)
-    return _read_result(newest) if newest is not None else None
+    return read_result(newest) if newest is not None else None
 
 
-def _read_result(path: Path) -> WindowResult:
+def read_result(path: Path) -> WindowResult:
+    """The result in a file; raises ArchiveError, NewerFormat."""
     try:
         return read_stored(WindowResult, path.read_bytes(), str(path))
     except (OSError, ValidationError) as error:
-        raise ArchiveError(f"{path} cannot be read ({error}); restore it, or delete it to do without this window") from error
+        raise ArchiveError(f"{path} cannot be read ({error}); restore it, or {SET_ASIDE}") from error
 
 
-def write_stored(path: Path, value: StoredModel, write: Callable[[Any, str, bytes], object] = replace) -> None:
-    """Replace a file by a value in JSON, or create it where `write` is `create_exclusively`; raises ArchiveError."""
+def write_stored(path: Path, value: StoredModel, write: Callable[[Any, str, bytes], bool | None] = replace) -> bool:
+    """Replace a file by a value in JSON, or create it where `write` is `create_exclusively`; raises ArchiveError.
+
+    False where it was to be created and is there already.
+    """
     try:
-        write(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode())
+        return write(fsspec.filesystem("file"), str(path), value.model_dump_json(indent=1).encode()) is not False
     except OSError as error:
         raise ArchiveError(f"{path} cannot be written ({error.strerror or error}): free space or mend the directory") from error

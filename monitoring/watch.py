@@ -3,13 +3,14 @@
     watch(read_fleet, settings, until=deadline, on_window=show)
 
 One thread does all of it, in rounds: models take their turns one after the other (read, archive, acknowledge, close a window
-that is due, remind), and between rounds one blocking read waits for any of their streams. Another thread renews the leases. A
+that is due, reconcile), and between rounds one blocking read waits for any of their streams. Another thread renews the leases. A
 model whose lease another run holds is tried again, so a run that ends is succeeded by one that stands by.
 
 What ends a model's turn ends nothing else: the model is reported, left for a while and tried again; only a store that is away
 stops all of them. What is read is acknowledged when it is archived; a window is closed when its event is confirmed. So a run
 may die anywhere, and the next one begins where this one was safe (tests/monitoring/test_watch.py crashes it between the steps).
-A confirmed event may die with its server: until a retraining has written its receipt, a request to retrain is sent again.
+A confirmed event may die with its server, and a run with its machine: `monitoring.reconciler` carries on with what did not come
+through.
 """
 
 import logging

@@ -14,6 +14,7 @@
     │   ├── VersionNotFound  no such version or alias
     │   ├── CorruptVersion   files do not match their recorded digests
     │   ├── AliasConflict    another promoter moved the alias first: read it again and decide anew
+    │   ├── StaleToken       another run has claimed the training of the model since: this one may publish and promote no more
     │   └── VersionWithdrawn the version was rolled back, and only a person makes it champion again
     ├── StoreUnreachable     Redis or Valkey does not answer
     ├── PredictionsLost      predictions were answered and are in no log: a process was killed, or store and disk failed together
@@ -23,10 +24,14 @@
     ├── NewerFormat          a file or a stream entry was written by a newer release
     ├── ExportError          a model has no form in another runtime, or would score otherwise there
     ├── PrefectUnreachable   the Prefect API does not answer
+    ├── AutomationFailed     an automation fired, and its action did not happen
+    ├── RunDied              a flow run gave no sign of life and has no outcome
     └── StackError           a part of the local stack cannot start or stop
 
 The message always names the thing (column, value, file, address) and the fix.
 """
+
+SET_ASIDE = "`perennial doctor --repair` sets it aside"  # how a person does without a damaged file that nothing rebuilds
 
 
 class PerennialError(Exception):
@@ -78,6 +83,9 @@ class CorruptVersion(RegistryError): ...
 class AliasConflict(RegistryError): ...
 
 
+class StaleToken(RegistryError): ...
+
+
 class VersionWithdrawn(RegistryError): ...
 
 
@@ -103,6 +111,12 @@ class ExportError(PerennialError): ...
 
 
 class PrefectUnreachable(PerennialError): ...
+
+
+class AutomationFailed(PerennialError): ...
+
+
+class RunDied(PerennialError): ...
 
 
 class StackError(PerennialError): ...

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
-from perennial.errors import DataError, SpecError
+from perennial.errors import SET_ASIDE, DataError, SpecError
 from perennial.settings import Settings
 from perennial.spec import FeatureSpec, Kind, ModelSpec, Task, load_spec
 
@@ -76,7 +76,9 @@ def read_base(home: Path) -> Base | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise DataError(f"{path} names no dataset ({error.errors()[0]['msg']}): restore it from a backup") from error
+        raise DataError(
+            f"{path} names no dataset ({error.errors()[0]['msg']}): restore it from a backup, or {SET_ASIDE}"
+        ) from error
 
 
 def set_base(home: Path, fingerprint: str, spec: ModelSpec, kinds: Mapping[str, Kind]) -> None:

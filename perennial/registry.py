@@ -22,14 +22,16 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
 from perennial.base import Stored, StoredModel, read_stored
-from perennial.errors import AliasConflict, CorruptVersion, RegistryError, VersionNotFound, VersionWithdrawn
+from perennial.errors import AliasConflict, CorruptVersion, RegistryError, StaleToken, VersionNotFound, VersionWithdrawn
 
 MANIFEST = "manifest.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 APPROVAL = "approval"  # the version that has passed the gate and waits for a person (`gate.require_approval`)
 REJECTED = "rejected"  # the version that the gate refused last
+TRAINING = "training"  # no version, but a claim to train the model: a move that gives its run the next token
 CONTRACT = "contract"  # the version that was champion when the row contracts of earlier champions were closed
+REQUEST, RUN = "request", "run"  # in the evidence of moves: the id of the event that one answers, the run that claims
 _ATTEMPTS = 64  # publishers that may race for a version number before one gives up
 
 
@@ -43,6 +45,7 @@ class Move(StoredModel):
     """One move of an alias, and `positions` after it; `version` None means the alias was taken away.
 
     `evidence` is what a promotion rests on; `promised` in it is the relative change of the loss that the gate measured.
+    `token` is the number of claims to train the model by then: the fencing token of the newest.
     """
 
     generation: int
@@ -52,6 +55,7 @@ class Move(StoredModel):
     at: AwareDatetime
     reason: str
     positions: dict[str, int]
+    token: int = 0
     rollback: bool = False
     by_person: bool = False
     evidence: dict[str, Any] = Field(default_factory=dict)
@@ -62,6 +66,7 @@ class Aliases(StoredModel):
 
     generation: int = 0
     positions: dict[str, int] = Field(default_factory=dict)
+    token: int = 0
     moved_at: AwareDatetime | None = None
 
     @property
@@ -74,10 +79,14 @@ class Aliases(StoredModel):
 
 
 class Registry:
-    """Versions and aliases of all models below one fsspec URL."""
+    """Versions and aliases of all models below one fsspec URL.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    Who has claimed the training of a model writes with the `token` of that claim, and raises StaleToken once there is a newer
+    one. Claims are moves, so that no claim can come between the look at the token and the move that rests on it.
+    """
+
+    def __init__(self, url: str, token: int | None = None) -> None:
+        self.url, self._token = url, token
         self._fs, root = fsspec.core.url_to_fs(url)
         self._root = str(root).rstrip("/")
 
@@ -126,11 +135,14 @@ class Registry:
         return tuple(number for number in self._numbers(name, "versions") if self._exists(name, number))
 
     def aliases(self, name: str) -> Aliases:
-        path, fix = f"{self._model(name)}/aliases.json", "delete it, it is rebuilt from the moves beside it"
+        path, fix = (
+            f"{self._model(name)}/aliases.json",
+            "delete it, it is rebuilt from the moves beside it (`perennial doctor --repair` does)",
+        )
         aliases = self._stored(Aliases, path, fix) or Aliases()
         # A promoter may have died between its move and the pointer: follow the moves that are there.
         while (move := self._move(name, aliases.generation + 1)) is not None:
-            aliases = _after(move)
+            aliases = aliases_after(move)
         return aliases
 
     def stamp(self, name: str) -> tuple[object, ...] | None:
@@ -160,25 +172,60 @@ class Registry:
         change = {"version": version, "reason": reason, "at": now, "by_person": by_person, "evidence": dict(evidence or {})}
         return self._move_alias(name, alias, version, expect, change)
 
-    def roll_back(self, name: str, version: int, *, expect: int, reason: str, now: datetime, by_person: bool = False) -> Aliases:
+    def roll_back(
+        self,
+        name: str,
+        version: int,
+        *,
+        expect: int,
+        reason: str,
+        now: datetime,
+        by_person: bool = False,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Aliases:
         """Make an earlier version champion again and withdraw `expect`; raises AliasConflict when that serves no more."""
-        change = {"version": version, "reason": reason, "at": now, "by_person": by_person, "rollback": True}
-        return self._move_alias(name, CHAMPION, version, expect, change)
+        change = {"version": version, "reason": reason, "at": now, "by_person": by_person, "evidence": dict(evidence or {})}
+        return self._move_alias(name, CHAMPION, version, expect, {**change, "rollback": True})
+
+    def claim(self, name: str, run: str, *, expect: int, reason: str, now: datetime) -> int:
+        """Claim the training of a model for a run: the new token, with which every older one is stale.
+
+        `expect` is the token that stands; raises AliasConflict when another claim or move has come first.
+        """
+        current = self.aliases(name)
+        if current.token != expect:
+            raise AliasConflict(f"{name!r} was claimed by another run: claim {current.token} stands, not {expect}")
+        token, change = expect + 1, {"at": now, "reason": reason, "evidence": {RUN: run}}
+        self._append(name, Move(alias=TRAINING, version=None, previous=None, token=token, **_base(current), **change))
+        return token
+
+    def require_token(self, name: str, aliases: Aliases | None = None) -> None:
+        """Raises StaleToken where this registry was opened with a token, and a newer claim was made since."""
+        if self._token is None:
+            return
+        standing = (aliases or self.aliases(name)).token
+        if standing != self._token:
+            lost = f"claim {self._token} to train {name!r} was succeeded by claim {standing}"
+            raise StaleToken(f"{lost}: this run was taken for dead, and another one has its work; nothing is to be done")
 
     def _move_alias(self, name: str, alias: str, version: int, expect: int | None, change: Mapping[str, Any]) -> Aliases:
         if not self._exists(name, version):
             raise self._no_such(name, version)
         current = self.aliases(name)
+        self.require_token(name, current)
         standing = current.positions.get(alias)
         if standing != expect:
             moved = f"is at version {standing}, not {expect}: it was moved"
             raise AliasConflict(f"{alias} of {name!r} {moved}; read it, decide again")
-        positions = {**current.positions, alias: version}
-        move = Move(generation=current.generation + 1, alias=alias, previous=expect, positions=positions, **change)
+        change = {**_base(current), "positions": {**current.positions, alias: version}, **change}
+        return self._append(name, Move(alias=alias, previous=expect, token=current.token, **change))
+
+    def _append(self, name: str, move: Move) -> Aliases:
+        """Write the next move; raises AliasConflict when somebody else has written it meanwhile."""
         path = f"{self._model(name)}/moves/{move.generation:08d}.json"
         if not create_exclusively(self._fs, path, move.model_dump_json().encode()):
-            raise AliasConflict(f"{alias} of {name!r} was moved by another promoter just now; read it, decide again")
-        aliases = _after(move)
+            raise AliasConflict(f"{move.alias} of {name!r}: another one moved an alias just now; read it, decide again")
+        aliases = aliases_after(move)
         replace(self._fs, f"{self._model(name)}/aliases.json", aliases.model_dump_json().encode())
         return aliases
 
@@ -215,7 +262,9 @@ class Registry:
 
     def _move(self, name: str, generation: int) -> Move | None:
         path = f"{self._model(name)}/moves/{generation:08d}.json"
-        return self._stored(Move, path, "restore it; the moves before it say where the aliases stood")
+        return self._stored(
+            Move, path, "restore it; the moves before it say where the aliases stood, and `perennial doctor --repair` rebuilds it"
+        )
 
     def _stored(self, kind: type[Stored], path: str, fix: str, error: type[RegistryError] = RegistryError) -> Stored | None:
         """A stored value, None where there is no file; raises `error` naming the file, what is wrong with it, and the fix."""
@@ -233,6 +282,7 @@ class Registry:
         self._fs.makedirs(folder, exist_ok=True)
         for file, content in files.items():
             self._fs.pipe_file(f"{folder}/{file}", content)
+        self.require_token(name)
         manifest = Manifest(files={file: _digest(content) for file, content in sorted(files.items())})
         if not create_exclusively(self._fs, f"{folder}/{MANIFEST}", manifest.model_dump_json(indent=1).encode()):
             raise RegistryError(f"{folder} is complete already; a version never changes")
@@ -273,8 +323,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _after(move: Move) -> Aliases:
-    return Aliases(generation=move.generation, positions=move.positions, moved_at=move.at)
+def _base(aliases: Aliases) -> dict[str, Any]:
+    """What a move is that follows on `aliases` and changes none."""
+    return {"generation": aliases.generation + 1, "positions": aliases.positions}
+
+
+def aliases_after(move: Move) -> Aliases:
+    """Where the aliases stand after a move, as `aliases.json` says it."""
+    return Aliases(generation=move.generation, positions=move.positions, token=move.token, moved_at=move.at)
 
 
 def describe_withdrawal(name: str, version: int, rollback: Move) -> str:

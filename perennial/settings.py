@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError
 
@@ -32,6 +32,10 @@ FOREIGN = {  # fields that are read from a tool's own variable
 SHORTEST_KEY, LONGEST_KEY = 16, 256  # characters: what can be guessed is no key, and a request's head has room for no more
 
 PAGE, REPORTS = "page.html", "reports"  # in a model's home: its page, and the directory of its Evidently reports
+
+Right = Literal["predict", "feedback"]  # what a client may do with a key: ask for predictions, send labels
+RIGHTS: tuple[Right, ...] = get_args(Right)
+EVERY_MODEL = "*"  # in a key's grant, where it has rights and is for all models
 
 Access = Literal["key", "open", "closed"]  # which clients may read a page: those that may predict, all, none
 
@@ -64,10 +68,16 @@ class Settings(FrozenModel):
     challenger: bool = Field(False, description="keep the challenger loaded beside the champion")
     api_keys: SecretStr | None = Field(
         None,
-        description="keys that clients may send, separated by commas, `KEY@flights+bike` for these models only; "
-        "without any, no key is asked for",
+        description="keys that clients may send, separated by commas, `KEY@flights+bike` for these models only, "
+        "`KEY@flights:predict` or `KEY@*:feedback` for asking or for labels only; without any, no key is asked for",
     )
     api_keys_file: Path | None = Field(None, description="file of such keys, one a line; read again whenever it changes")
+    key_requests: int = Field(
+        0, ge=0, description="most requests a minute (`POST`) of one API key, in each worker; beyond it 429; 0 is no limit"
+    )
+    key_rows: int = Field(
+        0, ge=0, description="most rows and labels a minute of one API key, in each worker; beyond it 429; 0 is no limit"
+    )
     metrics_access: Access = Field(
         "key",
         description="who may read `/metrics`: clients with a key (every client where none is asked for), every client, or none",
@@ -83,6 +93,16 @@ class Settings(FrozenModel):
         timedelta(seconds=0.1),
         gt=NO_TIME,
         description="between looks at the champion alias: two small reads, so take more on paid storage",
+    )
+    keep_unmatched_labels: Seconds = Field(
+        timedelta(days=90),
+        ge=timedelta(days=1),
+        description="for which a label waits for its prediction, from its receipt; then the monitor drops it and counts it",
+    )
+    training_lease: Seconds = Field(
+        timedelta(seconds=30),
+        gt=NO_TIME,
+        description="after which a run that trains or promotes, and gave no sign of life, counts as dead: another one takes over",
     )
     keep_reports: int = Field(100, ge=1, description="Evidently reports kept of each model, the newest; each is about 0.4 MB")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
@@ -125,9 +145,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:
-    """What an API key opens: some models, or, where `models` is None, the whole service."""
+    """What an API key opens: some models, or, where `models` is None, the whole service; and what it may do there, or all."""
 
     models: frozenset[str] | None = None
+    rights: frozenset[Right] | None = None
+
+    def may(self, right: Right) -> bool:
+        return self.rights is None or right in self.rights
 
     def may_ask(self, model: str) -> bool:
         """Whether the key opens what is about this model; the empty name is what is about all."""
@@ -137,10 +161,14 @@ class KeyGrant:
         return " and ".join(map(repr, sorted(self.models))) if self.models is not None else "all models"
 
     def joined(self, other: "KeyGrant | None") -> "KeyGrant":
-        """What both open; for a key that is given twice."""
-        if other is None or self.models is None or other.models is None:
-            return self if other is None else KeyGrant()
-        return KeyGrant(self.models | other.models)
+        """What both open; for a key that is given twice. Raises SettingsError where neither is the same of both."""
+        if other is None or self == other:
+            return self
+        if self.models != other.models and self.rights != other.rights:
+            raise SettingsError(f"an API key is given for {self} and for {other}, with other rights: give each a key of its own")
+        models = None if self.models is None or other.models is None else self.models | other.models
+        rights = None if self.rights is None or other.rights is None else self.rights | other.rights
+        return KeyGrant(models, rights)
 
 
 def configured_grants(settings: Settings) -> dict[str, KeyGrant]:
@@ -169,12 +197,17 @@ def configured_keys(settings: Settings) -> tuple[str, ...]:
 def authorization(settings: Settings, model: str = "") -> dict[str, str]:
     """The headers by which our own commands show the first key that opens what they ask; empty when no key is asked for."""
     grants = configured_grants(settings)
-    key = next((key for key, grant in grants.items() if grant.may_ask(model)), next(iter(grants), None))
+    fitting = [key for key, grant in grants.items() if grant.may_ask(model)]
+    whole = [key for key in fitting if grants[key].rights is None]  # a replay sends labels too
+    key = next(iter((*whole, *fitting, *grants)), None)
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _checked(keys: Iterable[str], where: str) -> tuple[tuple[str, KeyGrant], ...]:
-    """Keys as they are written, `KEY` or `KEY@flights+bike`; an `@` that no names of models follow is part of the key."""
+    """Keys as they are written: `KEY`, `KEY@flights+bike`, `KEY@flights:predict`, `KEY@*:feedback`.
+
+    An `@` that neither models nor rights follow is part of the key.
+    """
     found = tuple(_split_grant(key.strip()) for key in keys if key.strip())
     for number, (key, _) in enumerate(found, start=1):
         if not SHORTEST_KEY <= len(key) <= LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
@@ -184,8 +217,11 @@ def _checked(keys: Iterable[str], where: str) -> tuple[tuple[str, KeyGrant], ...
 
 
 def _split_grant(written: str) -> tuple[str, KeyGrant]:
-    key, at, names = written.rpartition("@")
-    models = names.split("+")
-    if not at or not all(re.fullmatch(MODEL_NAME, name) for name in models):
+    key, at, grant = written.rpartition("@")
+    names, colon, allowed = grant.partition(":")
+    models, rights = frozenset(names.split("+")), frozenset(right for right in RIGHTS if right in allowed.split("+"))
+    unknown = len(rights) != len(set(allowed.split("+")))
+    every = bool(colon) and names == EVERY_MODEL
+    if not at or (colon and unknown) or not (every or all(re.fullmatch(MODEL_NAME, name) for name in models)):
         return written, KeyGrant()
-    return key, KeyGrant(frozenset(models))
+    return key, KeyGrant(None if every else models, rights if colon else None)

@@ -23,10 +23,11 @@ logger = logging.getLogger(__name__)
 class ServiceError(PerennialError):
     """The service cannot do what was asked; `status` is the HTTP status, `code` a word for programs."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
+    def __init__(self, status: HTTPStatus, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after = retry_after  # seconds, where they are known
 
 
 class ErrorDetail(FrozenModel):
@@ -45,10 +46,12 @@ class ErrorBody(FrozenModel):
 
 
 class JsonResponse(msgspec.Struct, frozen=True, gc=False):
-    """An HTTP status and a JSON body."""
+    """An HTTP status and a JSON body; `rows` counts the rows or labels in it, `retry_after` is in seconds where it is known."""
 
     status: int
     body: bytes
+    rows: int = 0
+    retry_after: int | None = None
 
 
 def too_large(message: str) -> ServiceError:
@@ -77,7 +80,7 @@ def error_response(error: Exception, *group: str, **tags: Tag) -> JsonResponse:
     if not isinstance(error, ServiceError | RequestError | StoreUnreachable):
         logger.error("a request failed", exc_info=error)
         report(error, group=("service", *group), **tags)
-    return JsonResponse(int(_classify(error)[0]), error_body(error))
+    return JsonResponse(int(_classify(error)[0]), error_body(error), retry_after=getattr(error, "retry_after", None))
 
 
 def _classify(error: Exception) -> tuple[HTTPStatus, str]:

@@ -6,12 +6,14 @@ at which something happened (a version, an alias move, an event) takes the clock
 
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from monitoring.training_lease import training_lease
 from perennial.input_contract import contract_changes
 from perennial.learners.declarations import PASSIVE_OPENMP
 from perennial.registry import Registry
@@ -25,7 +27,8 @@ logger = logging.getLogger(__name__)
 class Job:
     """What a flow run works on; `environ` is kept out of its representation, for it may hold passwords.
 
-    `threads` are those that one training may use.
+    `threads` are those that one training may use. With the `token` of its claim to train the model, a job that another run
+    has succeeded publishes and promotes no more.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class Job:
     run_id: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    token: int | None = None
 
     @property
     def base(self) -> Path:
@@ -49,7 +53,7 @@ class Job:
     @property
     def registry(self) -> Registry:
         """The registry that holds this model's versions."""
-        return Registry(self.settings.registry_url)
+        return Registry(self.settings.registry_url, self.token)
 
 
 def load_job(spec: str | Path, environ: Mapping[str, str], now: datetime, run_id: str | None = None) -> Job:
@@ -72,6 +76,15 @@ def open_job(spec: str) -> Job:
     tag(model=job.spec.name, flow=name, flow_run=str(job.run_id), flow_run_url=url)
     _tag_run(job)
     return job
+
+
+@contextmanager
+def open_training(spec: str) -> Iterator[Job]:
+    """Open the job of a flow run that trains or promotes: it waits for one that is at work on the model."""
+    job = open_job(spec)
+    run = job.run_id or f"process-{os.getpid()}"
+    with training_lease(job.registry, job.home, job.spec.name, run, job.settings.training_lease) as token:
+        yield replace(job, token=token)
 
 
 def _tag_run(job: Job) -> None:

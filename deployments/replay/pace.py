@@ -16,8 +16,8 @@ from deployments.prefect_client import FlowRun
 from deployments.replay.display import ReplayProgress, outcome_text, print_line, window_line
 from deployments.replay.frozen_baseline import FrozenBaseline
 from deployments.replay.waits import LoopWaiter
+from monitoring.ledger import read_entry
 from monitoring.policy import Flow
-from monitoring.receipts import is_settled
 from monitoring.state import WindowResult
 from monitoring.window import Asked, Window, due_windows, newest_rows, watermark, window_at
 from perennial.log_columns import EVENT_TIME, ID
@@ -106,7 +106,8 @@ class LoopPace:
             progress.version = self.waiter.wait_for_champion()
 
     def _is_over(self, result: WindowResult, event_id: str) -> bool:
-        return result.closed_at < self._began and is_settled(self.waiter.loop.home, event_id)
+        entry = read_entry(self.waiter.loop.home, event_id)
+        return result.closed_at < self._began and entry is not None and entry.outcome is not None
 
     def _show_run(self, flow: Flow, run: FlowRun | None, progress: ReplayProgress) -> None:
         loop = self.waiter.loop

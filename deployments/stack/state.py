@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from deployments.stack.ports import reachable
 from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
-from perennial.errors import StackError
+from perennial.errors import SET_ASIDE, StackError
 
 STORE, PREFECT, SERVICE, WORKER, MONITOR = "store", "prefect", "service", "worker", "monitor"
 """Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run, of
@@ -101,7 +101,9 @@ def load_stack(home: Path) -> Stack | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise StackError(f"{file} cannot be read: run `perennial down`, delete it, and start again\n  {error}") from error
+        raise StackError(
+            f"{file} cannot be read: run `perennial down`, delete it ({SET_ASIDE}), and start again\n  {error}"
+        ) from error
 
 
 def save_stack(stack: Stack) -> None:

@@ -1,12 +1,12 @@
 """The story of a model: what its files say happened to it, gathered for one page.
 
-Window results, receipts of requests, moves of aliases and the cards of its versions go in. Nothing is asked of a server, so
+Window results, the decision ledger, moves of aliases and the cards of its versions go in. Nothing is asked of a server, so
 the page of a model can be drawn with everything down. A page shows the newest MOST_WINDOWS windows and MOST_VERSIONS versions and
 says how many windows there were before: the cost of a close does not grow with the years.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -14,13 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from monitoring.receipts import Receipt, read_receipt
+from monitoring.ledger import LedgerEntry, read_entry
 from monitoring.report import report_path
 from monitoring.state import WindowResult, load_results
 from perennial.errors import PerennialError
 from perennial.model_card import ModelCard
 from perennial.model_loading import load_card
-from perennial.registry import CHAMPION, Move, Registry
+from perennial.registry import CHAMPION, TRAINING, Move, Registry
 from perennial.settings import REPORTS
 
 MOST_WINDOWS = 260  # five years of weeks; the file has a megabyte then
@@ -46,7 +46,7 @@ class ModelStory:
     windows: Sequence[WindowResult]
     moves: Sequence[Move] = ()
     cards: Sequence[ModelCard] = ()
-    receipts: Mapping[str, Receipt] = field(default_factory=dict)
+    decisions: Mapping[str, LedgerEntry] = field(default_factory=dict)
     reports: frozenset[str] = frozenset()
     earlier: int = 0
     prefect_ui: str | None = None
@@ -73,17 +73,22 @@ def read_story(home: Path, registry: Registry, name: str, prefect_api: str | Non
     """
     windows = load_results(home, newest=MOST_WINDOWS)
     asked = [one.decision.event_id for one in windows if one.decision.event_id]
-    found = {id_: receipt for id_ in asked if (receipt := read_receipt(home, id_)) is not None}
+    found = {id_: entry for id_ in asked if (entry := read_entry(home, id_)) is not None}
     return ModelStory(
         model=name,
         windows=windows,
-        moves=_readable(lambda: tuple(islice(registry.moves(name), MOST_MOVES))[::-1]),
+        moves=_readable(lambda: tuple(islice(_verdicts(registry, name), MOST_MOVES))[::-1]),
         cards=_cards(registry, name),
-        receipts=found,
+        decisions=found,
         reports=frozenset(one.window.key for one in windows if report_path(home, one.window).exists()),
         earlier=sum(1 for _ in (home / "windows").glob("*.json")) - len(windows),
         prefect_ui=prefect_ui(prefect_api),
     )
+
+
+def _verdicts(registry: Registry, name: str) -> Iterator[Move]:
+    """The moves, newest first, without the claims to train."""
+    return (move for move in registry.moves(name) if move.alias != TRAINING)
 
 
 def prefect_ui(api: str | None) -> str | None:

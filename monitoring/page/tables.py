@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
 
+from monitoring.ledger import LedgerEntry
 from monitoring.page.story import ModelStory
 from monitoring.page.strips import anchor_of, moves
-from monitoring.receipts import Receipt
 from monitoring.state import WindowResult
 from perennial.model_card import ModelCard
 from perennial.registry import CHALLENGER, CHAMPION, Move
@@ -16,6 +16,8 @@ Row = tuple[str, Sequence[str]]
 
 WINDOWS = ("window", "rows", "versions", "signals", "diagnosis", "account", "decision")
 VERSIONS = ("version", "why", "learnt from", "its judge's metrics", "promised and came true", "state", "W&B run")
+STAGES = {"decided": "not begun yet", "sent": "not begun yet", "started": "has begun", "died": "its run died, it is sent again"}
+"""What the page calls a decision without an outcome."""
 MOVES = ("when (wall time)", "what", "version", "reason", "rests on")
 
 
@@ -90,16 +92,16 @@ def _outcome(result: WindowResult, story: ModelStory) -> Iterator[str]:
     decision = result.decision
     if decision.event_id is None or (decision.flow is None and decision.kind != "rollback"):
         return
-    receipt, made = story.receipts.get(decision.event_id), story.versions_asked_by(decision.event_id)
+    entry, made = story.decisions.get(decision.event_id), story.versions_asked_by(decision.event_id)
     versions = ", ".join(f'<a href="#v-{version}">version {version}</a>' for version in made)
-    said = receipt.outcome or "has begun" if receipt else "sent" if decision.kind == "rollback" else "not begun yet"
-    yield f"&rarr; {escape(said)}{f': {versions}' if versions else ''}{_flow_link(receipt, story)}"
+    said = STAGES.get(entry.stage, entry.stage) if entry else "sent" if decision.kind == "rollback" else "not begun yet"
+    yield f"&rarr; {escape(said)}{f': {versions}' if versions else ''}{_flow_link(entry, story)}"
 
 
-def _flow_link(receipt: Receipt | None, story: ModelStory) -> str:
-    if receipt is None or receipt.flow_run is None or story.prefect_ui is None:
+def _flow_link(entry: LedgerEntry | None, story: ModelStory) -> str:
+    if entry is None or entry.flow_run is None or story.prefect_ui is None:
         return ""
-    return f' (<a href="{escape(story.prefect_ui)}/runs/flow-run/{escape(receipt.flow_run)}">Prefect run</a>)'
+    return f' (<a href="{escape(story.prefect_ui)}/runs/flow-run/{escape(entry.flow_run)}">Prefect run</a>)'
 
 
 def version_rows(story: ModelStory) -> Iterator[Row]:

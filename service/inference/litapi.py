@@ -69,7 +69,7 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
 
     def _answer(self, decoded: "Sequence[DecodedRequest]") -> list[JsonResponse]:
         try:
-            return [JsonResponse(200, self.encode_response(one)) for one in self.predict(decoded)]
+            return [JsonResponse(200, self.encode_response(one), len(one.request.rows.ids)) for one in self.predict(decoded)]
         except Exception as error:  # noqa: BLE001
             first = decoded[0]
             card, id_ = first.model.card, first.rows.ids[0]

@@ -19,7 +19,7 @@ from perennial.base import FORMAT, refuse_newer_format
 from perennial.error_reporting import report
 from service.prediction_log.entries import Entry, first_bytes
 
-SUFFIX = ".db"
+SUFFIX, DAMAGED = ".db", ".damaged"
 
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",  # one process at a time, and so no shared memory file beside the database
@@ -31,7 +31,7 @@ _SCHEMA = (
     'CREATE TABLE IF NOT EXISTS entries ("end" INTEGER PRIMARY KEY, start INTEGER NOT NULL, payload BLOB NOT NULL)',
     f"PRAGMA user_version={FORMAT}",
 )
-_FILES = ("", "-wal", "-journal")  # ends of the names of a database's files
+SIDE_FILES = ("", "-wal", "-journal")  # ends of the names of a database's files
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -147,18 +147,18 @@ class DiskQueue:
             self._set_aside(error)
 
     def _set_aside(self, error: sqlite3.Error) -> None:
-        aside = self._path.with_suffix(".damaged")
+        aside = self._path.with_suffix(DAMAGED)
         logger.error("%s is damaged (%s): what it holds is not read; it is kept as %s", self._path, error, aside.name)
         report(error, group=("service", "spool-damaged"))
         self._disconnect()
-        for end in _FILES:
+        for end in SIDE_FILES:
             with suppress(OSError):
                 Path(f"{self._path}{end}").rename(f"{aside}{end}")
         self.counts = replace(self.counts, waiting=0)
 
     def _delete(self) -> None:
         self._disconnect()
-        for end in _FILES:
+        for end in SIDE_FILES:
             with suppress(OSError):
                 Path(f"{self._path}{end}").unlink()
 

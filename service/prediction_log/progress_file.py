@@ -90,6 +90,22 @@ def take_over(path: Path) -> ProgressFile | None:
     return None
 
 
+def has_living_owner(path: Path) -> bool:
+    """Whether the process that wrote a progress file lives, or another one has taken it over; also of a file that is gone."""
+    try:
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return True
+    return False
+
+
+def restore_progress(path: Path) -> None:
+    """A progress file that has answered nothing, for a disk queue that has lost its own: the next process takes it over."""
+    with path.open("xb") as file:
+        file.write(_EMPTY)
+
+
 def _create(directory: Path, source: str) -> ProgressFile:
     directory.mkdir(parents=True, exist_ok=True)
     # Under another name until it is locked, or another process could take it for a dead one's.

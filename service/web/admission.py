@@ -19,10 +19,12 @@ from perennial.settings import Settings
 from service.errors import HEADERS, JsonResponse, ServiceError, error_response
 from service.metrics import HttpMetrics, RouteLabels
 from service.web.auth import ApiKeyRing
+from service.web.quota import Quotas
 from service.web.routes import DOCS, METRICS, MODELS, PAGES_OF_A_MODEL, PROBES, UI, Route, RouteTable, long_path, ui_of
 
 JSON = "application/json"
 GRANT = "grant"  # in the state of a request: what its API key opens, where one was asked for
+QUOTA = "quota"  # in the state of a request: what its rows are taken from, where there is a quota
 
 SWEEP_INTERVAL = timedelta(seconds=0.25)  # between two looks at what takes too long, while anything is in flight
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that went away before it was answered; it is only counted
@@ -36,7 +38,7 @@ class AccessPolicy:
         pages = ((METRICS, settings.metrics_access), (docs, settings.docs_access))
         self._closed = frozenset[str]().union(*(page for page, access in pages if access == "closed"))
         self._public = PROBES.union(*(page for page, access in pages if access == "open"))
-        self._keys = ApiKeyRing(settings, names)
+        self._keys, self._quotas = ApiKeyRing(settings, names), Quotas(settings)
 
     def refusal(self, scope: Scope, route: Route) -> ServiceError | None:
         """Why this request is not let in, if so."""
@@ -50,7 +52,15 @@ class AccessPolicy:
             return ServiceError(HTTPStatus.NOT_FOUND, "not_found", "Not Found")
         if b"origin" in headers and scope["method"] not in ("GET", "HEAD") and _is_cross_origin(headers):
             return ServiceError(HTTPStatus.FORBIDDEN, "cross_origin", "pages of other sites may not send requests here")
-        return in_flight.busy() if in_flight.is_full and path not in METRICS else None
+        if in_flight.is_full and path not in METRICS:
+            return in_flight.busy()
+        return self._over_quota(headers, scope) if self._quotas.limited and scope["method"] == "POST" else None
+
+    def _over_quota(self, headers: Mapping[bytes, bytes], scope: Scope) -> ServiceError | None:
+        """Why the quota of the key lets no request through now, if so; it stays in the scope: rows are taken later."""
+        quota = self._quotas.find(_sent_key(headers) if self._keys.required else b"")
+        scope.setdefault("state", {})[QUOTA] = quota
+        return self._quotas.admit(quota)
 
     def _unauthorized(self, headers: Mapping[bytes, bytes], scope: Scope, route: Route) -> ServiceError | None:
         """Why the key that was sent does not open this route, if so; what it opens stays in the scope, for `/models`."""
@@ -59,9 +69,12 @@ class AccessPolicy:
             message = "no known API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             return ServiceError(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
         scope.setdefault("state", {})[GRANT] = grant
-        if scope["path"] in (MODELS, UI) or grant.may_ask(route.model):
-            return None
-        return ServiceError(HTTPStatus.FORBIDDEN, "forbidden", f"this API key is for {grant} only")
+        if not (scope["path"] in (MODELS, UI) or grant.may_ask(route.model)):
+            return ServiceError(HTTPStatus.FORBIDDEN, "forbidden", f"this API key is for {grant} only")
+        if scope["method"] == "POST" and route.right is not None and not grant.may(route.right):
+            rights = " and ".join(sorted(grant.rights or ()))
+            return ServiceError(HTTPStatus.FORBIDDEN, "forbidden", f"this API key may {rights} only")
+        return None
 
 
 class AdmissionMiddleware:
@@ -153,6 +166,7 @@ async def send_json(response: JsonResponse, send: Send, challenge: str | None = 
     if response.status != HTTPStatus.OK:
         more = dict(HEADERS.get(response.status, {}))
         more |= {"WWW-Authenticate": challenge} if challenge and response.status == HTTPStatus.UNAUTHORIZED else {}
+        more |= {"Retry-After": str(response.retry_after)} if response.retry_after is not None else {}
         headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})

@@ -264,6 +264,7 @@ _OF_ONE: dict[int | str, dict[str, Any]] = {
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "too many rows or bytes"},
+    429: {"model": ErrorBody, "description": "the API key's quota is used up; try again after `Retry-After`"},
     415: {"model": ErrorBody, "description": "not JSON"},
     422: {"model": ErrorBody, "description": "a value is wrong; the error names row, column, value and what was expected"},
     504: {"model": ErrorBody, "description": "not answered in time"},

@@ -70,6 +70,6 @@ class ApiKeyRing:
                 if unknown := sorted(grant.models - self._names):
                     logger.warning("an API key is for %s, which this service does not serve", ", ".join(unknown))
                 if self._names <= grant.models:
-                    grant = KeyGrant()
+                    grant = KeyGrant(rights=grant.rights)
             found.append((hashlib.sha256(key.encode()).digest(), grant))
         return tuple(found)

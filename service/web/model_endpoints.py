@@ -77,7 +77,7 @@ class ModelEndpoints:
             with suppress(ServiceError):
                 await self.live()  # which knows what a label may be
         accepted = await run_in_threadpool(self._accept_labels, body)
-        return JsonResponse(HTTPStatus.ACCEPTED, accepted.model_dump_json().encode())
+        return JsonResponse(HTTPStatus.ACCEPTED, accepted.model_dump_json().encode(), accepted.accepted)
 
     async def model(self) -> ModelInfo:
         """The live version; 503 without one."""

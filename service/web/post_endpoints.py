@@ -10,7 +10,7 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import JsonResponse, ServiceError, error_response, too_large
-from service.web.admission import JSON, send_json
+from service.web.admission import JSON, QUOTA, send_json
 from service.web.in_flight import RequestTicket
 
 Handler = Callable[[bytes], Awaitable[JsonResponse]]  # from a body to the response
@@ -31,6 +31,8 @@ class PostEndpoints:
             response = await handle(await read_json_body(scope, receive, self._max_body))
         except Exception as error:  # noqa: BLE001 - the outermost place: reported where it is the service's own, answered
             response = error_response(error, "http", scope["path"].rpartition("/")[2])
+        if (quota := scope["state"].get(QUOTA)) is not None:
+            quota.charge(response.rows)
         await send_json(response, send)
 
 

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from perennial.settings import Right
 from service.metrics import RouteLabels
 from service.web.in_flight import InFlight, ModelInFlight
 
@@ -19,6 +20,7 @@ UI, UI_OF_A_MODEL = "/ui", "/ui/"  # what a browser shows; a model's has more ad
 # Routes with counters of their own; any other address counts as `other`, or a scanner would fill the memory.
 MEASURED = frozenset({*OF_A_MODEL, MODELS, *PROBES, *METRICS})
 OTHER = "other"
+RIGHT_OF: dict[str, Right] = {"/predict": "predict", "/explain": "predict", "/feedback": "feedback"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Route:
     @property
     def model(self) -> str:
         return self.labels[1]
+
+    @property
+    def right(self) -> Right | None:
+        """What an API key must be allowed to do, to post here."""
+        return RIGHT_OF.get(self.labels[0])
 
 
 class RouteTable:

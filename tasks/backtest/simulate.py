@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from monitoring.champion_account import ChampionAccount, PairedLoss
-from monitoring.policy import Findings, RetrainRequest, RetrainRequestState, decide
+from monitoring.policy import Findings, RetrainRequest, decide
 from perennial.signals import Bounds, signals_of
 from perennial.spec import ModelSpec
 from tasks.backtest.loss_matrix import LossMatrix
@@ -79,7 +79,7 @@ class MonitoredLife:
     bounds: Callable[[int], Bounds]
     account: ChampionAccount = field(init=False)
     challengers: list[int] = field(default_factory=list)
-    last: RetrainRequestState | None = None
+    last: RetrainRequest | None = None
     promotions: list[int] = field(default_factory=list)
     trainings: int = 0
 
@@ -149,10 +149,10 @@ class MonitoredLife:
         return max(self.matrix.windows[moment.drifted].end - newest, timedelta())
 
 
-def _request(moment: Moment, cause: str) -> RetrainRequestState:
+def _request(moment: Moment, cause: str) -> RetrainRequest:
     """The request that the monitor would remember."""
     window = moment.matrix.windows[moment.drifted]
-    request = RetrainRequest.model_validate(
+    return RetrainRequest.model_validate(
         {
             "model": "backtest",
             "version": moment.champion,
@@ -163,4 +163,3 @@ def _request(moment: Moment, cause: str) -> RetrainRequestState:
             "event_id": f"{moment.boundary}",
         }
     )
-    return RetrainRequestState(request=request, sent_at=window.end, last_sent_at=window.end)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from perennial.atomic_files import replace_stored
 from perennial.base import StoredModel, read_stored
-from perennial.errors import DataError
+from perennial.errors import SET_ASIDE, DataError
 from perennial.input_contract import read_base
 from tasks.data.joins import JoinMatch
 
@@ -103,8 +103,8 @@ def base_dataset(home: Path) -> Dataset:
     directory = home / "datasets" / base.fingerprint[:SHORT]
     try:
         return Dataset(pl.read_parquet(directory / "data.parquet"), _manifest(directory), directory)
-    except OSError as error:
-        raise DataError(f"{directory} cannot be read ({error}): restore it from a backup") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{directory} cannot be read ({error}): restore it from a backup, or {SET_ASIDE}") from error
 
 
 def _parts(series: pl.Series) -> Iterator[bytes]:
@@ -141,4 +141,6 @@ def _manifest(directory: Path) -> Manifest:
     try:
         return read_stored(Manifest, path.read_bytes(), str(path))
     except ValidationError as error:
-        raise DataError(f"{path} is no manifest of a dataset ({error.errors()[0]['msg']}): restore it from a backup") from error
+        raise DataError(
+            f"{path} is no manifest of a dataset ({error.errors()[0]['msg']}): restore it from a backup, or {SET_ASIDE}"
+        ) from error

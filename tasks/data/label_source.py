@@ -28,7 +28,7 @@ from monitoring.archive import Archive
 from monitoring.state import write_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.error_reporting import report
-from perennial.errors import ArchiveError, DataError, FunctionError, SourceError
+from perennial.errors import SET_ASIDE, ArchiveError, DataError, FunctionError, SourceError
 from perennial.labels import LabelCodec, codec_of
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT
 from perennial.spec import ModelSpec
@@ -197,7 +197,9 @@ class LabelSource:
         try:
             return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise ArchiveError(f"{path} cannot be read ({error}): delete {self._folder} to read all labels anew") from error
+            raise ArchiveError(
+                f"{path} cannot be read ({error}): delete {self._folder} to read all labels anew ({SET_ASIDE})"
+            ) from error
 
     def _store(self, name: str, rows: pl.DataFrame) -> None:
         path = self._folder / f"{name}.parquet"
@@ -221,7 +223,9 @@ def load_state(home: Path) -> LabelSourceState:
     except FileNotFoundError:
         return LabelSourceState()
     except (OSError, ValidationError) as error:
-        raise ArchiveError(f"{path} cannot be read ({error}): delete {path.parent} to read all labels anew") from error
+        raise ArchiveError(
+            f"{path} cannot be read ({error}): delete {path.parent} to read all labels anew ({SET_ASIDE})"
+        ) from error
 
 
 def _replaced(known: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -4,6 +4,8 @@ Versions since the champion that keep the spec's contract, without those that we
 the judged rows is at hand where challengers shadow the champion; else the challenger's recipe is fitted without those rows.
 """
 
+from monitoring.policy import RetrainRequest
+from monitoring.settling import trained_for
 from perennial.input_contract import InputContract
 from perennial.model import Model
 from perennial.model_card import ModelCard
@@ -25,6 +27,13 @@ def find_challenger(job: Job, champion: Model, known: LabelledRows) -> Model | N
     if newest is None or newest.until < known.until:
         return None
     return load_model(job.registry, job.spec.name, newest.version, job.base)
+
+
+@local_task("find published")
+def find_published(job: Job, request: RetrainRequest | None) -> Model | None:
+    """The version that a run published for this request before it was killed; it is judged instead of being trained again."""
+    version = None if request is None else trained_for(job.registry, request)
+    return None if version is None else load_model(job.registry, job.spec.name, version, job.base)
 
 
 def judge_challenger(

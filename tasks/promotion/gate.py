@@ -10,8 +10,8 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import AwareDatetime
 
+from monitoring.ledger import Outcome
 from monitoring.measurement import loss_metric
-from monitoring.receipts import Outcome
 from perennial.base import FrozenModel
 from perennial.labels import LabelCodec
 from perennial.model import Model

@@ -4,11 +4,12 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from monitoring.policy import RetrainRequest
 from perennial.errors import AliasConflict, TrainingError
 from perennial.input_contract import refuse_other_task
 from perennial.model import Model, to_files
 from perennial.model_loading import load_champion, load_model
-from perennial.registry import APPROVAL, CHALLENGER, CHAMPION, REJECTED
+from perennial.registry import APPROVAL, CHALLENGER, CHAMPION, REJECTED, REQUEST
 from perennial.signals import Bounds
 from tasks.job import Job
 from tasks.promotion.challenger import Challenger
@@ -58,14 +59,18 @@ def publish(job: Job, draft: Model, bounds: Bounds) -> Model:
 
 
 @local_task("apply verdict")
-def apply_verdict(job: Job, challenger: Model, champion: Model | None, verdict: Verdict) -> None:
+def apply_verdict(
+    job: Job, challenger: Model, champion: Model | None, verdict: Verdict, request: RetrainRequest | None = None
+) -> None:
     """Make the version champion, let it wait for a person, or write down its refusal; evidence and reason are in the move.
 
-    Raises AliasConflict when another promoter moved the alias meanwhile, VersionWithdrawn for one that was rolled back.
+    The move also names the event that it answers, so that nobody answers it again. Raises AliasConflict when another promoter
+    moved the alias meanwhile, VersionWithdrawn for one that was rolled back, StaleToken for a run that was taken for dead.
     """
     name, alias = job.spec.name, ALIASES[verdict.decision]
     expect = job.registry.aliases(name).positions.get(alias)
     if alias == CHAMPION:
         expect = champion.card.version if champion else None
-    version, now, evidence = challenger.card.version, datetime.now(UTC), verdict.evidence
+    version, now = challenger.card.version, datetime.now(UTC)
+    evidence = {**verdict.evidence, **({REQUEST: request.event_id} if request else {})}
     job.registry.promote(name, alias, version, expect=expect, reason=verdict.reason, now=now, evidence=evidence)

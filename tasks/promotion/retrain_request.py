@@ -1,8 +1,8 @@
-"""Requests to retrain or to promote: read from an event, acknowledged, declined when they are handled already, given an outcome.
+"""Requests to retrain or to promote: read from an event, started, declined when they are handled already, given an outcome.
 
-An automation may deliver an event twice, late, or after another retraining acted on it; the registry says whether one cause
-has been trained for. Acknowledgement and outcome are files that the monitor reads (`monitoring.receipts`). A retraining by
-hand has no request, which is None in every function here, and leaves no file.
+An automation may deliver an event twice, late, or after another run acted on it; the registry says what has come of one cause
+(`monitoring.settling`). Start and outcome are steps of the decision ledger, which the monitor reads (`monitoring.ledger`). A
+retraining by hand has no request, which is None in every function here, and leaves no step.
 """
 
 import json
@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from monitoring import receipts
+from monitoring import ledger
+from monitoring.ledger import Outcome
 from monitoring.policy import RetrainRequest
-from monitoring.receipts import Outcome
+from monitoring.settling import Settled, find_outcome
 from perennial.errors import TrainingError
 from perennial.input_contract import contract_changes
 from perennial.model import CARD_FILE, Model
@@ -41,18 +42,9 @@ def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -
     """Why nothing should be trained for this request; None when something should."""
     if request is None:
         return None
-    if (reason := _outdated(champion, request)) is not None:
-        return reason
-    for version in (one for one in job.registry.versions(job.spec.name) if one > request.version):
-        card = json.loads(
-            job.registry.read(job.spec.name, version, CARD_FILE)[CARD_FILE]
-        )  # no more of it: an old card may not load
-        if card["cause"]["event_id"] == request.event_id:
-            return f"version {version} was trained for this event already"
-        learnt = card["data"]["until"]
-        if job.spec.policy.promote != "always" and datetime.fromisoformat(learnt) >= request.window_end:
-            return f"version {version} has learnt rows until {learnt}, from after the window that the event is about"
-    return None
+    if (settled := settled_by_registry(job, request)) is not None:
+        return settled.reason
+    return _outdated(champion, request) or _learnt(job, request)
 
 
 @local_task("already promoted")
@@ -60,11 +52,28 @@ def already_promoted(job: Job, champion: Model, request: RetrainRequest | None) 
     """Why nothing should be promoted for this request; None when something should. A failure may be made good."""
     if request is None:
         return None
-    if (reason := _outdated(champion, request)) is not None:
-        return reason
-    receipt = receipts.read_receipt(job.home, request.event_id)
-    if receipt is not None and receipt.outcome not in (None, "failed"):
-        return f"this event is settled: {receipt.outcome}"
+    if (settled := settled_by_registry(job, request)) is not None:
+        return settled.reason
+    entry = ledger.read_entry(job.home, request.event_id)
+    if entry is not None and entry.outcome not in (None, "failed"):
+        return f"this event is settled: {entry.outcome}"
+    return _outdated(champion, request)
+
+
+def settled_by_registry(job: Job, request: RetrainRequest) -> Settled | None:
+    """What has come of the request, whoever was killed before it was written down."""
+    return find_outcome(job.registry, request, challengers_suffice=job.spec.policy.promote != "always")
+
+
+def _learnt(job: Job, request: RetrainRequest) -> str | None:
+    """Which newer version knows the window's rows; where findings promote, the gate may have refused it, so that none counts."""
+    if job.spec.policy.promote == "always":
+        return None
+    for version in (one for one in job.registry.versions(job.spec.name) if one > request.version):
+        # No more of the card than this: an old one may not load.
+        learnt = json.loads(job.registry.read(job.spec.name, version, CARD_FILE)[CARD_FILE])["data"]["until"]
+        if datetime.fromisoformat(learnt) >= request.window_end:
+            return f"version {version} has learnt rows until {learnt}, from after the window that the event is about"
     return None
 
 
@@ -91,18 +100,21 @@ def cause_of(request: RetrainRequest | None, *, scheduled: bool = False) -> Caus
         return Cause(kind="manual", detail="trained by hand")
     if request.cause == "data":
         raise TrainingError("broken data is mended at its source, not learnt: take this event out of the automation's trigger")
+    if request.cause == "rollback":
+        raise TrainingError("a rollback is the monitor's to do: take this event out of the automation's trigger")
     return Cause(kind=request.cause, event_id=request.event_id, detail=request.reason)
 
 
-@local_task("acknowledge request")
-def acknowledge_request(job: Job, request: RetrainRequest | None) -> None:
-    """Write that a retraining has begun: from here on the monitor need not send the request again."""
+@local_task("start request")
+def start_request(job: Job, request: RetrainRequest | None) -> None:
+    """Write that this run works on the request: from here on the monitor need not send it again."""
     if request is not None:
-        receipts.acknowledge(job.home, request.event_id, datetime.now(UTC), job.run_id)
+        ledger.start(job.home, request.event_id, datetime.now(UTC), job.run_id)
 
 
 @local_task("record outcome")
 def record_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, reason: str = "") -> None:
-    """Write what became of a request, and why; raises ArchiveError when that cannot be written."""
+    """Write what became of a request, and why; raises ArchiveError when that cannot be written, StaleToken for a late run."""
     if request is not None:
-        receipts.record_outcome(job.home, request.event_id, outcome, datetime.now(UTC), job.run_id, reason)
+        job.registry.require_token(job.spec.name)
+        ledger.record_outcome(job.home, request.event_id, outcome, datetime.now(UTC), job.run_id, reason)

@@ -20,7 +20,7 @@ from tasks.job import Job
 from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
 from tasks.promotion.labelled_rows import LabelledRows
-from tasks.promotion.retrain_request import record_outcome
+from tasks.promotion.retrain_request import record_outcome, settled_by_registry
 from tasks.reporting.artifacts import show_evaluation, show_verdict
 from tasks.reporting.track import track, track_verdict
 from tasks.reporting.training_report import add_verdict, write_training_report
@@ -51,8 +51,12 @@ def announce(job: Job, event: str, request: RetrainRequest | None, **payload: An
 
 
 def decline(job: Job, request: RetrainRequest | None, reason: str) -> State[None]:
-    """Settle a request for which nothing is to be done; the state in which the flow run ends."""
-    record_outcome(job, request, "declined", reason)
+    """Settle a request for which nothing is to be done; the state in which the flow run ends.
+
+    What a run that was killed has done for it is its outcome, where there is such a thing.
+    """
+    settled = settled_by_registry(job, request) if request is not None else None
+    record_outcome(job, request, settled.outcome if settled else "declined", reason)
     announce(job, events.RETRAIN_DECLINED, request, reason=reason)
     return Completed(name="Declined", message=reason)
 
@@ -93,6 +97,14 @@ def report_training(job: Job, challenger: Challenger, known: LabelledRows, verdi
         announce_outcome(job, challenger.model, verdict)
         show_verdict(job, challenger.model, verdict)
     track(job, challenger, verdict)
+
+
+def report_outcome(job: Job, model: Model, trained: Challenger | None, known: LabelledRows, verdict: Verdict | None) -> None:
+    """Report a training that is over, or what was decided about a version that was trained earlier."""
+    if trained is not None:
+        report_training(job, trained, known, verdict)
+    elif verdict is not None:
+        report_verdict(job, model, verdict)
 
 
 def report_verdict(job: Job, model: Model, verdict: Verdict) -> None:

@@ -35,7 +35,7 @@ def partitions(folder: Path) -> Partitions:
 
 @pytest.mark.parametrize(("parts", "deleted"), [(2, 0), (2, 1), (3, 1), (3, 0), (1, 0)])
 def test_a_part_that_was_deleted_costs_its_own_rows_and_no_others(tmp_path: Path, parts: int, deleted: int) -> None:
-    """As the message about a broken part says: "delete it and lose its rows"."""
+    """As the doctor does that the message about a broken part names."""
     for part in range(parts):
         partitions(tmp_path).append(numbered(part * PART_ROWS, PART_ROWS))
     files = sorted(tmp_path.rglob("part-*.parquet"))
@@ -153,7 +153,9 @@ def test_rollback_names_a_spoilt_move_and_the_fix_in_one_line(
     assert run(["rollback", str(lagging / "small.toml")]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {newest} cannot be read (")
-    assert error.endswith("): restore it; the moves before it say where the aliases stood\n")
+    assert error.endswith(
+        "): restore it; the moves before it say where the aliases stood, and `perennial doctor --repair` rebuilds it\n"
+    )
     assert error.count("\n") == 1
 
 

@@ -15,11 +15,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitoring.ledger import start, write_decision
 from monitoring.loop_figures import LoopRecorder
-from monitoring.receipts import acknowledge
-from monitoring.state import MonitorState
 from perennial.spec import parse_spec
-from tests.monitoring.requests import sent
+from tests.monitoring.requests import request_for
 from tests.service.serving import Serving, registry_of, rows, serving
 from tests.support import models
 from tests.support.lived import live
@@ -52,10 +51,11 @@ def with_one_column_more(home: Path) -> None:
 def record_loop(home: Path) -> None:
     """The figures as the monitor writes them while a retraining is under way."""
     now = datetime.now(UTC)
-    request, raw = sent("small", now), models.small_spec().model_dump(mode="json", exclude_unset=True)
+    request, raw = request_for("small"), models.small_spec().model_dump(mode="json", exclude_unset=True)
     spec = parse_spec({**raw, "signals": {"max_age": "90d"}}, "a spec with an age")
-    acknowledge(home / "small", request.request.event_id, now)
-    LoopRecorder(spec, home / "small").turn_ended(now, MonitorState(last_request=request), unconfirmed=False)
+    write_decision(home / "small", request, now)
+    start(home / "small", request.event_id, now)
+    LoopRecorder(spec, home / "small").turn_ended(now, unconfirmed=False)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,9 @@ from tests.support.stack import Replay, Stage, stage
 DAY = timedelta(days=1)
 WEEK = timedelta(weeks=1)
 
+LEASE = "5"
+"""Seconds after which a training that gives no sign of life counts as dead."""
+
 OPENING = START + 5 * WEEK
 """The first model learns five weeks; from here on the service is asked."""
 
@@ -39,7 +42,7 @@ def loop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("faults")
     spec = write_small(home, frame=request.module.the_world())
     spec.write_text(spec.read_text() + FINDINGS_PROMOTE)
-    with stage(spec, home / "var", PERENNIAL_TIMEOUT=TIMEOUT) as up:
+    with stage(spec, home / "var", PERENNIAL_TIMEOUT=TIMEOUT, PERENNIAL_TRAINING_LEASE=LEASE) as up:
         up.train(until=OPENING)
         yield up
 

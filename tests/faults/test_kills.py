@@ -1,14 +1,13 @@
 """Every process of the loop is killed in the middle of its work, one after the other: nothing is lost, and the loop goes on."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import polars as pl
 import pytest
 
-from monitoring.receipts import is_acknowledged, is_settled
+from monitoring.ledger import LedgerEntry, read_entry
 from tests.faults.conftest import LATE, OPENING, WEEK, assert_nothing_lost, unanswered, world
-from tests.faults.victims import kill, long_after, wait_for_another
+from tests.faults.victims import kill, wait_for_another
 from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
 
@@ -59,22 +58,26 @@ def test_a_service_worker_killed_between_two_requests_is_replaced(loop: Stage, l
     assert loop.window(TURN - WEEK).findings.rows == 7 * 24
 
 
-def test_a_killed_retraining_does_not_keep_the_model_quiet_for_a_whole_cooldown(loop: Stage, life: Replay) -> None:
-    """The next week would be within the cooldown; but the request was told more than an hour ago, and nothing came of it."""
+def test_a_killed_retraining_is_run_again_for_the_same_request(loop: Stage, life: Replay) -> None:
+    """Its run is taken for dead, and the request is sent under another id: one cause, one promotion."""
     life.until(TURN + WEEK + LATE, insist=True)
-    first = loop.window(TURN).decision
-    assert first.event_id is not None, first.reason
-    wait_until(partial(is_acknowledged, loop.loop.home, first.event_id), LOOP_TIMEOUT, "the retraining to take the request")
+    asked = loop.window(TURN).decision
+    assert asked.event_id is not None, asked.reason
+    wait_until(lambda: decision(loop, asked.event_id).stage == "started", LOOP_TIMEOUT, "the retraining to take the request")
     kill(loop, "retrain")
-    assert loop.run_of(first.event_id).state == "CRASHED"
+    assert loop.run_of(asked.event_id).state == "CRASHED"
     assert loop.champion == loop.serving == 1
-    assert is_acknowledged(loop.loop.home, first.event_id)
-    assert not is_settled(loop.loop.home, first.event_id)
-    long_after(loop)
-    life.until(TURN + 2 * WEEK + LATE, insist=True)
-    second = loop.window(TURN + WEEK).decision
-    assert second.event_id is not None, second.reason
-    assert loop.run_of(second.event_id).state == "COMPLETED"
-    assert is_settled(loop.loop.home, second.event_id)
+    ended = wait_until(lambda: _if_ended(decision(loop, asked.event_id)), 2 * LOOP_TIMEOUT, "the request to have an outcome")
+    assert (ended.outcome, len(ended.died), ended.count("sent")) == ("promoted", 1, 2)
     wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")
     assert_nothing_lost(loop, life)
+
+
+def decision(loop: Stage, event_id: str | None) -> LedgerEntry:
+    found = read_entry(loop.loop.home, str(event_id))
+    assert found is not None
+    return found
+
+
+def _if_ended(entry: LedgerEntry) -> LedgerEntry | None:
+    return entry if entry.outcome is not None else None

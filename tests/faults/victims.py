@@ -3,14 +3,10 @@
 import os
 import re
 import signal
-from datetime import timedelta
 
 import psutil
 
-from deployments.prefect_client import FLEET
 from deployments.stack import supervisord
-from monitoring.policy import LONGEST_TRAINING
-from monitoring.state import load_state, save_state
 from tests.support.stack import LOOP_TIMEOUT, Stage
 from tests.support.waiting import wait_until
 
@@ -50,19 +46,6 @@ def kill(loop: Stage, victim: str) -> int:
 def wait_for_another(loop: Stage, victim: str, than: int) -> None:
     """Until another process stands in the place of the dead one."""
     wait_until(lambda: process_of(loop, victim) not in (None, than), LOOP_TIMEOUT, f"another {victim}")
-
-
-def long_after(loop: Stage) -> None:
-    """Let the last request have been told longer ago than a training may take; the next monitor finds it so in the state."""
-    died = kill(loop, "monitor")
-    state = load_state(loop.loop.home)
-    last = state.last_request
-    assert last is not None
-    then = last.sent_at - LONGEST_TRAINING - timedelta(minutes=1)
-    save_state(loop.loop.home, state.model_copy(update={"last_request": last.model_copy(update={"sent_at": then})}))
-    api = loop.history.client
-    api.start_run(api.deployment_id(f"monitor/{FLEET}"))  # the automation's brake may still be on from the one killed first
-    wait_for_another(loop, "monitor", than=died)
 
 
 def _at_work(loop: Stage, flow: str) -> list[str]:

@@ -75,7 +75,7 @@ def test_a_settled_promotion_is_declined(home: Path, prefect_api: str) -> None:
     promote(str(job.path), due())
     run = runs(prefect_api, "promote")[0]
     assert run["state"]["name"] == "Declined"
-    assert run["state"]["message"] == "the event is about version 1, and version 2 serves by now"
+    assert run["state"]["message"] == "version 2 was promoted for this event already"
     assert job.registry.versions("small") == (1, 2)
 
 
@@ -90,7 +90,7 @@ def test_a_challenger_that_is_proven_worse_is_refused_and_its_event_is_settled(h
     assert "less than gate.min_probability" in told(prefect_api, "perennial.model.rejected", run["id"])["payload"]["reason"]
     assert outcome(home, run["id"]) == "rejected"
     promote(str(job.path), due())
-    assert runs(prefect_api, "promote")[0]["state"]["message"] == "this event is settled: rejected"
+    assert runs(prefect_api, "promote")[0]["state"]["message"] == "version 2 was rejected for this event already"
 
 
 def test_a_version_that_was_rolled_back_is_not_promoted_again_but_a_new_one_is(home: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flows.retrain import retrain
 from flows.train import train
-from monitoring.receipts import read_receipt
+from monitoring.ledger import read_entry
 from perennial.errors import SpecError, TrainingError
 from perennial.model import Model
 from perennial.model_loading import load_model
@@ -35,10 +35,10 @@ def serving(home: Path, task: Task = "binary") -> tuple[Job, Model]:
 
 def outcome(home: Path, run_id: str) -> str | None:
     """What the receipt of the event says, written by this run."""
-    receipt = read_receipt(home / "var" / "small", EVENT_ID)
-    assert receipt is not None
-    assert receipt.flow_run == run_id
-    return receipt.outcome
+    entry = read_entry(home / "var" / "small", EVENT_ID)
+    assert entry is not None
+    assert entry.flow_run == run_id
+    return entry.outcome
 
 
 def mend(job: Job, old: str, new: str) -> None:

@@ -1,9 +1,9 @@
-"""A request to retrain, and what the monitor remembers of one that was sent."""
+"""A request to retrain."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from monitoring.events import window_event_id
-from monitoring.policy import RetrainRequest, RetrainRequestState, next_state
+from monitoring.policy import RetrainRequest
 from monitoring.window import window_at
 from tests.support.models import START
 
@@ -21,9 +21,3 @@ def request_for(model: str) -> RetrainRequest:
         evidence={"drift": 0.2, "top_features": "amount 0.2"},
         event_id=window_event_id(model, 3, START, WINDOW, "drift"),
     )
-
-
-def sent(model: str, at: datetime) -> RetrainRequestState:
-    state = next_state(None, request_for(model), at)
-    assert state is not None
-    return state

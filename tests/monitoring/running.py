@@ -58,6 +58,12 @@ def told(api: str, id_: str | None) -> list[dict[str, Any]]:
     return wait_until(lambda: [event for event in prefect_events(api) if event["id"] == id_], 20, f"event {id_}")
 
 
+def payloads_of(api: str, event_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """The events that carry a request, each with its own id."""
+    found = [(one["id"], one["payload"]) for one in prefect_events(api)]
+    return [(id_, payload) for id_, payload in found if payload.get("event_id") == event_id]
+
+
 def home(settings: Settings) -> Path:
     return settings.model_home("small")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from monitoring.ledger import record_outcome, start, write_decision
 from monitoring.loop_figures import INTERVAL, LoopRecorder
-from monitoring.receipts import acknowledge, record_outcome
-from monitoring.state import STATE, MonitorState
+from monitoring.state import STATE
 from perennial.settings import Settings
 from service.loop_metrics import FIGURES, LoopFigures, read_figures
-from tests.monitoring.requests import sent
+from tests.monitoring.requests import request_for
 from tests.monitoring.running import MODEL, NOWHERE, home, run, weeks
 from tests.monitoring.streams import serve
 from tests.monitoring.test_watch import settings
@@ -60,33 +60,33 @@ def lived(tmp_path: Path) -> Path:
     return live(tmp_path).model_home("small")
 
 
-def written(recorder: LoopRecorder, home: Path, now: datetime, state: MonitorState) -> LoopFigures:
-    recorder.turn_ended(now, state, unconfirmed=False)
+def written(recorder: LoopRecorder, home: Path, now: datetime) -> LoopFigures:
+    recorder.turn_ended(now, unconfirmed=False)
     return figures(home)
 
 
 def test_a_request_is_unacknowledged_then_open_then_settled(lived: Path) -> None:
-    recorder, request = LoopRecorder(small_spec(), lived), sent("small", NOW)
-    state, later = MonitorState(last_request=request), NOW + INTERVAL
-    waiting = written(recorder, lived, NOW, state)
+    recorder, request, later = LoopRecorder(small_spec(), lived), request_for("small"), NOW + INTERVAL
+    write_decision(lived, request, NOW)
+    waiting = written(recorder, lived, NOW)
     assert (waiting.unacknowledged, waiting.open_since, waiting.outcomes) == (True, None, {"declined": 1})
-    acknowledge(lived, request.request.event_id, later)
-    begun = written(recorder, lived, later, state)
+    start(lived, request.event_id, later)
+    begun = written(recorder, lived, later)
     assert (begun.unacknowledged, begun.open_since) == (False, NOW)
-    record_outcome(lived, request.request.event_id, "failed", later, reason="no room")
-    failed = written(recorder, lived, later + INTERVAL, state)
+    record_outcome(lived, request.event_id, "failed", later, reason="no room")
+    failed = written(recorder, lived, later + INTERVAL)
     assert (failed.open_since, failed.last_outcome, failed.outcomes) == (None, "failed", {"declined": 1, "failed": 1})
 
 
 def test_nothing_is_written_while_nothing_happens(lived: Path) -> None:
     recorder = LoopRecorder(small_spec(), lived)
-    first = written(recorder, lived, NOW, MonitorState())
-    assert written(recorder, lived, NOW + INTERVAL - timedelta(seconds=1), MonitorState()) == first
-    assert written(recorder, lived, NOW + INTERVAL, MonitorState()).seen_at == NOW + INTERVAL
+    first = written(recorder, lived, NOW)
+    assert written(recorder, lived, NOW + INTERVAL - timedelta(seconds=1)) == first
+    assert written(recorder, lived, NOW + INTERVAL).seen_at == NOW + INTERVAL
 
 
 def test_figures_that_cannot_be_written_hold_no_turn_up(lived: Path, caplog: pytest.LogCaptureFixture) -> None:
     (lived / FIGURES).mkdir(parents=True)
-    LoopRecorder(small_spec(), lived).turn_ended(NOW, MonitorState(), unconfirmed=False)
+    LoopRecorder(small_spec(), lived).turn_ended(NOW, unconfirmed=False)
     assert "cannot be written" in caplog.text
     assert read_figures(lived) is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from monitoring.avoidable_loss import ExcessLoss
 from monitoring.champion_account import AccountStatement, ChampionAccount, PairedLoss
-from monitoring.policy import LONGEST_TRAINING, PROMOTIONS, Findings, RetrainRequest, RetrainRequestState, decide, next_state
+from monitoring.policy import LONGEST_TRAINING, PROMOTIONS, Findings, RetrainRequest, decide
 from monitoring.window import Window
 from perennial.signals import SIGNALS
 from perennial.spec import ModelSpec, parse_spec
@@ -60,14 +60,11 @@ def aged(weeks: float) -> dict[str, Any]:
     return {"age": timedelta(weeks=weeks)}
 
 
-def requested(window: Window, cause: Any = "drift") -> RetrainRequestState:
+def requested(window: Window, cause: Any = "drift") -> RetrainRequest:
     """A request that was sent on account of this window."""
-    request = RetrainRequest(
+    return RetrainRequest(
         model="m", version=1, window_start=window.start, window_end=window.end, cause=cause, reason="", event_id=f"{uuid4()}"
     )
-    state = next_state(None, request, window.end)
-    assert state is not None
-    return state
 
 
 def week_before(end: datetime) -> Window:
@@ -182,7 +179,7 @@ def test_more_drift_never_calms(found: Findings, factor: float) -> None:
 @given(st.data(), st.integers(1, 3))
 def test_no_two_requests_within_the_cooldown(data: st.DataObject, windows: int) -> None:
     spec = spec_with({"train_on": ["drift", "performance"]}, cooldown=f"{7 * windows}d")
-    last: RetrainRequestState | None = None
+    last: RetrainRequest | None = None
     requests = []
     for week in range(8):
         found = data.draw(any_findings(week))
@@ -216,16 +213,7 @@ def test_an_alert_about_data_starts_no_cooldown() -> None:
     broken = findings(0, null_increases={"x": 0.9})
     decision = decide(broken, None, SPEC)
     assert (decision.kind, decision.flow) == ("data", None)
-    last = requested(week_before(START))
-    alert = last.request.model_copy(update={"cause": "data"})
-    assert next_state(None, alert, START) is None
-    assert next_state(last, alert, START) == last
-    assert decide(broken, last, SPEC).kind == "data"
-
-
-def test_a_calm_window_keeps_the_last_request() -> None:
-    last = requested(week_before(START), "age")
-    assert next_state(last, None, START) == last
+    assert decide(broken, requested(week_before(START)), SPEC).kind == "data"
 
 
 @pytest.mark.parametrize(

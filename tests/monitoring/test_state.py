@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.state import MonitorState, load_results, load_state, save_state
+from monitoring.state import EarlierRequest, MonitorState, load_results, load_state, save_state
 from perennial.errors import ArchiveError, NewerFormat
-from tests.monitoring.requests import sent
+from tests.monitoring.requests import request_for
 from tests.support.models import START
 
 
 def test_state_comes_back(tmp_path: Path) -> None:
     assert load_state(tmp_path) == MonitorState()
-    state = MonitorState(closed_until=START, last_request=sent("small", START))
+    earlier = EarlierRequest(request=request_for("small"), sent_at=START, last_sent_at=START)
+    state = MonitorState(closed_until=START, last_request=earlier)
     save_state(tmp_path, state)
     assert load_state(tmp_path) == state
 

@@ -8,6 +8,7 @@ import redis
 
 from monitoring import follower as follower_module
 from monitoring.events import window_event_id
+from monitoring.ledger import Ledger
 from monitoring.state import WindowResult, load_results, load_state
 from monitoring.trouble import read_trouble
 from perennial.errors import SettingsError, StoreUnreachable
@@ -43,6 +44,9 @@ from tests.support.store import valkey
 STEPS = (
     "monitoring.consumer.StreamConsumer.acknowledge",
     "monitoring.showing.write_report",
+    "monitoring.closing.write_decision",
+    "monitoring.closing.send",
+    "monitoring.closing.advance",
     "monitoring.closing.save_result",
     "monitoring.session.save_state",
 )
@@ -155,6 +159,8 @@ def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(
     assert not archive(settings).scan().collect()[ID].is_duplicated().any()
     (result,) = load_results(home(settings))
     assert len(told(prefect_api, result.decision.event_id)) == 1
+    (decided,) = Ledger(home(settings)).entries()
+    assert (decided.event_id, decided.stage, decided.count("sent")) == (result.decision.event_id, "sent", 1)
     assert store.xlen(predictions_stream("small")) == 0
 
 

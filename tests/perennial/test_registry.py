@@ -105,6 +105,7 @@ def test_the_files_that_stay_carry_their_format(registry: Registry) -> None:
         "format": 1,
         "generation": 1,
         "positions": {"champion": 1},
+        "token": 0,
         "moved_at": "2013-03-01T00:00:00Z",
     }
     for name in ("moves/00000001.json", "versions/1/manifest.json"):

@@ -148,6 +148,34 @@ def test_a_key_may_be_limited_to_models(tmp_path: Path) -> None:
     assert authorization(with_keys(f"{THIRD}@flights,{SECOND}"), "flights") == {"Authorization": f"Bearer {THIRD}"}
 
 
+def test_a_key_may_be_limited_to_what_it_does() -> None:
+    written = f"{FIRST}@flights+bike:predict,{SECOND}@*:feedback,{THIRD}@flights:predict+feedback"
+    grants = configured_grants(with_keys(written))
+    assert grants[FIRST] == KeyGrant(frozenset({"flights", "bike"}), frozenset({"predict"}))
+    assert grants[SECOND] == KeyGrant(None, frozenset({"feedback"}))
+    assert [(grant.may("predict"), grant.may("feedback")) for grant in grants.values()] == [
+        (True, False),
+        (False, True),
+        (True, True),
+    ]
+    assert KeyGrant().may("feedback")
+    assert authorization(with_keys(f"{FIRST}@flights:predict,{SECOND}"), "flights") == {"Authorization": f"Bearer {SECOND}"}
+
+
+@pytest.mark.parametrize("grant", ["@flights:tell", "@*", "@:predict", "@flights:", "@*:predict+"])
+def test_a_grant_of_another_form_is_part_of_the_key(grant: str) -> None:
+    assert configured_grants(with_keys(FIRST + grant)) == {FIRST + grant: KeyGrant()}
+
+
+def test_a_key_that_is_given_twice_has_what_both_give_or_is_refused() -> None:
+    both = configured_grants(with_keys(f"{FIRST}@flights:predict,{FIRST}@flights:feedback,{SECOND}@a:predict,{SECOND}@b:predict"))
+    assert both[FIRST].rights == {"predict", "feedback"}
+    assert both[SECOND] == KeyGrant(frozenset({"a", "b"}), frozenset({"predict"}))
+    with pytest.raises(SettingsError, match="with other rights: give each a key of its own") as refused:
+        configured_grants(with_keys(f"{FIRST}@flights:predict,{FIRST}@bike:feedback"))
+    assert FIRST not in str(refused.value)
+
+
 def test_an_at_sign_without_names_of_models_is_part_of_the_key() -> None:
     assert configured_grants(with_keys("key-of@Some-Body!")) == {"key-of@Some-Body!": KeyGrant()}
     with pytest.raises(SettingsError, match=r"key 1 of .* is unusable"):

@@ -223,3 +223,40 @@ def test_a_start_with_an_unusable_key_is_one_line_without_the_key(tmp_path: Path
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "key 1 of PERENNIAL_API_KEYS is unusable" in result.stderr
     assert "s3cret" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Iterator[Serving]:
+    """A service whose keys have rights, and of which each may send five rows a minute."""
+    home = tmp_path_factory.mktemp("limited")
+    models.publish_small(registry_of(home), models.small_model())
+    keys = f"{OLD}@*:predict,{NEW}@small:feedback,{GIVEN}"
+    with serving(home, store_url, perennial_api_keys=keys, perennial_key_rows=5) as service:
+        yield service
+
+
+def ask(service: Serving, key: str, path: str, count: int) -> httpx.Response:
+    labels = {"labels": [{"id": f"row-{number}", "label": 1} for number in range(count)]}
+    body = labels if path == "/feedback" else {"instances": rows(count)}
+    return service.client.post(path, json=body, headers={"X-API-Key": key})
+
+
+def test_a_key_does_what_it_may_and_nothing_else(limited: Serving) -> None:
+    refused = ask(limited, OLD, "/feedback", 1)
+    assert (refused.status_code, error_of(refused)["message"]) == (403, "this API key may predict only")
+    assert [ask(limited, NEW, path, 1).status_code for path in ("/predict", "/explain", "/models/small/predict")] == [403] * 3
+    assert ask(limited, OLD, "/predict", 1).status_code == 200
+    assert ask(limited, NEW, "/feedback", 1).status_code == 202
+    assert [len(batch.ids) for batch in limited.labels()] == [1]
+
+
+def test_a_key_over_its_quota_is_told_when_to_come_again_and_the_others_are_answered(limited: Serving) -> None:
+    assert ask(limited, GIVEN, "/predict", 20).status_code == 200
+    for path in ("/predict", "/feedback"):
+        refused = ask(limited, GIVEN, path, 1)
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "quota")
+        assert 100 < int(refused.headers["retry-after"]) <= 192
+    assert limited.client.get("/model", headers={"X-API-Key": GIVEN}).status_code == 200, "reading has no quota"
+    assert ask(limited, OLD, "/predict", 1).status_code == 200
+    limited.client.headers["X-API-Key"] = GIVEN
+    assert limited.metric("perennial_requests_total", code="429") == 2

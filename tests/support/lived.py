@@ -15,9 +15,9 @@ from monitoring.archive import Archive
 from monitoring.avoidable_loss import ExcessLoss
 from monitoring.champion_account import AccountStatement, PairedLoss
 from monitoring.events import window_event_id
+from monitoring.ledger import record_outcome
 from monitoring.measurement import Measurement, measure
 from monitoring.policy import Decision, Findings
-from monitoring.receipts import record_outcome
 from monitoring.state import WindowResult, save_result
 from monitoring.window import Window
 from perennial.model import Model, to_files

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,24 @@ def test_an_event_starts_one_retraining_with_its_payload(stack: Stack, api: Pref
     assert run["parameters"]["spec"] == str(FLIGHTS)
     wait_until(lambda: retrained_by(api, asked)[0]["start_time"], 120, "the run to begin")
     assert stack_status(stack, {}, datetime.now(UTC)).failures == ()
+
+
+def test_a_burst_of_a_hundred_requests_is_one_retraining_without_a_trail(stack: Stack, api: PrefectClient) -> None:
+    asked = [request(week, text="burst") for week in range(100, 200)]
+    wait_until(lambda: not api.events(DRIFT_DETECTED, now() - COOLDOWN), 30, "the automation's cooldown to pass")
+    began = now()
+    with pointed_at(stack.prefect.url), ThreadPoolExecutor(4) as pool:
+        list(pool.map(send, [request_event(one, began, str(FLIGHTS)) for one in asked]))
+    wait_until(lambda: len(api.events(DRIFT_DETECTED, began)) == len(asked), 60, "all events to be kept")
+    wait_until(lambda: [run["end_time"] for run in burst_runs(api) if run["end_time"]], 180, "the retraining to end")
+    (run,) = burst_runs(api)
+    assert run["parameters"]["event"]["event_id"] in {one.event_id for one in asked}
+    assert not [run for run in runs(api, "retrain") if run["state"]["name"] in ("Cancelled", "Late", "Scheduled")]
+
+
+def burst_runs(api: PrefectClient) -> list[dict[str, Any]]:
+    """The retrainings of the burst, whatever their state."""
+    return [run for run in runs(api, "retrain") if run["parameters"].get("event", {}).get("reason") == "burst"]
 
 
 def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectClient) -> None:

@@ -12,12 +12,12 @@ import pytest
 from monitoring.avoidable_loss import ExcessLoss
 from monitoring.champion_account import AccountStatement, PairedLoss
 from monitoring.diagnosis import Diagnosis
+from monitoring.ledger import record_outcome, start
 from monitoring.page import ModelStory, draw_page, read_story, write_page
 from monitoring.page.chart import Point, Series, Strip
 from monitoring.page.story import prefect_ui
 from monitoring.page.strips import event_time, lanes
 from monitoring.policy import Decision
-from monitoring.receipts import acknowledge, record_outcome
 from monitoring.report import report_path
 from monitoring.state import WindowResult, save_result
 from monitoring.window import Window, window_at
@@ -73,7 +73,7 @@ def home(tmp_path: Path) -> Path:
         update={"cause": Cause(kind="drift", event_id=EVENT), "trained_at": WALL + timedelta(hours=1.5), "wandb_run": "run-<7>"}
     )
     publish_small(registry, type(MODEL)(**{**vars(MODEL), "card": caused}))
-    acknowledge(home, EVENT, WALL, RUN)
+    start(home, EVENT, WALL, RUN)
     record_outcome(home, EVENT, "challenger", WALL, RUN)
     save_result(home, a_week(2))
     report_path(home, week(1)).parent.mkdir()
