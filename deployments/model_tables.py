@@ -77,6 +77,7 @@ def window_table(results: Sequence[WindowResult], task: Task) -> pl.DataFrame:
         "challenger": pl.Int64,
         "champion_loss": pl.Float64,
         "challenger_loss": pl.Float64,
+        "probe_loss": pl.Float64,
         "avoidable_loss": pl.Float64,
         "avoidable_error": pl.Float64,
         "cost": pl.Float64,
@@ -117,10 +118,12 @@ def _account_cells(result: WindowResult) -> dict[str, Any]:
     if account is None:
         return {}
     newest = account.newest if account.newest and account.newest.window == result.window else None
+    challenger, probe = (newest if newest and newest.probe == wanted else None for wanted in (False, True))
     return {
-        "challenger": newest and newest.version,
+        "challenger": challenger and challenger.version,
         "champion_loss": newest and newest.champion_loss,
-        "challenger_loss": newest and newest.other_loss,
+        "challenger_loss": challenger and challenger.other_loss,
+        "probe_loss": probe and probe.other_loss,
         "avoidable_loss": account.avoidable,
         "avoidable_error": account.error,
         "cost": account.cost,

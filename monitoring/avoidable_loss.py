@@ -32,6 +32,10 @@ class ExcessLoss(FrozenModel):
     excess: float
     error: float
 
+    def times(self, factor: float) -> "ExcessLoss":
+        """So many times as much, and its error likewise."""
+        return ExcessLoss(excess=factor * self.excess, error=factor * self.error)
+
 
 class Account(FrozenModel):
     """The excess losses of the windows since the champion's promotion, oldest first."""
@@ -81,6 +85,12 @@ def day_blocks(times: NDArray[np.datetime64]) -> Indices:
 def block_sums(row_losses: Floats, blocks: Indices) -> Floats:
     """Sum of the rows' losses in each block."""
     return np.bincount(blocks, weights=row_losses).astype(np.float64)
+
+
+def mean_loss(row_losses: Floats, metric: str) -> float:
+    """The metric of rows with these losses."""
+    mean = float(row_losses.mean())
+    return math.sqrt(mean) if metric == "rmse" else mean
 
 
 def excess_loss(champion: Floats, challenger: Floats, metric: str) -> ExcessLoss | None:

@@ -11,33 +11,40 @@ from monitoring.avoidable_loss import Account, ExcessLoss
 from monitoring.window import Window
 from perennial.base import FrozenModel
 from perennial.spec import ModelSpec
+from perennial.spec_policy import Evidence
 
 PROBATION = 4
 """Windows after a promotion in which the predecessor is scored too, and may come back."""
 
 
 class PairedLoss(FrozenModel):
-    """Champion and another version on the same labelled rows of one window, which neither was trained on."""
+    """Champion and another model on the same labelled rows of one window, which neither was trained on."""
 
     window: Window
-    version: int = Field(description="the other version: a challenger, or the champion's predecessor")
+    version: int = Field(description="the other version: a challenger or the champion's predecessor; of a probe the champion's")
+    probe: bool = Field(False, description="whether the other is a probe on top of the champion; its gain counts twice")
     rows: int
     champion_loss: float
     other_loss: float
     difference: ExcessLoss
+
+    @property
+    def other(self) -> str:
+        """What the champion was compared with, where it was no predecessor."""
+        return "a probe" if self.probe else f"challenger {self.version}"
 
 
 class ChampionAccount(FrozenModel):
     """What is kept between windows about the champion of this version; a promotion or a rollback begins another one."""
 
     champion: int
-    challengers: tuple[PairedLoss, ...] = ()
+    challengers: tuple[PairedLoss, ...] = Field((), description="comparisons with challengers, or with probes")
     predecessor: tuple[PairedLoss, ...] = ()
     waiting: tuple[Window, ...] = Field((), description="closed windows whose labels had not come, oldest first")
 
     @property
     def avoidable(self) -> Account:
-        """The account of avoidable loss, against the newest challenger of each window."""
+        """The account of avoidable loss, against the newest challenger, or a probe, of each window."""
         return _summed(self.challengers)
 
     @property
@@ -57,6 +64,7 @@ class ChampionAccount(FrozenModel):
             error=account.error,
             expected=account.expected,
             cost=spec.policy.cost,
+            evidence=spec.policy.evidence,
             due=account.promotion_due(spec.policy.cost, spec.policy.z),
             newest=self.challengers[-1] if self.challengers else None,
             predecessor=self.predecessor[-1] if self.predecessor else None,
@@ -70,7 +78,7 @@ class ChampionAccount(FrozenModel):
 
 
 class AccountStatement(FrozenModel):
-    """The account after a window: what the newest challengers would have saved since the champion's promotion.
+    """The account after a window: what the newest challengers, or probes, would have saved since the champion's promotion.
 
     Losses are in units of one window's loss. `due` is whether that pays a promotion.
     """
@@ -81,8 +89,9 @@ class AccountStatement(FrozenModel):
     error: float = 0.0
     expected: float = Field(0.0, description="what the next window would add")
     cost: float
+    evidence: Evidence = Field("challenger", description="what the champion is compared with")
     due: bool = False
-    newest: PairedLoss | None = Field(None, description="the newest window's comparison with its challenger")
+    newest: PairedLoss | None = Field(None, description="the newest window's comparison with its challenger, or a probe")
     predecessor: PairedLoss | None = Field(None, description="the newest comparison with the predecessor, in the probation")
     champion_better: float | None = Field(None, description="P(the champion is better than its predecessor), in the probation")
     promised: float | None = Field(None, description="relative change of the loss that the gate measured at the promotion")
@@ -96,7 +105,7 @@ class AccountStatement(FrozenModel):
         if (one := self.newest) is None:
             return ""
         excess, error = one.difference.excess, one.difference.error
-        losses = f"version {self.champion} lost {one.champion_loss:.4g}, challenger {one.version} {one.other_loss:.4g}"
+        losses = f"version {self.champion} lost {one.champion_loss:.4g}, {one.other} {one.other_loss:.4g}"
         return f"{losses} on {one.rows:,} rows ({excess:+.1%} ± {error:.1%})"
 
     def truth(self) -> str:
@@ -111,7 +120,7 @@ class AccountStatement(FrozenModel):
     def __str__(self) -> str:
         """The account in one line."""
         if not self.windows:
-            return "no challenger compared yet"
+            return f"no {self.evidence} compared yet"
         pays = ", which pays a promotion" if self.due else ""
         return f"avoidable loss {self.avoidable:.3g} ± {self.error:.2g} of {self.cost:g} in {self.windows} windows{pays}"
 

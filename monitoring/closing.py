@@ -294,6 +294,7 @@ def _account_evidence(account: AccountStatement) -> dict[str, float | str]:
     figures: dict[str, float | str] = {"cost": account.cost}
     if account.newest is not None:
         figures |= {"avoidable": account.avoidable, "avoidable_error": account.error, "expected": account.expected}
-        figures |= {"challenger": float(account.newest.version)}
-        figures |= {"champion_loss": account.newest.champion_loss, "challenger_loss": account.newest.other_loss}
+        figures |= {} if account.newest.probe else {"challenger": float(account.newest.version)}
+        other = "probe_loss" if account.newest.probe else "challenger_loss"
+        figures |= {"champion_loss": account.newest.champion_loss, other: account.newest.other_loss}
     return figures

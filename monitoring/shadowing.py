@@ -1,4 +1,4 @@
-"""Shadowing: champion, newest challenger and predecessor score the same labelled rows of a window; what they lost is booked.
+"""Shadowing: champion, newest challenger (or a probe) and predecessor score the same labelled rows of a window, which is booked.
 
 A challenger answers no client. When a window is over, the archived inputs give it the questions that the champion was asked,
 so its scores cost the service nothing. A row that either of two models was trained on is compared by neither.
@@ -8,20 +8,21 @@ at again at each later close; a label that comes when its window has been booked
 """
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 import polars as pl
 
-from monitoring.avoidable_loss import MIN_BLOCKS, block_sums, day_blocks, excess_loss
+from monitoring.avoidable_loss import MIN_BLOCKS, block_sums, day_blocks, excess_loss, mean_loss
 from monitoring.champion_account import PROBATION, ChampionAccount, PairedLoss
 from monitoring.measurement import loss_metric
+from monitoring.probe import ProbeRows, probe, windows_before
 from monitoring.window import Window
 from perennial.arrays import Floats
 from perennial.errors import PerennialError
+from perennial.learner import Objective
 from perennial.log_columns import EVENT_TIME, LABEL
 from perennial.metrics import row_losses
 from perennial.model import Model
@@ -92,9 +93,9 @@ def book(account: ChampionAccount, window: Window | None, shadows: Shadows, spec
         if rows[LABEL].count() < _enough(rows, spec):
             waiting.append(one)
             continue
-        challengers += _compared(one, rows, shadows.champion, shadows.challenger(one), spec)
+        challengers += _compared(one, partial(_newest, one, rows, shadows, spec))
         if len(predecessors) < PROBATION:
-            predecessors += _compared(one, rows, shadows.champion, shadows.predecessor(), spec)
+            predecessors += _compared(one, partial(_beside, shadows.predecessor(), one, rows, shadows, spec))
     kept = waiting[-spec.policy.unlabelled_windows - 1 :]
     return ChampionAccount(
         champion=account.champion, challengers=tuple(challengers), predecessor=tuple(predecessors), waiting=tuple(kept)
@@ -112,25 +113,62 @@ def compare(window: Window, rows: pl.DataFrame, champion: Model, other: Model, s
     difference = excess_loss(block_sums(ours, blocks), block_sums(theirs, blocks), metric)
     if difference is None:
         return None
-    means = (math.sqrt(loss.mean()) if metric == "rmse" else float(loss.mean()) for loss in (ours, theirs))
-    champion_loss, other_loss = means
     return PairedLoss(
         window=window,
         version=other.card.version,
         rows=known.height,
-        champion_loss=champion_loss,
-        other_loss=other_loss,
+        champion_loss=mean_loss(ours, metric),
+        other_loss=mean_loss(theirs, metric),
         difference=difference,
     )
 
 
-def _compared(window: Window, rows: pl.DataFrame, champion: Model, other: Model | None, spec: ModelSpec) -> list[PairedLoss]:
-    if other is None:
-        return []
+def compare_probe(window: Window, rows: pl.DataFrame, shadows: Shadows, spec: ModelSpec) -> PairedLoss | None:
+    """Champion and probe on the labelled rows that are newer than the champion's training; None where these are too few."""
+    champion, since = shadows.champion, shadows.champion.card.until
+    judged = probe_rows(champion, rows)
+    if len(judged) < _enough(rows, spec):
+        return None
+    card, earlier = champion.card, (probe_rows(champion, shadows.rows(one)) for one in windows_before(window, since))
+    objective = Objective(card.task, card.spec.objective_metric, len(card.classes), seed=0, threads=1)
+    found = probe(objective, loss_metric(spec), card.features, judged, earlier)
+    if found is None:
+        return None
+    return PairedLoss(
+        window=window,
+        version=card.version,
+        probe=True,
+        rows=found.rows,
+        champion_loss=found.champion_loss,
+        other_loss=found.probe_loss,
+        difference=found.difference,
+    )
+
+
+def probe_rows(champion: Model, rows: pl.DataFrame) -> ProbeRows:
+    """The labelled rows that are newer than the champion's training, as a probe takes them."""
+    known = rows.filter(pl.col(LABEL).is_not_null(), pl.col(EVENT_TIME) > champion.card.until).sort(EVENT_TIME)
+    matrix, labels = champion.compiled.matrix(known), champion.label_codec.encode_column(known[LABEL])
+    times = known[EVENT_TIME].dt.replace_time_zone(None).to_numpy()
+    return ProbeRows(matrix, labels, times, champion.predict_matrix(matrix))
+
+
+def _newest(window: Window, rows: pl.DataFrame, shadows: Shadows, spec: ModelSpec) -> PairedLoss | None:
+    """The champion beside what the spec takes for the newest knowledge."""
+    if spec.policy.evidence == "probe":
+        return compare_probe(window, rows, shadows, spec)
+    return _beside(shadows.challenger(window), window, rows, shadows, spec)
+
+
+def _beside(other: Model | None, window: Window, rows: pl.DataFrame, shadows: Shadows, spec: ModelSpec) -> PairedLoss | None:
+    return None if other is None else compare(window, rows, shadows.champion, other, spec)
+
+
+def _compared(window: Window, comparison: Callable[[], PairedLoss | None]) -> list[PairedLoss]:
     try:
-        found = compare(window, rows, champion, other, spec)
-    except PerennialError as error:  # such as a function of the user's that is gone: no other version holds a window up
-        log.warning("version %d cannot be compared on %s: %s", other.card.version, window, error)
+        found = comparison()
+    except PerennialError as error:  # such as a function of the user's that is gone: no other model holds a window up
+        log.warning("the champion cannot be compared on %s: %s", window, error)
         return []
     return [] if found is None else [found]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from perennial.arrays import Floats
 from perennial.base import FrozenModel
+from perennial.links import log_odds
 from perennial.metrics import EPSILON, row_losses
 from perennial.spec import Task
 
@@ -29,7 +30,7 @@ class Recalibration(FrozenModel):
     def apply(self, scores: Floats) -> Floats:
         """Calibrated probabilities, of the shape of the scores."""
         if scores.ndim == 1:
-            return _logistic(self.slope * _log_odds(scores) + self.intercept)
+            return _logistic(self.slope * log_odds(scores) + self.intercept)
         raised = np.clip(scores, EPSILON, 1.0) ** self.slope
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
@@ -92,13 +93,8 @@ def _intercept(scores: Floats, rate: float) -> float:
     """The constant in log-odds that makes the mean of the scores `rate`."""
     from scipy.optimize import brentq
 
-    odds = _log_odds(scores)
+    odds = log_odds(scores)
     return float(brentq(lambda constant: _logistic(odds + constant).mean() - rate, -100.0, 100.0)) if 0 < rate < 1 else 0.0
-
-
-def _log_odds(scores: Floats) -> Floats:
-    likely = np.clip(scores, EPSILON, 1 - EPSILON)
-    return np.asarray(np.log(likely) - np.log1p(-likely))
 
 
 def _logistic(odds: Floats) -> Floats:

@@ -17,6 +17,8 @@ from perennial.spec import METRICS, Task
 EPSILON = 1e-15  # probabilities are kept this far from 0 and 1, so that one certain error costs 34.5 nats and not infinity
 
 
+CALIBRATION_BINS = 10
+
 RESAMPLES = 2_000
 """Of a bootstrap: the error of a probability of .2 is .009."""
 
@@ -69,6 +71,34 @@ def row_losses(task: Task, labels: Floats, predictions: Floats, metric: str) -> 
     if metric == "mae":
         return np.abs(predictions - labels)
     raise DataError(f"{metric} is not a mean of losses of single rows; use log_loss, brier, rmse or mae")
+
+
+def calibration_bins(labels: Floats, predictions: Floats) -> list[tuple[float, float, int]]:
+    """Predictions in order of size, in ten bins of equal count: their mean, the mean of what came true, rows.
+
+    For multiclass predictions (n, classes) that is the confidence in the likeliest class, and how often it was right.
+    """
+    if predictions.ndim == 2:
+        predictions, labels = predictions.max(axis=1), (predictions.argmax(axis=1) == labels).astype(float)
+    order = np.argsort(predictions, kind="stable")
+    parts = (part for part in np.array_split(order, CALIBRATION_BINS) if part.size)
+    return [(float(predictions[part].mean()), float(labels[part].mean()), part.size) for part in parts]
+
+
+def calibration_error(labels: Floats, predictions: Floats) -> float:
+    """Expected calibration error: the mean distance of prediction and truth in bins of equal count."""
+    bins = calibration_bins(labels, predictions)
+    return sum(rows * abs(predicted - observed) for predicted, observed, rows in bins) / sum(rows for *_, rows in bins)
+
+
+def base_rate_shift(labels: Floats, predictions: Floats) -> float:
+    """How far the labels' mean is from the predictions'; for multiclass half the sum over the classes, unknown ones included."""
+    if predictions.ndim == 1:
+        return float(abs(labels.mean() - predictions.mean()))
+    classes = predictions.shape[1]
+    rates = np.bincount(labels.astype(np.int64), minlength=classes + 1) / len(labels)
+    expected = np.append(predictions.mean(axis=0), np.zeros(rates.size - classes))
+    return float(np.abs(rates - expected).sum() / 2)
 
 
 def probability_lower(first: Floats, second: Floats, seed: int) -> float:

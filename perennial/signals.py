@@ -43,7 +43,8 @@ class Signal:
 
     `about` and `about_bound` describe its two keys in the spec, `{name} = true` and `{name}_bound`; `limits` are the bounds
     of that bound, as pydantic's `Field` takes them. It is measured for `tasks` only, and judged only where enough rows have
-    their labels if it `needs_labels`.
+    their labels if it `needs_labels`. One that is not `enabled` is measured and shown beside its bound, and asks for nothing
+    unless the spec says so.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Signal:
     about: str
     about_bound: str
     limits: Mapping[str, Any] = field(default_factory=dict)
+    enabled: bool = True
     tasks: frozenset[str] = frozenset({"binary", "multiclass", "regression"})
 
     @property
@@ -73,6 +75,23 @@ class Signal:
     def describe(self, value: float, bound: float | None) -> str:
         """The value beside its bound: `drift 0.05 (bound 0.1)`."""
         return f"{self.label} {value:.4g}" + (" (no bound)" if bound is None else f" (bound {bound:.4g})")
+
+
+def _calibration(rows: SignalInput) -> float | None:
+    from perennial.metrics import calibration_error
+
+    return calibration_error(*_labelled(rows)) if rows.metrics else None
+
+
+def _base_rate(rows: SignalInput) -> float | None:
+    from perennial.metrics import base_rate_shift
+
+    return base_rate_shift(*_labelled(rows)) if rows.metrics else None
+
+
+def _labelled(rows: SignalInput) -> "tuple[Floats, Floats]":
+    known = rows.labels == rows.labels  # a label that has not come is NaN
+    return rows.labels[known], rows.scores[known]
 
 
 SIGNALS: tuple[Signal, ...] = (
@@ -109,6 +128,30 @@ SIGNALS: tuple[Signal, ...] = (
         limits={"ge": 0, "le": 1},
         tasks=frozenset({"binary"}),
     ),
+    Signal(
+        name="calibration",
+        label="calibration error",
+        measure=_calibration,
+        alarms_when="above",
+        cause="performance",
+        needs_labels=True,
+        about="distance of the labels from the scores, in ten bins of scores; the loss has it in it already",
+        about_bound="largest calibration error taken as ordinary",
+        limits={"ge": 0},
+        enabled=False,
+    ),
+    Signal(
+        name="base_rate",
+        label="base rate shift",
+        measure=_base_rate,
+        alarms_when="above",
+        cause="performance",
+        needs_labels=True,
+        about="distance of the labels' base rate (or mean) from that of the scores; the loss has it in it already",
+        about_bound="largest base rate shift taken as ordinary",
+        limits={"ge": 0},
+        enabled=False,
+    ),
 )
 """All signals, in the order in which they are shown."""
 
@@ -119,7 +162,7 @@ def signals_of(task: str) -> tuple[Signal, ...]:
 
 def spec_fields() -> dict[str, Any]:
     """The signals' keys in the spec, as pydantic's `create_model` takes them: all switches, then all bounds."""
-    switches = {signal.name: (bool, Field(True, description=signal.about)) for signal in SIGNALS}
+    switches = {signal.name: (bool, Field(signal.enabled, description=signal.about)) for signal in SIGNALS}
     bounds = {one.bound_key: (float | None, Field(None, description=one.about_bound, **one.limits)) for one in SIGNALS}
     return switches | bounds
 

@@ -4,7 +4,7 @@ Declarations only, as in `perennial.spec`: `monitoring.policy` decides by them, 
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,10 @@ from perennial.durations import Duration, parse_duration
 
 Training = Literal["drift", "performance", "every", "age"]
 Promotion = Literal["avoidable", "always", "manual"]
+Evidence = Literal["challenger", "probe"]
+
+TRAINED_ON_WITH_PROBES: tuple[Training, ...] = ("age",)
+"""What asks for a training where a spec has `evidence = "probe"` and says nothing of it: no challenger is needed then."""
 
 LEAST_INTERVAL = timedelta(minutes=1)
 """Shortest interval of a schedule; a training takes longer than that on any table worth one."""
@@ -24,7 +28,7 @@ class PolicySpec(FrozenModel):
     train_on: tuple[Training, ...] = Field(
         ("drift", "performance", "every", "age"),
         description="what asks for a training: a finding of that kind, `every` so many windows without one, the champion's age "
-        "over `signals.max_age` (which also promotes)",
+        'over `signals.max_age` (which also promotes); `age` alone by default with `evidence = "probe"`',
     )
     schedule: str | None = Field(
         None,
@@ -42,11 +46,30 @@ class PolicySpec(FrozenModel):
         description="`avoidable`: when the loss that challengers would have saved reaches `cost`; `always`: whatever the gate "
         "lets pass, right after its training; `manual`: when a person runs `perennial promote`",
     )
+    evidence: Evidence = Field(
+        "challenger",
+        description="what the champion is compared with: `challenger`, the newest version; `probe`, twenty small trees on top of "
+        "its own scores, which needs no version and no training until a promotion is due",
+    )
     cost: float = Field(0.2, gt=0, description="what a new version may cost, in losses of one window: 0.2 is a fifth of one")
     z: float = Field(1.0, ge=0, description="standard errors by which the avoidable loss must differ from nothing")
     unlabelled_windows: int = Field(
         4, ge=1, description="windows in a row without enough labels (`window.label_share`) after which drift promotes"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_challengers(cls, given: Any) -> Any:
+        """With a probe nothing trains challengers, unless the spec says so."""
+        if isinstance(given, dict) and given.get("evidence") == "probe":
+            return {"train_on": TRAINED_ON_WITH_PROBES, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _compares(self) -> Self:
+        if self.evidence == "probe" and self.promote == "always":
+            raise ValueError('promote = "always" promotes each training without a comparison: evidence = "probe" has no use then')
+        return self
 
     @property
     def interval(self) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.decisions`: prints a table per set and writes benchmarks/results/decisions.json and findings.json.
+"""`python -m benchmarks.decisions`: prints a table per set and writes decisions.json, later.json and findings.json.
 
 The sets are those of `sets.py`, and any spec that `--spec` names. A set's results are written when it is done, beside those of
 sets that were measured before; its trained models are kept, so that what was stopped goes on from there.
@@ -17,7 +17,8 @@ from benchmarks.decisions.gates import gate_values
 from benchmarks.decisions.sets import ROOT, SETS, Set, matrix_of
 from perennial.errors import PerennialError
 from perennial.learners.declarations import PASSIVE_OPENMP
-from tasks.backtest.study import PolicyResult, Study
+from tasks.backtest.policies import Priced
+from tasks.backtest.study import COSTS, PolicyResult, Study
 
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT.parent / "shared" / "data"
@@ -76,6 +77,7 @@ def _measure(one: Set, *, null: bool) -> None:
     for name, result in results.items():
         sys.stdout.write(f"  {name:<34} {line(result)}\n")
     _keep("decisions", one.name, found)
+    _keep("later", one.name, later(study))
     _keep("findings", one.name, {name: rate.model_dump() for name, rate in study.finding_rates().items()})
     if null:
         found["null"] = second_half(Study(matrix_of(one, shuffled=True)[1], job.spec))
@@ -87,6 +89,23 @@ def record(result: PolicyResult) -> dict[str, Any]:
     """A policy's figures as the results file has them."""
     values = {**result.model_dump(), "regret_mean": result.regret}
     return {name: values[name] for name in SHOWN}
+
+
+def later(study: Study) -> dict[str, dict[str, float | None]]:
+    """By policy: what a life of its own is worth on the windows on which nothing was fitted."""
+    fresh = study.later()
+    return {name: _worth(fresh, policy) for name, policy in fresh.policies().items()}
+
+
+def _worth(study: Study, policy: Priced) -> dict[str, float | None]:
+    life = policy(study.spec.policy.cost)
+    return {
+        "trainings": life.trainings,
+        "promotions": len(life.promotions),
+        "possible": len(study.matrix.boundaries),
+        "gain_share": study.gain_share(study.losses(life), slice(None)),
+        "regret_mean": study.regret({cost: policy(cost) for cost in COSTS}),
+    }
 
 
 def second_half(study: Study) -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ A window stands at its middle. What happened in wall time (a training, a move of
 model had come to by then: the end of the window that was closed last before it, and its lateness.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import cycle
 from typing import get_args
@@ -147,13 +147,15 @@ def _losses(results: Sequence[WindowResult]) -> Strip:
     """Each comparison at its own window, which may be older than the one at whose close it was made."""
     newest = _comparisons(one.account.newest for one in results if one.account)
     before = _comparisons(one.account.predecessor for one in results if one.account)
-    champion = {window: (one, "challenger") for window, one in newest.items()}
-    champion = {window: (one, "predecessor") for window, one in before.items()} | champion
-    points = (_loss(one.champion_loss, one, f"the champion, beside {other} {one.version}") for one, other in champion.values())
+    newest_named = [(one, one.other) for one in newest.values()]
+    before_named = [(one, f"predecessor {one.version}") for one in before.values()]
+    champion = {one.window: (one, other) for one, other in (*before_named, *newest_named)}
+    points = (_loss(one.champion_loss, one, f"the champion, beside {other}") for one, other in champion.values())
     shown = (
         Series("champion", tuple(sorted(points, key=lambda point: point.at)), "circle", "accent"),
-        Series("challenger", _others(newest, "challenger"), "diamond", "other", dashed=True),
-        Series("predecessor", _others(before, "predecessor"), "square", "plain", dashed=True),
+        Series("challenger", _others(one for one in newest_named if not one[0].probe), "diamond", "other", dashed=True),
+        Series("probe", _others(one for one in newest_named if one[0].probe), "diamond", "other", dashed=True),
+        Series("predecessor", _others(before_named), "square", "plain", dashed=True),
     )
     title = "Loss of champion, challenger and predecessor on the same labelled rows"
     return Strip(title, tuple(one for one in shown if one.points), "lower is better")
@@ -163,8 +165,8 @@ def _comparisons(found: Iterator[PairedLoss | None]) -> dict[Window, PairedLoss]
     return {one.window: one for one in found if one is not None}
 
 
-def _others(found: Mapping[Window, PairedLoss], name: str) -> tuple[Point, ...]:
-    return tuple(_loss(one.other_loss, one, f"{name} {one.version}") for one in found.values())
+def _others(found: Iterable[tuple[PairedLoss, str]]) -> tuple[Point, ...]:
+    return tuple(_loss(one.other_loss, one, name) for one, name in found)
 
 
 def _loss(value: float, compared: PairedLoss, who: str) -> Point:

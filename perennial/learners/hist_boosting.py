@@ -24,7 +24,8 @@ from perennial.learners.declarations import PASSIVE_OPENMP, Params
 from perennial.learners.lightgbm import LEARNER as LIGHTGBM
 from perennial.learners.lightgbm import TreeEstimator, read_booster
 from perennial.learners.lightgbm_text import Split, Tree, model_text
-from perennial.learners.linear import ABSENT, link
+from perennial.learners.linear import ABSENT
+from perennial.links import link
 from perennial.metrics import auc, higher_is_better, row_losses, score
 
 FILE = "hist_boosting.txt"

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,16 +132,7 @@ class TreeTrainer:
     def _bin(self, params: Params) -> Any:
         key = repr({name: params[name] for name in sorted(BINNING & params.keys())})
         if key not in self._bins:
-            table = self._table
-            bins = _lightgbm().Dataset(
-                table.matrix if isinstance(table.matrix, np.ndarray) else _in_batches(table.matrix),
-                table.labels,
-                weight=table.weights,
-                feature_name=[f"f{column}" for column in range(len(table.categories))],
-                categorical_feature=[column for column, size in enumerate(table.categories) if size is not None],
-                params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
-            )
-            self._bins = {key: bins.construct()}
+            self._bins = {key: _dataset(self._table, params).construct()}
         return self._bins[key]
 
 
@@ -173,6 +164,19 @@ def _in_batches(matrix: Matrix) -> Any:
             return self._batch[place - first]
 
     return Batches()
+
+
+def boost(table: TrainingTable, objective: Objective, start: Floats, params: Params, rounds: int) -> Callable[[Floats], Floats]:
+    """Fit so many rounds on top of the raw scores `start` (n, outputs) of any learner's model.
+
+    Returns what the rounds add to the raw scores of encoded rows, (n, outputs): 0 where no split helps. Raises TrainingError.
+    """
+    lgb, full = _lightgbm(), full_params(objective, params)
+    try:
+        booster = lgb.train(full, _dataset(table, full, init_score=start.ravel(order="F")), rounds)
+    except lgb.basic.LightGBMError as error:
+        raise TrainingError(f"LightGBM cannot train with {full}: {error}") from error
+    return lambda matrix: np.asarray(booster.predict(matrix, raw_score=True, num_threads=1)).reshape(len(matrix), -1)
 
 
 class LightGBM:
@@ -220,6 +224,19 @@ def full_params(objective: Objective, chosen: Params) -> Params:
     # Without feature_pre_filter=False the bins would be tied to one min_child_samples.
     layout: Params = {"force_row_wise": True, "feature_pre_filter": False}
     return {"objective": loss[objective.task], **shape, **fixed, **sampled, **layout, **chosen}
+
+
+def _dataset(table: TrainingTable, params: Params, init_score: Floats | None = None) -> Any:
+    """LightGBM's data set of a table."""
+    return _lightgbm().Dataset(
+        table.matrix if isinstance(table.matrix, np.ndarray) else _in_batches(table.matrix),
+        table.labels,
+        weight=table.weights,
+        init_score=init_score,
+        feature_name=[f"f{column}" for column in range(len(table.categories))],
+        categorical_feature=[column for column, size in enumerate(table.categories) if size is not None],
+        params={key: value for key, value in params.items() if key not in ("objective", "metric", "num_class")},
+    )
 
 
 def _lightgbm() -> Any:

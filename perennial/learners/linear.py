@@ -19,6 +19,7 @@ from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import CorruptVersion, TrainingError
 from perennial.learner import LearningCurve, Objective, RowScorer, TrainingTable
 from perennial.learners.declarations import Params
+from perennial.links import link
 from perennial.metrics import score
 from perennial.profile import moments
 from perennial.spec import Task
@@ -155,16 +156,6 @@ class Linear:
 
 
 LEARNER = Linear()
-
-
-def link(task: Task, raw: Floats) -> Floats:
-    """Raw scores (n, outputs) as the task's: probabilities of true (n,), of classes (n, outputs), or values (n,)."""
-    if task == "regression":
-        return raw[:, 0]
-    if task == "binary":
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(raw[:, 0], -700, 700))))
-    odds = np.exp(raw - raw.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
 def _fit(

@@ -20,6 +20,9 @@ from perennial.arrays import Floats, Indices
 from perennial.base import FrozenModel, StoredModel
 from perennial.signals import SignalValues
 
+Probed = Callable[[int, int], ExcessLoss | None]
+"""By boundary and window: how much more the boundary's model lost than a probe on top of it."""
+
 
 class Cell(FrozenModel):
     """One model on one window: block sums of its row losses, its signals, and each feature's distance from its training."""
@@ -42,7 +45,8 @@ class LossMatrix:
     """The rows of all boundaries from `first` on, at which the simulated life begins; earlier ones serve as its past.
 
     `counts` are the labelled rows of each window. `ahead` is how far the newest label lies beyond a boundary when the window
-    before it is closed; negative where labels come later than windows close, and then `lag` is by how many windows.
+    before it is closed; negative where labels come later than windows close, and then `lag` is by how many windows. `probes`
+    makes a probe when it is asked for; None where the rows are not at hand.
     """
 
     windows: tuple[Window, ...]
@@ -52,6 +56,7 @@ class LossMatrix:
     first: int
     lateness: timedelta = timedelta()
     ahead: timedelta = timedelta()
+    probes: Probed | None = field(default=None, repr=False, compare=False)
     _excess: dict[tuple[int, int, int], ExcessLoss | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property

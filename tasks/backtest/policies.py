@@ -6,14 +6,15 @@ the first part of the history. Bounds are those of the monitor: from a rolling o
 a training is judged by a model trained before it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
 
 from monitoring.calibration import calibrate
 from perennial.arrays import Floats
-from perennial.signals import Bounds, Signal, signals_of
+from perennial.signals import Bounds, Signal
 from perennial.spec import ModelSpec
 from tasks.backtest.loss_matrix import LossMatrix
 from tasks.backtest.simulate import Life, Moment, MonitoredLife, Rule, simulate
@@ -35,7 +36,7 @@ class Alarms:
     """Which signals alarm at a moment, by the `bounds` of the champion."""
 
     def __init__(self, matrix: LossMatrix, spec: ModelSpec) -> None:
-        self._matrix, self.signals = matrix, signals_of(spec.task)
+        self._matrix, self.signals = matrix, spec.enabled_signals
         self.bounds = lru_cache(maxsize=None)(partial(rolling_bounds, matrix, spec))
 
     def on(self, signal: Signal, moment: Moment) -> bool:
@@ -91,30 +92,41 @@ def calendar_name(every: int) -> str:
     return "every window" if every == 1 else f"every {every} windows"
 
 
-def priced_baselines(matrix: LossMatrix, unit: float, known: int) -> Mapping[str, Priced]:
-    """The policies that weigh a new version's cost; thresholds and periods are the best ones on the first `known` windows.
+@dataclass(frozen=True)
+class Past:
+    """The first `known` windows of a life, on which thresholds are fitted; costs are counted in `unit`, one window's loss."""
 
-    `unit` is one window's loss, in which costs are counted.
-    """
-    grids: dict[str, Mapping[float, Life]] = {
-        "CARA, periodic": {every: calendar(matrix, every) for every in range(1, len(matrix.boundaries) + 1)},
-        "CARA, threshold": {level: _over(matrix, level, cumulative=False) for level in THRESHOLDS},
-        "CARA, cumulative": {level: _over(matrix, level, cumulative=True) for level in THRESHOLDS},
+    matrix: LossMatrix
+    unit: float
+    known: int
+
+    def lost(self, life: Life, cost: float) -> float:
+        """What a life lost on these windows, promotions there included."""
+        promoted = sum(boundary <= self.matrix.judged[self.known - 1] for boundary in life.promotions)
+        total: float = self.matrix.losses_of(life.promotions)[: self.known].sum() / self.unit + cost * promoted
+        return total
+
+
+def priced_baselines(matrix: LossMatrix, past: Past) -> Mapping[str, Priced]:
+    """The policies that weigh a new version's cost; thresholds and periods are those that were best in the past."""
+    periods = range(1, len(matrix.boundaries) + 1)
+    grids: dict[str, tuple[Sequence[float], Callable[[LossMatrix, float], Life]]] = {
+        "CARA, periodic": (periods, lambda lived, every: calendar(lived, int(every))),
+        "CARA, threshold": (THRESHOLDS, partial(_over, cumulative=False)),
+        "CARA, cumulative": (THRESHOLDS, partial(_over, cumulative=True)),
     }
-    fitted = {name: partial(_best_so_far, matrix, tuple(lives.values()), unit, known) for name, lives in grids.items()}
+    fitted = {name: _fitted(matrix, past, levels, rule) for name, (levels, rule) in grids.items()}
     return {"cumulative excess": lambda cost: _over(matrix, cost, cumulative=True), **fitted}
 
 
-def _best_so_far(matrix: LossMatrix, lives: tuple[Life, ...], unit: float, known: int, cost: float) -> Life:
-    """The life that lost least on the first windows, promotions there included."""
-    windows = matrix.judged[:known]
+def _fitted(matrix: LossMatrix, past: Past, levels: Sequence[float], rule: Callable[[LossMatrix, float], Life]) -> Priced:
+    """The policy that lives by the level that lost least in the past."""
+    lives = {level: rule(past.matrix, level) for level in levels}
 
-    def lost(life: Life) -> float:
-        promoted = sum(boundary <= windows[-1] for boundary in life.promotions)
-        total: float = matrix.losses_of(life.promotions)[:known].sum() / unit + cost * promoted
-        return total
+    def live(cost: float) -> Life:
+        return rule(matrix, min(lives, key=lambda level: past.lost(lives[level], cost)))
 
-    return min(lives, key=lost)
+    return live
 
 
 def _over(matrix: LossMatrix, level: float, *, cumulative: bool) -> Life:

@@ -8,9 +8,12 @@ the monitor's own code: `monitoring.policy.decide` on the findings and the accou
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
+from monitoring.avoidable_loss import ExcessLoss
 from monitoring.champion_account import ChampionAccount, PairedLoss
 from monitoring.policy import Findings, RetrainRequest, decide
+from monitoring.probe import FACTOR
 from perennial.signals import Bounds, signals_of
 from perennial.spec import ModelSpec
 from tasks.backtest.loss_matrix import LossMatrix
@@ -67,6 +70,15 @@ def life_with(promotions: Sequence[int]) -> Life:
     return Life(tuple(promotions), len(promotions))
 
 
+class Compared(NamedTuple):
+    """The champion beside another model on one window."""
+
+    version: int
+    champion_loss: float
+    other_loss: float
+    difference: ExcessLoss
+
+
 @dataclass
 class MonitoredLife:
     """A life under the spec's `[policy]`: versions are named by the boundary at which they were trained.
@@ -108,21 +120,41 @@ class MonitoredLife:
             self.challengers.append(moment.boundary)
 
     def _book(self, moment: Moment) -> None:
-        """The newest labelled window, with the newest challenger that may judge it."""
+        """The newest labelled window, with the newest challenger that may judge it, or with a probe."""
+        window, probed = moment.labelled, self.spec.policy.evidence == "probe"
+        found = self._probe(moment) if probed else self._challenger(moment)
+        if found is None:
+            return
+        version, champion_loss, other_loss, difference = found
+        entry = PairedLoss(
+            window=self.matrix.windows[window],
+            version=version,
+            probe=probed,
+            rows=self.matrix.counts[window],
+            champion_loss=champion_loss,
+            other_loss=other_loss,
+            difference=difference,
+        )
+        self.account = self.account.model_copy(update={"challengers": (*self.account.challengers, entry)})
+
+    def _challenger(self, moment: Moment) -> Compared | None:
         window, matrix = moment.labelled, self.matrix
         ready = [one for one in self.challengers if matrix.may_judge(one, window)]
         difference = matrix.excess(moment.champion, ready[-1], window) if ready else None
         if difference is None:
-            return
-        losses = (float(matrix.losses[model, window]) for model in (moment.champion, ready[-1]))
-        entry = PairedLoss(
-            window=matrix.windows[window],
-            version=ready[-1],
-            rows=matrix.counts[window],
-            difference=difference,
-            **dict(zip(("champion_loss", "other_loss"), losses, strict=True)),
-        )
-        self.account = self.account.model_copy(update={"challengers": (*self.account.challengers, entry)})
+            return None
+        losses = matrix.losses[:, window]
+        return Compared(ready[-1], float(losses[moment.champion]), float(losses[ready[-1]]), difference)
+
+    def _probe(self, moment: Moment) -> Compared | None:
+        matrix, champion, window = self.matrix, moment.champion, moment.labelled
+        if matrix.probes is None or matrix.cell(champion, window) is None:
+            return None
+        difference = matrix.probes(champion, window)
+        if difference is None:
+            return None
+        loss = float(matrix.losses[champion, window])
+        return Compared(champion, loss, loss / (1 + difference.excess / FACTOR), difference)
 
     def _findings(self, moment: Moment) -> Findings:
         """What the monitor would have measured of the champion; a window that cannot be judged has no rows."""

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
 from perennial.arrays import Floats, Indices
 from perennial.base import FrozenModel
-from perennial.signals import Signal
+from perennial.signals import Signal, signals_of
 from perennial.spec import ModelSpec
+from perennial.spec_policy import TRAINED_ON_WITH_PROBES
 from tasks.backtest.hindsight import hindsight
 from tasks.backtest.loss_matrix import LossMatrix
-from tasks.backtest.policies import Alarms, Priced, baselines, monitored, priced_baselines
+from tasks.backtest.policies import Alarms, Past, Priced, baselines, monitored, priced_baselines
 from tasks.backtest.simulate import Life, simulate
 
 COSTS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -32,14 +34,20 @@ DEFAULT = "perennial"
 
 FINDINGS = ("drift", "performance")
 
+CHALLENGER, PROBE = {"evidence": "challenger"}, {"evidence": "probe"}
+
+PROBED = "perennial, probe"
+"""Name of our policy without challengers."""
+
 OURS: dict[str, dict[str, object]] = {
-    DEFAULT: {"train_on": (*FINDINGS, "every", "age"), "every": 4},
-    "perennial, every window": {"train_on": ("every", "age"), "every": 1},
-    "perennial, every 8 and findings": {"train_on": (*FINDINGS, "every", "age"), "every": 8},
-    "perennial, every 4 alone": {"train_on": ("every", "age"), "every": 4},
-    "perennial, findings alone": {"train_on": (*FINDINGS, "age")},
+    DEFAULT: {**CHALLENGER, "train_on": (*FINDINGS, "every", "age"), "every": 4},
+    "perennial, every window": {**CHALLENGER, "train_on": ("every", "age"), "every": 1},
+    "perennial, every 8 and findings": {**CHALLENGER, "train_on": (*FINDINGS, "every", "age"), "every": 8},
+    "perennial, every 4 alone": {**CHALLENGER, "train_on": ("every", "age"), "every": 4},
+    "perennial, findings alone": {**CHALLENGER, "train_on": (*FINDINGS, "age")},
+    PROBED: {**PROBE, "train_on": TRAINED_ON_WITH_PROBES},
 }
-"""Our policies by the keys of `[policy]` in which they differ: what trains a challenger."""
+"""Our policies by the keys of `[policy]` in which they differ: what the champion is compared with, what trains a challenger."""
 
 
 class PolicyResult(FrozenModel):
@@ -76,10 +84,13 @@ class FindingRate(FrozenModel):
 
 
 class Study:
-    """Compares lives in one matrix; random timings come from a generator of the given seed."""
+    """Compares lives in one matrix; random timings come from a generator of the given seed.
 
-    def __init__(self, matrix: LossMatrix, spec: ModelSpec, seed: int = 0) -> None:
-        self.matrix, self.spec, self._seed = matrix, spec, seed
+    Policies with thresholds fit them on `past`: by default on the first part of the windows that are compared themselves.
+    """
+
+    def __init__(self, matrix: LossMatrix, spec: ModelSpec, seed: int = 0, past: Past | None = None) -> None:
+        self.matrix, self.spec, self._seed, self._past = matrix, spec, seed, past
         self.alarms = Alarms(matrix, spec)
         self._random, self._calendars = lru_cache(maxsize=None)(self._random_timings), lru_cache(maxsize=None)(self._phases)
         self._best = lru_cache(maxsize=None)(lambda cost: hindsight(matrix, cost * self.unit))
@@ -104,6 +115,15 @@ class Study:
         """How many of the judged windows anything is chosen on."""
         return math.ceil(EARLY * len(self.matrix.judged))
 
+    def past(self) -> Past:
+        """The windows that anything is fitted on."""
+        return self._past or Past(self.matrix, self.unit, self.early)
+
+    def later(self) -> "Study":
+        """The life that begins after the windows on which anything is fitted: every policy starts with the same new model."""
+        first = int(self.matrix.judged[self.early])
+        return Study(replace(self.matrix, first=first), self.spec, self._seed, self.past())
+
     def losses(self, life: Life) -> Floats:
         """Loss of each judged window in a life."""
         return self.matrix.losses_of(life.promotions)
@@ -115,8 +135,9 @@ class Study:
         return found + cost * np.bincount(np.minimum(places, found.size - 1), minlength=found.size)
 
     def ours(self) -> dict[str, Priced]:
-        """Our policies; what they do not say is as in the spec."""
-        return {name: partial(monitored, self.matrix, self.spec, self.alarms, policy) for name, policy in OURS.items()}
+        """Our policies; what they do not say is as in the spec. That of the probe needs the rows."""
+        names = [name for name in OURS if name != PROBED or self.matrix.probes is not None]
+        return {name: partial(monitored, self.matrix, self.spec, self.alarms, OURS[name]) for name in names}
 
     @cached_property
     def default(self) -> Life:
@@ -126,7 +147,7 @@ class Study:
     def policies(self) -> dict[str, Priced]:
         """All policies, ours first."""
         fixed = {name: partial(_at_any_cost, life) for name, life in baselines(self.matrix, self.alarms).items()}
-        return {**self.ours(), **priced_baselines(self.matrix, self.unit, self.early), **fixed}
+        return {**self.ours(), **priced_baselines(self.matrix, self.past()), **fixed}
 
     def results(self) -> tuple[PolicyResult, ...]:
         """Every policy judged, and what hindsight would have done."""
@@ -167,8 +188,8 @@ class Study:
         return lost / gainable if gainable > 0 else None
 
     def finding_rates(self) -> dict[str, FindingRate]:
-        """By signal, and for any of them: false alarms after a training, and power where the champion costs too much."""
-        named = {signal.name: (signal,) for signal in self.alarms.signals} | {"any": self.alarms.signals}
+        """By signal, and for any that is enabled: false alarms after a training, and power where the champion costs too much."""
+        named = {signal.name: (signal,) for signal in signals_of(self.spec.task)} | {"any": self.alarms.signals}
         fresh = [(boundary, boundary) for boundary in self.matrix.judged.tolist()]
         stale = [
             (champion, window)

@@ -3,7 +3,7 @@
 The search is made once, on the rows of the first boundary, as a life without searches in its retrainings would. Rounds are the
 median of those chosen so far, so there are two passes over the boundaries: one chooses rounds, one fits and scores. Each step of
 a pass stands alone: threads of this process do them, or whatever a flow's task runner reaches. What is done is kept in files
-and not done again. A boundary costs two trainings and one prediction of all later rows.
+and not done again. A boundary costs two trainings and one prediction of all later rows; its model is kept for the probes.
 """
 
 import logging
@@ -11,24 +11,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, TypeVar
 
-import fsspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from prefect import Task, unmapped
 
 from monitoring.avoidable_loss import block_sums, day_blocks
 from monitoring.drift import measure_drift
 from monitoring.measurement import loss_metric
-from perennial import atomic_files as files
 from perennial.arrays import Floats
-from perennial.base import Stored, StoredModel, read_stored
-from perennial.errors import TrainingError
+from perennial.base import StoredModel
 from perennial.labels import LabelCodec
 from perennial.learner import Estimator
 from perennial.learners.declarations import AUTO, Params
@@ -38,7 +32,8 @@ from perennial.signals import SignalInput, measure_signals
 from perennial.spec import ModelSpec
 from tasks.backtest.history import History
 from tasks.backtest.loss_matrix import Cell, LossMatrix, MatrixRow
-from tasks.data.retraining_data import NewClass, select_rows
+from tasks.backtest.probes import Probes
+from tasks.backtest.trainings import fitted_at, read, require_contrast, single_threaded, training_data, write
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import choose_rounds, make_trainer
@@ -72,14 +67,14 @@ class KeptRounds(StoredModel):
 def search_once(history: History) -> History:
     """The history with the parameters that a search on the rows before the first boundary finds, or found before."""
     spec, file = history.job.spec, history.directory / "params.json"
-    kept = _read(KeptParams, file)
+    kept = read(KeptParams, file)
     if kept is None:
         logger.info("searching parameters on the rows before %s", history.windows[history.first].start.date())
         rows = history.known(history.first)
-        _require_contrast(spec, rows, history.windows[history.first].start)
+        require_contrast(spec, rows, history.windows[history.first].start)
         data = build_training_data.fn(history.job, rows, history.manifest)
         kept = _search(history.job, data)
-        _write(file, kept)
+        write(file, kept)
     job = history.job if kept.learner is None else with_learner(history.job, kept.learner)
     return replace(history, job=job, params=kept.params)
 
@@ -117,7 +112,8 @@ def train_matrix(history: History, run: Runner = in_flow) -> LossMatrix:
     steps = [(boundary, _median_until(boundary, chosen)) for boundary in newest_first]
     rows = {row.boundary: row for row in run(train_at, history, steps)}
     metric, lateness = loss_metric(history.job.spec), history.job.spec.window.lateness
-    return LossMatrix(history.windows, rows, history.counts, metric, history.first, lateness, history.ahead)
+    probes = Probes(history, {boundary: row.rounds for boundary, row in rows.items()})
+    return LossMatrix(history.windows, rows, history.counts, metric, history.first, lateness, history.ahead, probes)
 
 
 def _median_until(boundary: int, kept: Mapping[int, KeptRounds]) -> int:
@@ -130,12 +126,12 @@ def _median_until(boundary: int, kept: Mapping[int, KeptRounds]) -> int:
 def choose_at(history: History, boundary: int) -> KeptRounds:
     """The rounds that the newest rows before a boundary bear."""
     file = history.directory / f"rounds-{boundary}.json"
-    kept = _read(KeptRounds, file)
+    kept = read(KeptRounds, file)
     if kept is None:
-        job, data = _single_threaded(history.job), _training_data(history, boundary)
+        job, data = single_threaded(history.job), training_data(history, boundary)
         rounds, curve = choose_rounds(job, data.table, make_trainer(job, data), history.params)
         kept = KeptRounds(rounds=rounds, chosen=bool(curve))
-        _write(file, kept)
+        write(file, kept)
         _log_progress(history, "rounds chosen at")
     return kept
 
@@ -145,12 +141,11 @@ def train_at(history: History, step: tuple[int, int]) -> MatrixRow:
     """Fit the model of a boundary for so many rounds, and score it on every later window."""
     boundary, rounds = step
     file = history.directory / f"row-{boundary}.json"
-    kept = _read(MatrixRow, file)
+    kept = read(MatrixRow, file)
     if kept is None or kept.rounds != rounds:
-        job, data = _single_threaded(history.job), _training_data(history, boundary)
-        estimator = make_trainer(job, data).fit(history.params, rounds)
+        data, estimator = fitted_at(history, boundary, rounds)
         kept = MatrixRow(boundary=boundary, rounds=rounds, cells=tuple(score_windows(history, boundary, data, estimator)))
-        _write(file, kept)
+        write(file, kept)
         _log_progress(history, "models trained of")
     return kept
 
@@ -184,45 +179,6 @@ def judge(spec: ModelSpec, labels: Floats, scores: Floats, times: Times, drift: 
     return Cell(sums=tuple(sums.tolist()), signals=measure_signals(spec.task, found), distances=distances)
 
 
-def _training_data(history: History, boundary: int) -> TrainingData:
-    """What a retraining at a boundary would learn from."""
-    job, rows = history.job, history.known(boundary)
-    selected = select_rows.fn(job, rows, _not_learnt(history, rows))
-    _require_contrast(job.spec, selected.rows, history.windows[boundary].start)
-    return build_training_data.fn(job, selected.rows, history.manifest, selected.weights)
-
-
-def _not_learnt(history: History, rows: pl.DataFrame) -> tuple[NewClass, ...]:
-    """Classes that came after the first boundary and were not seen often enough by now."""
-    spec = history.job.spec
-    if spec.task != "multiclass" or spec.classes:
-        return ()
-    known = history.known(history.first)[spec.target].unique().to_list()
-    new = rows.filter(~pl.col(spec.target).is_in(known))[spec.target].value_counts()
-    return tuple(NewClass(name=name, rows=count, learnt=False) for name, count in new.iter_rows() if count < spec.label_min_count)
-
-
-def _require_contrast(spec: ModelSpec, rows: pl.DataFrame, start: datetime) -> None:
-    if rows[spec.target].n_unique() < 2:
-        raise TrainingError(
-            f"target {spec.target!r} is the same in all {rows.height:,} rows that a training at {start:%Y-%m-%d} would learn "
-            "from: start the backtest later, or learn from more windows"
-        )
-
-
-def _single_threaded(job: Job) -> Job:
-    """A job whose trainings take one thread each, since several of them run at once."""
-    return replace(job, threads=1)
-
-
 def _log_progress(history: History, what: str) -> None:
     done = len(list(history.directory.glob("row-*.json" if "models" in what else "rounds-*.json")))
     logger.info("%d %s %d (data = %s)", done, what, len(history.boundaries), history.job.spec.retrain.data)
-
-
-def _read(kind: type[Stored], file: Path) -> Stored | None:
-    return read_stored(kind, file.read_bytes(), str(file)) if file.exists() else None
-
-
-def _write(file: Path, value: StoredModel) -> None:
-    files.replace(fsspec.filesystem("file"), str(file), value.model_dump_json().encode())

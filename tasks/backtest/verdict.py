@@ -11,6 +11,7 @@ import numpy as np
 
 from perennial.arrays import Floats, Indices
 from perennial.base import FrozenModel
+from perennial.spec_policy import Evidence
 from tasks.backtest.loss_matrix import LossMatrix
 from tasks.backtest.policies import CALENDARS, Priced, calendar, calendar_name
 from tasks.backtest.simulate import Life
@@ -43,6 +44,7 @@ class Recommendation(FrozenModel):
     """A policy as the spec says it, and what it did on the windows on which it was not chosen."""
 
     name: str
+    evidence: Evidence = "challenger"
     train_on: tuple[str, ...]
     every: int
     promote: Literal["avoidable", "always"]
@@ -165,6 +167,7 @@ def _judged_later(study: Study, name: str, life: Life) -> Recommendation:
 def policy_section(found: Recommendation) -> dict[str, str]:
     """The keys of `[policy]` and their values as TOML writes them."""
     return {
+        "evidence": f'"{found.evidence}"',
         "train_on": "[" + ", ".join(f'"{one}"' for one in found.train_on) + "]",
         "every": str(found.every),
         "promote": f'"{found.promote}"',

@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from perennial import metrics
 from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.input_contract import InputContract
@@ -21,7 +22,6 @@ from perennial.model import Model
 from perennial.model_loading import SCORE_TOLERANCE
 from perennial.spec import ModelSpec
 from tasks.promotion.comparison import Comparison, Scored
-from tasks.training.evaluate import calibration_table
 
 NOISE = 0.01
 """Of a number's standard deviation: less than any measurement of it is worth."""
@@ -136,8 +136,7 @@ GUARDRAILS: Mapping[str, Callable[[Inspected], str | None]] = {
 
 def calibration_error(spec: ModelSpec, scored: Scored) -> float:
     """Expected calibration error: mean distance of prediction and truth in bins of equal count; in deviations for regression."""
-    table = calibration_table(spec.task, scored.labels, scored.scores)
-    error = sum(row.rows * abs(row.predicted - row.observed) for row in table) / sum(row.rows for row in table)
+    error = metrics.calibration_error(scored.labels, scored.scores)
     return error / (float(scored.labels.std()) or 1.0) if spec.task == "regression" else error
 
 

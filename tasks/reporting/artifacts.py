@@ -155,7 +155,7 @@ def _estimate_parts(findings: Findings) -> Iterator[str]:
 
 def _account_parts(account: AccountStatement) -> list[str]:
     """Champion beside challenger and predecessor on the same rows, and what that sums to."""
-    others = {"challenger": account.newest, "predecessor": account.predecessor}
+    others = {account.evidence: account.newest, "predecessor": account.predecessor}
     rows = [
         (who, one.version, str(one.window), one.rows, one.champion_loss, one.other_loss, _with_error(one.difference))
         for who, one in others.items()

@@ -10,15 +10,11 @@ import polars as pl
 from perennial.arrays import Floats
 from perennial.base import FrozenModel
 from perennial.labels import LabelCodec
-from perennial.metrics import Metrics, score
+from perennial.metrics import Metrics, calibration_bins, score
 from perennial.model_card import Slice
-from perennial.spec import Task
 from tasks.job import Job
 from tasks.task_defaults import local_task
 from tasks.training.fit import Fitted
-
-BINS = 10
-"""Rows of the calibration table; each holds as many predictions."""
 
 MOST_SLICES = 20
 """Values shown per slice column, the most frequent ones."""
@@ -54,21 +50,15 @@ def evaluate(job: Job, fitted: Fitted, test: pl.DataFrame) -> Evaluation:
     known = ~np.isnan(labels)
     rows, labels = test.filter(known), labels[known]
     predictions = fitted.predict(rows)
-    metrics, calibration = score(job.spec.task, labels, predictions), calibration_table(job.spec.task, labels, predictions)
+    metrics, calibration = score(job.spec.task, labels, predictions), calibration_table(labels, predictions)
     since = test[job.spec.event_time][0] if test.height else None
     return Evaluation(metrics, calibration, tuple(_slices(job, rows, labels, predictions)), labels, predictions, since)
 
 
-def calibration_table(task_: Task, labels: Floats, predictions: Floats) -> tuple[CalibrationRow, ...]:
+def calibration_table(labels: Floats, predictions: Floats) -> tuple[CalibrationRow, ...]:
     """Predictions in order of size, cut into bins of equal count, against what came true."""
-    if task_ == "multiclass":
-        predicted, observed = predictions.max(axis=1), (predictions.argmax(axis=1) == labels).astype(float)
-    else:
-        predicted, observed = predictions, labels
-    order = np.argsort(predicted, kind="stable")
-    parts = (part for part in np.array_split(order, BINS) if part.size)
-    means = ((float(predicted[part].mean()), float(observed[part].mean()), part.size) for part in parts)
-    return tuple(CalibrationRow(predicted=one, observed=other, rows=rows) for one, other, rows in means)
+    bins = calibration_bins(labels, predictions)
+    return tuple(CalibrationRow(predicted=predicted, observed=observed, rows=rows) for predicted, observed, rows in bins)
 
 
 def _slices(job: Job, rows: pl.DataFrame, labels: Floats, predictions: Floats) -> Iterator[Slice]:

@@ -3,11 +3,11 @@
 import polars as pl
 import pytest
 
-from benchmarks.decisions.__main__ import SHOWN, record, second_half
+from benchmarks.decisions.__main__ import SHOWN, later, record, second_half
 from benchmarks.decisions.gates import GATES, find_cases, gate_values
 from benchmarks.decisions.sets import SETS, shuffle
 from perennial.spec import load_spec
-from tasks.backtest.study import DEFAULT, OURS, Study
+from tasks.backtest.study import DEFAULT, OURS, PROBED, Study
 from tests.support.models import small_frame, small_spec
 from tests.tasks.backtest.matrices import ageing, matrix_of, random_losses
 
@@ -46,9 +46,17 @@ def test_a_champion_without_the_newest_window_is_its_own_judge() -> None:
 
 def test_the_later_half_of_a_life_is_counted_by_policy() -> None:
     found = second_half(Study(matrix_of(24, lambda boundary, window: [1.0] * 7, first=9), small_spec("regression")))
-    assert set(OURS) <= set(found)
+    assert set(OURS) - {PROBED} <= set(found)
     assert found[DEFAULT] == {"promotions_second_half": 0, "possible": 7}
     assert found["every window"] == {"promotions_second_half": 7, "possible": 7}
+
+
+def test_every_policy_is_judged_on_the_windows_on_which_nothing_was_fitted() -> None:
+    found = later(STUDY)
+    assert set(found) == set(STUDY.policies())
+    assert {one["possible"] for one in found.values()} == {len(STUDY.matrix.judged) - STUDY.early - 1}
+    assert found["never"]["regret_mean"] == pytest.approx(1)
+    assert found["every window"]["gain_share"] == pytest.approx(1)
 
 
 def test_the_null_has_the_same_rows_at_the_same_times() -> None:

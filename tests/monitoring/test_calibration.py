@@ -55,6 +55,8 @@ def test_the_level_is_shared_among_the_signals_that_are_watched() -> None:
     spec = small_spec()
     assert signal_confidence(spec) == pytest.approx(1 - 0.05 / 3)
     assert signal_confidence(small_spec("regression")) == pytest.approx(1 - 0.05 / 2)
+    more = spec.signals.model_copy(update={"calibration": True, "base_rate": True})
+    assert signal_confidence(spec.model_copy(update={"signals": more})) == pytest.approx(1 - 0.05 / 5)
     off = spec.signals.model_copy(update={"loss": False, "auc": False, "drift": False})
     assert signal_confidence(spec.model_copy(update={"signals": off})) == pytest.approx(0.95)
 
@@ -131,7 +133,8 @@ def test_a_block_is_measured_as_a_window_is(task: Task) -> None:
     frames = [small_frame(task, rows=168, seed=9, start=start) for start in starts]
     values = [measure_block(model, frame).values for frame in frames]
     bounds = calibrate(small_spec(task), values)
-    assert list(bounds) == (["drift", "loss", "auc"] if task == "binary" else ["drift", "loss"])
+    others = ["calibration", "base_rate"]
+    assert list(bounds) == (["drift", "loss", "auc", *others] if task == "binary" else ["drift", "loss", *others])
     assert all(value["drift"] <= bounds["drift"] for value in values)
 
 

@@ -17,7 +17,7 @@ from perennial.log_columns import EVENT_TIME, LABEL
 from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.registry import CHALLENGER, CHAMPION, Registry
-from perennial.spec import Task
+from perennial.spec import ModelSpec, Task
 from tests.monitoring.streams import add_labels, add_predictions, predicted, told
 from tests.support.models import START, TASKS, publish_small, small_frame, small_model, small_spec, train_small
 
@@ -70,10 +70,12 @@ def shadows(watched: MonitorSession, window: Window) -> Shadows:
     return found
 
 
-def booked(watched: MonitorSession, windows: Sequence[Window], account: ChampionAccount | None = None) -> ChampionAccount:
+def booked(
+    watched: MonitorSession, windows: Sequence[Window], account: ChampionAccount | None = None, spec: ModelSpec | None = None
+) -> ChampionAccount:
     account = account or ChampionAccount(champion=watched.model.card.version)
     for window in windows:
-        account = book(account, window, shadows(watched, window), small_spec())
+        account = book(account, window, shadows(watched, window), spec or small_spec())
     return account
 
 

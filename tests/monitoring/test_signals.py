@@ -5,10 +5,15 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
-from perennial.signals import SIGNALS, Signal
+from monitoring.policy import decide
+from perennial.arrays import Floats
+from perennial.metrics import score
+from perennial.signals import SIGNALS, Signal, SignalInput, SignalValues, measure_signals
 from perennial.spec import SignalsSpec, Task
+from tests.monitoring.test_policy import BOUNDS, SPEC, VALUES, findings, spec_with
 
 ONE_MORE = """
 import numpy as np
@@ -95,3 +100,44 @@ def test_a_signal_alarms_beyond_its_bound_and_not_at_it(name: str, inside: float
     assert signal.alarms(outside, inside)
     assert not signal.alarms(inside, inside)
     assert not signal.alarms(inside, outside)
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_calibration_and_base_rate_see_scores_that_are_off(task: Task) -> None:
+    """Labels drawn from the scores lie near them; labels that have moved away from them do not, and absent ones do not count."""
+    labels, scores = drawn(task)
+    moved = {"regression": labels + 0.3, "binary": np.ones_like(labels), "multiclass": np.where(labels == 0, 3, labels)}[task]
+    for codes in (labels, moved):
+        codes[::7] = np.nan
+    for name in ("calibration", "base_rate"):
+        assert measured(task, labels, scores)[name] < 0.05
+        assert measured(task, moved, scores)[name] > 0.1
+
+
+def drawn(task: Task, rows: int = 4_000) -> tuple[Floats, Floats]:
+    """Scores, and labels as often true as the scores say."""
+    chance = np.random.default_rng(0)
+    if task == "multiclass":
+        weights = chance.random((rows, 3))
+        scores = weights / weights.sum(axis=1, keepdims=True)
+        return (chance.random((rows, 1)) > scores.cumsum(axis=1)).sum(axis=1).astype(float), scores
+    scores = chance.random(rows)
+    labels = scores + chance.normal(size=rows) / 10 if task == "regression" else (chance.random(rows) < scores).astype(float)
+    return labels, scores
+
+
+def test_without_a_label_neither_is_measured() -> None:
+    assert {"calibration", "base_rate"}.isdisjoint(measured("binary", np.full(9, np.nan), np.full(9, 0.5)))
+
+
+def measured(task: Task, labels: Floats, scores: Floats) -> SignalValues:
+    values = score(task, labels, scores).values
+    return measure_signals(task, SignalInput("log_loss", None, {}, values, labels, scores))
+
+
+def test_they_are_shown_beside_their_bounds_and_ask_only_where_the_spec_says_so() -> None:
+    found = findings(values=VALUES | {"base_rate": 0.2}, bounds=BOUNDS | {"base_rate": 0.1})
+    assert "base_rate" in [signal.name for signal in found.shown]
+    assert decide(found, None, SPEC).kind == "none"
+    asked = decide(found, None, spec_with(base_rate=True))
+    assert (asked.kind, asked.reason) == ("performance", "base rate shift 0.2 is over its bound 0.1")

@@ -74,7 +74,7 @@ def test_ordinary_weeks_are_archived_judged_and_written_down(store: redis.Redis,
     assert (first.rows_by_version, first.version) == ({1: WEEK}, 1)
     assert (first.decision.kind, first.findings.bounds["drift"]) == ("none", 0.1)
     assert first.metrics == first.served_metrics
-    assert list(first.findings.values) == ["drift", "loss", "auc"]
+    assert list(first.findings.values) == ["drift", "loss", "auc", "calibration", "base_rate"]
     assert sorted(first.distances) == ["amount", "shop"]
     assert first.report is not None
     assert {path.suffix for path in home(settings).glob("reports/*")} == {".html", ".json", ".js"}

@@ -1,5 +1,6 @@
 """Lives in a matrix: what serves when, what hindsight knows, and that the account decides as the monitor's does."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.avoidable_loss import Account, excess_loss
+from monitoring.avoidable_loss import Account, ExcessLoss, excess_loss
 from tasks.backtest.hindsight import hindsight
 from tasks.backtest.loss_matrix import LossMatrix
 from tasks.backtest.policies import calendar
@@ -111,6 +112,26 @@ def test_the_account_is_the_monitors_on_the_same_numbers(ahead: timedelta) -> No
     assert life.promotions == tuple(promoted)
     assert 2 < len(promoted) < 12
     assert life.trainings == len(trained) - 1
+
+
+def test_an_account_of_probes_trains_what_it_promotes_and_nothing_else() -> None:
+    def probed(boundary: int, window: int) -> ExcessLoss | None:
+        return ExcessLoss(excess=0.03 * (window - boundary), error=0.01) if window > boundary else None
+
+    matrix = replace(matrix_of(24, ageing(0.04)), probes=probed)
+    life = life_of(matrix, evidence="probe", train_on=("age",))
+    champion, account, promoted = 1, Account(), []
+    for boundary in range(2, 24):
+        if (entry := probed(champion, boundary - 1)) is not None:
+            account = account.add(entry)
+        if account.promotion_due(SPEC.policy.cost, SPEC.policy.z):
+            champion, account = boundary, Account()
+            promoted.append(boundary)
+    assert life.promotions == tuple(promoted)
+    assert life.trainings == len(promoted)
+    assert len(promoted) > 2
+    without_rows = matrix_of(24, ageing(0.04))
+    assert life_of(without_rows, evidence="probe", train_on=("age",)) == Life((), 0)
 
 
 def test_without_decay_nothing_is_promoted() -> None:

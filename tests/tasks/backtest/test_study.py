@@ -39,6 +39,23 @@ def test_gain_is_a_share_of_what_a_promotion_every_window_gains() -> None:
     assert ours.promotion_rate_after_promotion == 0
 
 
+def test_thresholds_are_fitted_to_the_first_part_and_lived_by_in_the_later() -> None:
+    """Models age fast at first and not at all later: what was fitted to the first part promotes in vain."""
+
+    def loss(boundary: int, window: int) -> list[float]:
+        return [1.0 + (0.5 * (window - boundary) if window < 20 else 0.02 * (window - boundary > 0))] * 7
+
+    study = study_of(matrix_of(30, loss))
+    later = study.later()
+    assert later.matrix.judged.tolist() == study.matrix.judged.tolist()[study.early :]
+    fitted, own = (one.policies()["CARA, threshold"](0.2) for one in (later, Study(later.matrix, SPEC)))
+    assert later.past() == study.past()
+    assert len(fitted.promotions) >= len(own.promotions)
+    assert set(study.policies()["CARA, threshold"](0.2).promotions) >= set(range(3, 20, 2)), (
+        "a loss tells from the second window on"
+    )
+
+
 def test_policies_that_promote_always_or_never_have_no_rank_among_random_timings() -> None:
     results = {one.name: one for one in study_of(matrix_of(12, ageing(0.05))).results()}
     assert results["never"].percentile is results["every window"].percentile is None
@@ -76,7 +93,7 @@ def test_bounds_come_from_windows_judged_by_models_trained_before_them() -> None
 
 def test_findings_are_counted_on_first_windows_and_on_stale_ones() -> None:
     rates = study_of(matrix_of(30, ageing(0.1), first=9)).finding_rates()
-    assert set(rates) == {"drift", "loss", "any"}
+    assert set(rates) == {"drift", "loss", "calibration", "base_rate", "any"}
     assert rates["any"].first_windows == 21
     assert rates["any"].power == 1
     assert rates["any"].alarms_after_training is not None

@@ -63,7 +63,13 @@ def test_where_each_window_of_age_costs_more_than_a_version_a_calendar_is_recomm
     assert (found.name, found.promote, found.every) == ("every window", "always", 1)
     assert found.promotions == found.windows == 11
     assert found.gain_share == 1
-    assert policy_section(found) == {"train_on": '["every"]', "every": "1", "promote": '"always"', "cost": "0.2"}
+    assert policy_section(found) == {
+        "evidence": '"challenger"',
+        "train_on": '["every"]',
+        "every": "1",
+        "promote": '"always"',
+        "cost": "0.2",
+    }
 
 
 def test_only_what_undercuts_beyond_its_error_replaces_what_stands() -> None:

@@ -115,9 +115,7 @@ def test_a_run_says_what_promotions_promised_and_what_came_true(tmp_path: Path, 
 def evaluation(labels: np.ndarray, predictions: np.ndarray) -> Evaluation:
     from perennial.metrics import score
 
-    return Evaluation(
-        score("binary", labels, predictions), calibration_table("binary", labels, predictions), (), labels, predictions
-    )
+    return Evaluation(score("binary", labels, predictions), calibration_table(labels, predictions), (), labels, predictions)
 
 
 def test_the_roc_of_a_perfect_ranking_passes_the_corner() -> None:

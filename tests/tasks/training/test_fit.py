@@ -152,12 +152,12 @@ def test_the_newest_rows_stop_the_boosting(tmp_path: Path) -> None:
 
 def test_calibration_rows_hold_as_many_predictions_each() -> None:
     predictions = np.linspace(0, 1, 100)
-    rows = calibration_table("binary", (predictions > 0.5).astype(float), predictions)
+    rows = calibration_table((predictions > 0.5).astype(float), predictions)
     assert [row.rows for row in rows] == [10] * 10
     assert [row.observed for row in rows] == [0.0] * 5 + [1.0] * 5
     assert rows[0].predicted == pytest.approx(predictions[:10].mean())
     confident = np.array([[0.9, 0.1], [0.2, 0.8]])
-    assert {(row.predicted, row.observed) for row in calibration_table("multiclass", np.array([0.0, 0.0]), confident)} == {
+    assert {(row.predicted, row.observed) for row in calibration_table(np.array([0.0, 0.0]), confident)} == {
         (0.9, 1.0),
         (0.8, 0.0),
     }
@@ -221,7 +221,7 @@ class TestBounds:
         assert [rows.size for rows in recording.rows] == [week * 7 * 24 for week in known]
         assert all((rows == np.arange(rows.size)).all() for rows in recording.rows)
         assert len(recording.rows) <= TRAININGS
-        assert list(found.bounds) == ["drift", "loss", "auc"]
+        assert list(found.bounds) == ["drift", "loss", "auc", "calibration", "base_rate"]
 
     @pytest.mark.parametrize("weeks", [2, 3, 3.8])
     def test_fewer_than_three_windows_with_a_past_give_none(self, tmp_path: Path, weeks: float) -> None:
