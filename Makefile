@@ -6,7 +6,7 @@ WORKERS ?= 2
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-decisions docs docs-site lock wheel check-image clean
+.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -54,6 +54,9 @@ bench-serve: .venv/.installed  ## measure the service against others, each in an
 bench-fleet: .venv/.installed  ## measure 50 models, the service alone and the whole stack (ARGS="--models 50 --rate 2000")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
 	$(BIN)/python -m benchmarks.fleet_stack $(ARGS)
+
+bench-train: .venv/.installed  ## measure a first training on a large table, beside one fit by hand (ARGS="--rows 5000000")
+	$(BIN)/python -m benchmarks.train $(ARGS)
 
 bench-decisions: .venv/.installed  ## measure what decisions about training and promoting are worth (ARGS="--sets bike-7d --data DIR")
 	$(BIN)/python -m benchmarks.decisions $(ARGS)

@@ -105,6 +105,12 @@ class Settings(FrozenModel):
         description="after which a run that trains or promotes, and gave no sign of life, counts as dead: another one takes over",
     )
     keep_reports: int = Field(100, ge=1, description="Evidently reports kept of each model, the newest; each is about 0.4 MB")
+    keep_datasets: int = Field(
+        10,
+        ge=1,
+        description="datasets kept of each model, the newest, beside those of champion, predecessor, newest challenger, "
+        "a version that waits for approval, and the one that retrainings start from",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")
     wandb_init_timeout: Seconds = Field(timedelta(seconds=20), gt=NO_TIME, description="that W&B may take to start a run")

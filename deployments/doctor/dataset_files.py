@@ -12,7 +12,7 @@ from deployments.doctor.damage import Damage, Quarantine, Repair, repair_command
 from deployments.doctor.monitor_files import wrong_with, wrong_with_parquet
 from perennial.errors import PerennialError
 from perennial.input_contract import BASE_FILE, Base, read_base
-from tasks.data.datasets import SHORT, Manifest, content_fingerprint
+from tasks.data.datasets import SHORT, Manifest, content_fingerprint, dataset_files, read_manifest
 
 TRAIN = "retrainings start from the next `perennial train SPEC`"
 
@@ -27,8 +27,10 @@ def dataset_damages(home: Path, model: str) -> Iterator[Damage]:
     if base is not None and not (base / "manifest.json").exists():
         yield set_aside(base_file, f"names the dataset {base.name}, which is not there", model, TRAIN)
     for directory in sorted(path.parent for path in folder.glob("*/manifest.json")):
-        if wrong := _wrong_with(directory):
-            yield Damage(directory, wrong, repair_command(model), _set_aside(directory, base_file if directory == base else None))
+        if broken := _broken_files(home, directory):
+            said = "; ".join(f"{file.name} {wrong}" for file, wrong in broken.items())
+            repair = _set_aside(directory, [*broken], base_file if directory == base else None)
+            yield Damage(directory, said, repair_command(model), repair)
 
 
 def _base_folder(home: Path) -> Path | None:
@@ -39,18 +41,30 @@ def _base_folder(home: Path) -> Path | None:
     return home / "datasets" / base.fingerprint[:SHORT] if base is not None else None
 
 
-def _wrong_with(directory: Path) -> str:
-    manifest, table = directory / "manifest.json", directory / "data.parquet"
+def _broken_files(home: Path, directory: Path) -> dict[Path, str]:
+    """The files of a dataset that are broken, and what is wrong with each."""
+    manifest = directory / "manifest.json"
     if wrong := wrong_with(manifest, Manifest):
-        return f"{manifest.name} {wrong}"
-    if wrong := wrong_with_parquet(table):
-        return f"{table.name} {wrong}"
-    same = content_fingerprint(pl.read_parquet(table))[:SHORT] == directory.name
-    return "" if same else f"{table.name} is not the table that was stored"
+        return {manifest: wrong}
+    looked_at = {file: _wrong_with(file) for file in dataset_files(home, read_manifest(directory))}
+    return {file: wrong for file, wrong in looked_at.items() if wrong}
 
 
-def _set_aside(directory: Path, base_file: Path | None) -> Repair:
+def _wrong_with(file: Path) -> str:
+    if wrong := wrong_with_parquet(file):
+        return wrong
+    named = file.parent.name if file.stem == "data" else file.stem  # one file of a dataset of before there were parts
+    same = content_fingerprint(pl.read_parquet(file, hive_partitioning=False))[:SHORT] == named
+    return "" if same else "has not the rows that were stored"
+
+
+def _set_aside(directory: Path, files: list[Path], base_file: Path | None) -> Repair:
+    """Moves the directory and the files that are broken: a part that stayed would be taken for stored by the next training."""
+
     def repair(quarantine: Quarantine) -> str:
+        for file in files:
+            if file.exists() and directory not in file.parents:  # another dataset with the same part may have moved it
+                quarantine.move(file)
         kept = quarantine.move(directory)
         if base_file is None:
             return f"moved to {kept}; a training that reads the same table stores it anew"

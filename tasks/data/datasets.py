@@ -1,11 +1,15 @@
 """Datasets: immutable tables under a fingerprint of their content, and which of them a model's retrainings start from.
 
-A dataset is written once; the same content again is the same dataset and costs no second copy.
+A dataset is a list of parts: files of rows that follow each other in time, named by the fingerprints of their contents, which all
+datasets of a model share. A part has the rows of a year, of a month where a year has more than MOST rows, of a day where a month
+has: so a dataset with later rows stores the parts that have some, and no other. The same content again costs no second copy.
 """
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +18,12 @@ import polars as pl
 from pydantic import ValidationError
 
 from perennial.atomic_files import replace_stored
-from perennial.base import StoredModel, read_stored
+from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, DataError
 from perennial.input_contract import read_base
 from tasks.data.joins import JoinMatch
+
+PARTS = "parts"  # the directory, beside those of the datasets, with the parts of all
 
 SHORT = 16  # characters of the fingerprint in a directory's name: 64 bits tell the versions of one table apart
 
@@ -25,8 +31,20 @@ SHORT = 16  # characters of the fingerprint in a directory's name: 64 bits tell 
 SLICE = 100_000  # rows whose bytes are in memory at once for a fingerprint
 
 
+MOST = 100_000  # rows of a year, or month, that are one part
+
+PERIODS = ("1y", "1mo", "1d")  # as polars writes them
+
+
+class Part(FrozenModel):
+    """Rows that follow each other in time, in a file that the fingerprint of their content names."""
+
+    fingerprint: str
+    rows: int
+
+
 class Manifest(StoredModel):
-    """What a dataset holds; kept beside it as manifest.json."""
+    """What a dataset holds, and the parts that its rows are in, oldest first; kept as manifest.json."""
 
     fingerprint: str
     rows: int
@@ -35,6 +53,7 @@ class Manifest(StoredModel):
     columns: dict[str, str]
     origin: tuple[str, ...]
     created_at: datetime
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,22 +77,66 @@ class Dataset:
 
 
 def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tuple[str, ...], now: datetime) -> Dataset:
-    """Store a table as a dataset version below the model's `home`; unchanged content re-uses the version it has."""
-    fingerprint = content_fingerprint(frame)
-    directory = home / "datasets" / fingerprint[:SHORT]
-    if (directory / "manifest.json").exists():
-        return Dataset(frame, _manifest(directory), directory)
+    """Store a table sorted in time as a dataset below the model's `home`; parts that are there already are not written again."""
     since, until = frame[event_time].min(), frame[event_time].max()
     if not isinstance(since, datetime) or not isinstance(until, datetime):
         raise DataError(f"no row has an event time: column {event_time!r} is empty; check its name and format")
-    columns, rows = {column: str(dtype) for column, dtype in frame.schema.items()}, frame.height
-    manifest = Manifest(
-        fingerprint=fingerprint, rows=rows, since=since, until=until, columns=columns, origin=origin, created_at=now
-    )
-    write_parquet(frame, directory / "data.parquet")
-    # The manifest comes last and by rename: a directory without one is no dataset.
-    replace_stored(directory / "manifest.json", manifest, indent=2)
-    return Dataset(frame, manifest, directory)
+    with locked(home):
+        parts = tuple(_store_part(rows, home) for rows in split_in_time(frame, event_time))
+        fingerprint = hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest()
+        directory = home / "datasets" / fingerprint[:SHORT]
+        if (directory / "manifest.json").exists():
+            return Dataset(frame, read_manifest(directory), directory)
+        columns, rows = {column: str(dtype) for column, dtype in frame.schema.items()}, frame.height
+        known = {"since": since, "until": until, "columns": columns, "origin": origin, "created_at": now, "parts": parts}
+        manifest = Manifest(fingerprint=fingerprint, rows=rows, **known)
+        # The manifest comes last and by rename: a directory without one is no dataset.
+        replace_stored(directory / "manifest.json", manifest, indent=2)
+        return Dataset(frame, manifest, directory)
+
+
+def split_in_time(frame: pl.DataFrame, event_time: str, periods: tuple[str, ...] = PERIODS) -> Iterator[pl.DataFrame]:
+    """The rows by year, by month where a year has more than MOST, by day where a month has; those without a time apart."""
+    start = 0
+    for length in frame[event_time].dt.truncate(periods[0]).rle().struct.field("len").to_list():
+        rows, start = frame.slice(start, length), start + length
+        if length > MOST and len(periods) > 1:
+            yield from split_in_time(rows, event_time, periods[1:])
+        else:
+            yield rows
+
+
+def part_file(home: Path, part: Part) -> Path:
+    """Where the rows of a part are."""
+    return home / "datasets" / PARTS / f"{part.fingerprint[:SHORT]}.parquet"
+
+
+def dataset_files(home: Path, manifest: Manifest) -> list[Path]:
+    """The files with the rows of a dataset, oldest first; a single one where it was stored before there were parts."""
+    own = home / "datasets" / manifest.fingerprint[:SHORT] / "data.parquet"
+    return [part_file(home, part) for part in manifest.parts] or [own]
+
+
+def read_manifests(home: Path) -> list[Manifest]:
+    """The manifests of a model's datasets; raises DataError for one that is none."""
+    return [read_manifest(path.parent) for path in sorted((home / "datasets").glob("*/manifest.json"))]
+
+
+def _store_part(rows: pl.DataFrame, home: Path) -> Part:
+    part = Part(fingerprint=content_fingerprint(rows), rows=rows.height)
+    if not (file := part_file(home, part)).exists():
+        write_parquet(rows, file)
+    return part
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """One process at a time stores or deletes datasets of a model: a part that one finds is not deleted by another meanwhile."""
+    folder = home / "datasets"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_parquet(frame: pl.DataFrame, file: Path) -> None:
@@ -100,9 +163,15 @@ def base_dataset(home: Path) -> Dataset:
     base = read_base(home)
     if base is None:
         raise DataError(f"no dataset to start from below {home / 'datasets'}: run the `train` flow once before retraining")
-    directory = home / "datasets" / base.fingerprint[:SHORT]
+    return read_dataset(home, base.fingerprint)
+
+
+def read_dataset(home: Path, fingerprint: str) -> Dataset:
+    """A stored dataset with its rows; raises DataError naming the file that cannot be read."""
+    directory = home / "datasets" / fingerprint[:SHORT]
     try:
-        return Dataset(pl.read_parquet(directory / "data.parquet"), _manifest(directory), directory)
+        manifest = read_manifest(directory)
+        return Dataset(pl.read_parquet(dataset_files(home, manifest), hive_partitioning=False), manifest, directory)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{directory} cannot be read ({error}): restore it from a backup, or {SET_ASIDE}") from error
 
@@ -136,7 +205,8 @@ def _parts(series: pl.Series) -> Iterator[bytes]:
             yield repr(series.to_list()).encode()
 
 
-def _manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest in a dataset's directory; raises DataError for one that is none."""
     path = directory / "manifest.json"
     try:
         return read_stored(Manifest, path.read_bytes(), str(path))

@@ -5,7 +5,6 @@ makes anew, are deleted where they have any. What was quarantined of a dataset, 
 """
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,16 +16,17 @@ from monitoring.partitions import collect
 from perennial.atomic_files import replace_stored
 from perennial.errors import DataError
 from perennial.input_contract import BASE_FILE, Base, read_base
-from tasks.data.datasets import SHORT, base_dataset, store_dataset
+from tasks.data.datasets import base_dataset, dataset_files, read_manifests, store_dataset
+from tasks.data.pruning import delete_datasets
 
 
 @dataclass(frozen=True)
 class DatasetRows:
-    """What the datasets have of a subject: rows of the base, the times of all rows, and the directories of the others."""
+    """What the datasets have of a subject: rows of the base, the times of all rows, and the fingerprints of the others."""
 
     base_rows: int
     times: pl.Series
-    others: tuple[Path, ...]
+    others: tuple[str, ...]
     searchable: bool = True  # whether the rows have an id to look for
 
     @property
@@ -40,11 +40,12 @@ def find_dataset_rows(home: Path, subject: Subject) -> DatasetRows:
     if base is None:
         return DatasetRows(0, nothing, ())
     rows = subject.rows(base.contract.id, base.contract.event_time)
-    counted = {path: _times(path, rows, base.contract.event_time) for path in _tables(home)}
-    own = home / "datasets" / base.fingerprint[:SHORT]
-    others = tuple(path.parent for path, times in counted.items() if times.len() and path.parent != own)
-    base_rows = counted.get(own / "data.parquet", nothing).len()
-    return DatasetRows(base_rows, pl.concat([nothing, *counted.values()]), others, base.contract.id is not None)
+    files = {manifest.fingerprint: dataset_files(home, manifest) for manifest in read_manifests(home)}
+    times = {file: _times(file, rows, base.contract.event_time) for file in {file for own in files.values() for file in own}}
+    counts = {fingerprint: sum(times[file].len() for file in own) for fingerprint, own in files.items()}
+    others = tuple(fingerprint for fingerprint, count in counts.items() if count and fingerprint != base.fingerprint)
+    found = pl.concat([nothing, *times.values()])
+    return DatasetRows(counts.get(base.fingerprint, 0), found, others, base.contract.id is not None)
 
 
 def erase_datasets(home: Path, subject: Subject, found: DatasetRows, now: datetime) -> None:
@@ -54,8 +55,7 @@ def erase_datasets(home: Path, subject: Subject, found: DatasetRows, now: dateti
         return
     if found.base_rows:
         _rewrite_base(home, base, subject, now)
-    for directory in found.others:
-        _remove_dataset(home, directory)
+    delete_datasets(home, {*found.others, *([base.fingerprint] if found.base_rows else [])})
     shutil.rmtree(home / "backtest", ignore_errors=True)
 
 
@@ -73,18 +73,9 @@ def _rewrite_base(home: Path, base: Base, subject: Subject, now: datetime) -> No
     rest = before.frame.filter(~subject.rows(contract.id, contract.event_time).fill_null(value=False))
     after = store_dataset(rest, contract.event_time, home, (*before.manifest.origin, "without erased rows"), now)
     replace_stored(home / "datasets" / BASE_FILE, base.model_copy(update={"fingerprint": after.manifest.fingerprint}))
-    _remove_dataset(home, before.path)
-
-
-def _remove_dataset(home: Path, directory: Path) -> None:
-    shutil.rmtree(directory)
-    (home / "quarantine" / f"{directory.name}.parquet").unlink(missing_ok=True)
-
-
-def _tables(home: Path) -> Iterator[Path]:
-    yield from sorted((home / "datasets").glob("*/data.parquet"))
 
 
 def _times(path: Path, rows: pl.Expr, time: str) -> pl.Series:
-    found = collect(pl.scan_parquet(path).filter(rows).select(pl.col(time).cast(pl.Datetime("us", "UTC")).alias("time")), path)
+    table = pl.scan_parquet(path, hive_partitioning=False)
+    found = collect(table.filter(rows).select(pl.col(time).cast(pl.Datetime("us", "UTC")).alias("time")), path)
     return found["time"]

@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from monitoring.policy import RetrainRequest
-from perennial.errors import AliasConflict, TrainingError
-from perennial.input_contract import refuse_other_task
+from perennial.errors import AliasConflict, PerennialError, TrainingError
+from perennial.input_contract import read_base, refuse_other_task
 from perennial.model import Model, to_files
-from perennial.model_loading import load_champion, load_model
+from perennial.model_loading import load_card, load_champion, load_model
 from perennial.registry import APPROVAL, CHALLENGER, CHAMPION, REJECTED, REQUEST
 from perennial.signals import Bounds
+from tasks.data.pruning import prune_datasets
 from tasks.job import Job
 from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Decision, Verdict
@@ -41,7 +42,29 @@ def require_champion(job: Job) -> Model:
 
 def publish_challenger(job: Job, challenger: Challenger) -> Challenger:
     """The challenger as the next version; called once nothing of its training can fail any more."""
-    return replace(challenger, model=publish(job, challenger.model, challenger.calibration.bounds))
+    published = replace(challenger, model=publish(job, challenger.model, challenger.calibration.bounds))
+    prune(job)
+    return published
+
+
+@local_task("prune datasets")
+def prune(job: Job) -> None:
+    """Delete the datasets that are neither among the newest nor those of a version that serves, waits or may come back."""
+    base = read_base(job.home)
+    try:
+        cards = [load_card(job.registry, job.spec.name, version) for version in standing_versions(job)]
+        needed = {card.data.fingerprint for card in cards} | ({base.fingerprint} if base else set())
+        if deleted := prune_datasets(job.home, job.settings.keep_datasets, needed):
+            logger.info("%d old datasets of %s deleted, the newest %d kept", deleted, job.spec.name, job.settings.keep_datasets)
+    except (PerennialError, OSError) as error:
+        logger.warning("old datasets of %s are not deleted: %s", job.spec.name, error)  # the version is published all the same
+
+
+def standing_versions(job: Job) -> set[int]:
+    """Champion, its predecessor, the newest challenger, and the version that waits for approval."""
+    positions, move = job.registry.aliases(job.spec.name).positions, job.registry.last_move(job.spec.name, CHAMPION)
+    predecessor = [move.previous] if move is not None and move.previous is not None else []
+    return {*(positions[alias] for alias in (CHAMPION, CHALLENGER, APPROVAL) if alias in positions), *predecessor}
 
 
 @local_task("publish")

@@ -21,7 +21,7 @@ from perennial.arrays import Floats
 from perennial.model import Model, to_files
 from perennial.model_card import ModelCard
 from perennial.spec import Task
-from tasks.data.datasets import SHORT
+from tasks.data.datasets import SHORT, part_file
 from tasks.job import Job
 from tasks.promotion.challenger import Challenger
 from tasks.promotion.gate import Verdict
@@ -260,6 +260,7 @@ def _log_artifacts(run: "wandb.Run", challenger: Challenger, *, promoted: bool) 
         run.log_artifact(model, aliases=aliases)
     fingerprint = dataset.manifest.fingerprint
     data = wandb.Artifact(f"{card.name}-data", type="dataset", metadata={"fingerprint": fingerprint})
-    data.add_reference((dataset.path / "data.parquet").as_uri(), checksum=False)
+    for part in dataset.manifest.parts:
+        data.add_reference(part_file(dataset.path.parent.parent, part).as_uri(), checksum=False)
     data.add_file(str(dataset.path / "manifest.json"))
     run.log_artifact(data, aliases=[fingerprint[:SHORT], *aliases])

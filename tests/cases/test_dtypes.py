@@ -18,7 +18,7 @@ from perennial.errors import ChecksFailed, DataError, PerennialError
 from perennial.features import compile_features, fit_features
 from perennial.schema import cast_frame, infer_schema
 from perennial.spec import ChecksSpec, ColumnCheck, ModelSpec, parse_spec
-from tasks.data.datasets import content_fingerprint
+from tasks.data.datasets import content_fingerprint, read_dataset
 from tasks.data.ingest import ingest
 from tasks.data.validate import validate
 from tasks.job import load_job
@@ -181,7 +181,8 @@ def test_an_unused_column_is_left_alone(directory: Path, x: pl.Series) -> None:
     assert (checks.bad_rows, data.table.matrix.shape) == (0, (ROWS, 1))
     again = ingest.fn(job, None)
     assert again.path == dataset.path
-    assert content_fingerprint(pl.read_parquet(dataset.path / "data.parquet")) == dataset.manifest.fingerprint
+    stored = read_dataset(job.home, dataset.manifest.fingerprint).frame
+    assert content_fingerprint(stored) == content_fingerprint(dataset.frame)
 
 
 @budget

@@ -17,7 +17,7 @@ from perennial.record import decode_label_batch, decode_prediction_batch
 from perennial.registry import Registry
 from perennial.settings import Settings
 from service.prediction_log.streams import GROUP, append, dead_stream, from_entry, labels_stream, predictions_stream
-from tasks.data.datasets import SHORT, base_dataset, store_dataset
+from tasks.data.datasets import PARTS, SHORT, base_dataset, dataset_files, read_manifests, store_dataset
 from tests.monitoring.running import MODEL, following, weeks
 from tests.monitoring.running import home as monitor_home
 from tests.monitoring.streams import serve
@@ -81,8 +81,9 @@ def test_an_id_is_gone_from_every_file_and_the_others_stay(lived: Path, capsys: 
         assert logged(lived, kind).sort(ID).equals(rows.filter(pl.col(ID) != PERSON).sort(ID))
     assert not (lived / "reports" / f"{load_results(lived)[0].window.key}.html").exists()
     assert load_results(lived)[0].report is None
-    (left,) = (lived / "datasets").glob("*/data.parquet")  # the base, which never had the row
-    assert pl.read_parquet(left).height == HOURS
+    (left,) = read_manifests(lived)  # the base, which never had the row
+    assert left.rows == HOURS
+    assert {*(lived / "datasets" / PARTS).iterdir()} == {*dataset_files(lived, left)}
     assert not list((lived / "quarantine").iterdir())
     assert files(lived.parent / "registry") == registry
     everything = b"".join(files(lived).values())

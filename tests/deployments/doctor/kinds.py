@@ -19,7 +19,7 @@ from perennial.model_loading import load_card
 from perennial.registry import CHALLENGER, CHAMPION, Registry
 from service.prediction_log.disk_queue import DiskQueue
 from service.prediction_log.progress_file import create_progress
-from tasks.data.datasets import base_dataset, store_dataset
+from tasks.data.datasets import base_dataset, dataset_files, read_manifest, store_dataset
 from tasks.data.label_source import LabelSource
 from tests.monitoring.streams import predicted, told
 from tests.service.prediction_log.test_disk_queue import entries
@@ -74,6 +74,12 @@ def cut(path: Path) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     return path
+
+
+def cut_dataset(home: Home) -> Path:
+    directory = newest(home.model / "datasets", "*/manifest.json").parent
+    cut(dataset_files(home.model, read_manifest(directory))[-1])
+    return directory
 
 
 def flip(path: Path) -> Path:
@@ -301,7 +307,7 @@ KINDS: dict[str, tuple[Damaging, Working]] = {
     "label source: rows": (lambda home: cut(home.model / "label_source/current.parquet"), reads_labels_anew),
     "spool: no progress file": (orphan, lambda home: queued(home, 5)),
     "spool: damaged": (damaged_queue, some_queued),
-    "dataset: table": (lambda home: cut(newest(home.model / "datasets", "*/data.parquet")).parent, can_retrain),
+    "dataset: rows": (cut_dataset, can_retrain),
     "dataset: manifest": (lambda home: spoil(newest(home.model / "datasets", "*/manifest.json")).parent, can_retrain),
     "dataset: base": (lambda home: spoil(home.model / "datasets/base.json"), can_retrain),
     "stack: state": (lambda home: spoil(home.path / "stack/stack.json"), lambda home: load_stack(home.path) is None),

@@ -13,6 +13,7 @@ from perennial.input_contract import set_base
 from perennial.model import Model
 from perennial.spec import ModelSpec, Task
 from perennial.spec_policy import RetrainSpec
+from tasks.data import datasets
 from tasks.data.datasets import base_dataset
 from tasks.data.ingest import ingest
 from tasks.data.retraining_data import build_dataset, select_rows, validate_log
@@ -77,6 +78,20 @@ def test_an_id_that_was_asked_about_again_counts_as_often_as_it_was(tmp_path: Pa
     log_rows(job, champion, small_frame().tail(30).with_columns(pl.col("asked_at") + timedelta(days=90)))
     gathered = build_dataset.fn(job, champion)
     assert gathered.frame.height == validate_log.fn(job, gathered)[0].height == small_frame().height + 230
+
+
+def test_a_second_retraining_stores_only_the_days_that_have_new_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "MOST", 100)
+    job, champion = begun(tmp_path)
+    log_rows(job, champion, later_frame("binary", 100))
+    first = build_dataset.fn(job, champion).manifest
+    before = set(job.home.glob("datasets/parts/*"))
+    log_rows(job, champion, later_frame("binary", 150).tail(50))
+    second = build_dataset.fn(job, champion).manifest
+    new = [part for part in second.parts if part not in first.parts]
+    assert second.rows - first.rows == 50
+    assert len(set(job.home.glob("datasets/parts/*")) - before) == len(new) <= 3 + 1
+    assert sum(part.rows for part in new) <= 50 + 24
 
 
 def test_bad_rows_of_the_first_dataset_stay_out(tmp_path: Path) -> None:
