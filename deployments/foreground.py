@@ -107,7 +107,8 @@ def _is_of_the_api(error: Exception) -> bool:
 def _logged_to(log: Path) -> Iterator[None]:
     """Give each logger a file where Prefect gave it the terminal: for good, since Prefect goes on logging until it exits."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    file, terminal = logging.FileHandler(log), logging.StreamHandler(sys.stderr)
+    # Opened with the first record: the handlers of an earlier run of this process still stand, and then it gets none.
+    file, terminal = logging.FileHandler(log, delay=True), logging.StreamHandler(sys.stderr)
     file.setFormatter(LineFormatter("cli"))
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("warning: %(message)s"))

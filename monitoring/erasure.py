@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import polars as pl
 import redis
 from fsspec.implementations.local import LocalFileSystem
 
-from monitoring.partitions import collect
+from monitoring.partitions import collect, part_content
 from monitoring.report import report_path
 from monitoring.state import WindowResult, load_results, save_result
 from perennial import atomic_files
@@ -79,7 +78,7 @@ def erase_log(found: LogRows) -> None:
             if rest.is_empty():
                 path.unlink()
             else:
-                _replace_parquet(path, rest)
+                atomic_files.replace(LocalFileSystem(), str(path), part_content(rest))
         except OSError as error:
             raise ArchiveError(f"{path} cannot be written ({error}): mend that and run the command again") from error
 
@@ -143,12 +142,6 @@ def _having(paths: list[Path], rows: pl.Expr) -> Iterator[tuple[Path, pl.Expr, i
         count = int(collect(pl.scan_parquet(path, hive_partitioning=False).filter(rows).select(pl.len()), path).item())
         if count:
             yield path, rows, count
-
-
-def _replace_parquet(path: Path, rows: pl.DataFrame) -> None:
-    buffer = BytesIO()
-    rows.write_parquet(buffer, compression="zstd", compression_level=1)
-    atomic_files.replace(LocalFileSystem(), str(path), buffer.getvalue())
 
 
 def _entries(store: redis.Redis, stream: str) -> Iterator[tuple[bytes, Any]]:

@@ -85,7 +85,7 @@ class Partitions:
         """Replace a part by these rows of it, or remove it where none is left, and its date's directory with the last one."""
         with _naming(path):
             if rows.height:
-                replace(self._files, str(path), _content(rows))
+                replace(self._files, str(path), part_content(rows))
                 return
             path.unlink()
             with suppress(OSError):  # other parts are left
@@ -119,8 +119,8 @@ class Partitions:
         path, whole = self._grown(day, rows)
         with _naming(path):
             if path.exists():
-                replace(self._files, str(path), _content(whole))
-            elif not create_exclusively(self._files, str(path), _content(whole)):
+                replace(self._files, str(path), part_content(whole))
+            elif not create_exclusively(self._files, str(path), part_content(whole)):
                 raise FileExistsError(errno.EEXIST, "another writer has just created it")
         self._keys[day] = pl.concat([known, rows.select(*self._key, self._time)])
 
@@ -172,7 +172,7 @@ def _day(folder: Path) -> date:
         raise ArchiveError(f"{folder} is no date's directory: move it elsewhere, or {SET_ASIDE}") from None
 
 
-def _content(rows: pl.DataFrame) -> bytes:
+def part_content(rows: pl.DataFrame) -> bytes:
     """A part's bytes. Through memory: a failed write is then a plain OSError of ours, with its errno."""
     buffer = BytesIO()
     rows.write_parquet(buffer, compression="zstd", compression_level=1, metadata={FORMAT_KEY: str(FORMAT)})

@@ -44,7 +44,7 @@ _KEPT_CONTEXTS = {"runtime", "trace"}
 _KEPT_CHECK_IN = {"event_id", "type", "check_in_id", "monitor_slug", "status", "monitor_config", "release", "environment"}
 _SPOKEN = (
     *(errors.SpecError, errors.RegistryError, errors.StoreUnreachable, errors.PrefectUnreachable),
-    *(errors.PredictionsLost, errors.StackError),
+    *(errors.PredictionsLost, errors.StackError, errors.AutomationFailed, errors.RunDied),
     *(OSError, AttributeError, NameError, ImportError, TypeError, NotImplementedError, MemoryError, RecursionError),
 )
 """Classes whose messages speak of files, addresses, names and types. Others (a ValueError, a KeyError, an error of polars

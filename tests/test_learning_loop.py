@@ -92,7 +92,7 @@ def test_4_a_week_in_which_the_model_fails_becomes_an_event(loop: Stage, life: R
     assert (request.model, request.version, request.window_start) == ("small", 1, TURN)
     assert float(request.evidence["loss"]) > float(request.evidence["loss_bound"])
     assert request.report is not None
-    assert Path(request.report).exists()
+    wait_until(Path(request.report).exists, 60, "the report, which is made after the event was sent")
 
 
 def test_5_the_automation_trains_a_challenger_for_that_event_while_the_first_model_goes_on_answering(loop: Stage) -> None:

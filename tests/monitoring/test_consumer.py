@@ -112,7 +112,7 @@ def test_a_poisoned_record_is_reported_without_its_values(
     append(store, PREDICTIONS, b'{"format": 1, "model": "secret"}')
     consumer.read()
     (event,) = sentry.wait_for(1)
-    assert event["fingerprint"] == ["monitoring", "unreadable-entry", PREDICTIONS, "RecordError"]
+    assert event["fingerprint"] == ["monitoring", "unreadable-entry", PREDICTIONS, "RecordError", "perennial.record._decode"]
     assert all("secret" not in body for body in sentry.bodies)
 
 

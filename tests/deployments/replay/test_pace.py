@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
@@ -28,6 +29,9 @@ from tests.support.http_server import QuietHandler, http_server
 from tests.support.models import small_spec
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+EVENT = "5f0c8e1a-6a57-4b5e-9d6f-0a1b2c3d4e5f"
 
 
 @dataclass
@@ -74,6 +78,7 @@ class AnyRegistry:
 @dataclass(frozen=True)
 class AnyLoop:
     model: str = "small"
+    home: Path = Path("no ledger")
     registry: AnyRegistry = field(default_factory=AnyRegistry)
 
 
@@ -119,10 +124,10 @@ def lived(
 
 def test_a_window_is_judged_and_trained_for_before_any_row_that_comes_after_it_is_closed() -> None:
     table = a_table(timedelta(minutes=10), 6 * 24 * 3)
-    found = lived(a_spec(DAY, 2 * HOUR), table, {MONDAY + DAY: "event"}).waits
+    found = lived(a_spec(DAY, 2 * HOUR), table, {MONDAY + DAY: EVENT}).waits
     closing = [MONDAY + DAY + 2 * HOUR + timedelta(minutes=20), MONDAY + 2 * DAY + 2 * HOUR + timedelta(minutes=20)]
     # The third row at or behind the end and the lateness closes a window: two wrong clocks close none.
-    assert found == [("04 00", closing[0]), ("retrain event", closing[0]), ("05 00", closing[1])]
+    assert found == [("04 00", closing[0]), (f"retrain {EVENT}", closing[0]), ("05 00", closing[1])]
 
 
 def test_windows_shorter_than_the_ticks_of_a_replay_are_waited_for_one_by_one() -> None:

@@ -302,7 +302,7 @@ def test_what_a_killed_supervisor_left_is_ended_before_ports_are_planned(
     monkeypatch.setenv("PERENNIAL_HOME", str(own.home))
     assert run(["status"]) == 1
     assert "left 1 processes running" in capsys.readouterr().out
-    assert run(["train", "any.toml"]) == 1
+    assert run(["train", str(FLIGHTS)]) == 1
     assert "left 1 processes running" in capsys.readouterr().err
     with pytest.raises(StackError, match="is not ready after 0 s"):
         again(own)
