@@ -7,14 +7,14 @@ from prefect import flow
 from monitoring.watch import watch
 from tasks.check_ins import begin_check_in, end_check_in
 from tasks.fleet import open_fleet, require_all_followed
-from tasks.hooks import fleet_run_name, report_failure
+from tasks.hooks import fleet_run_name, outlive_worker, report_failure
 from tasks.reporting.artifacts import show_window
 
 
 @flow(
     name="monitor",
     flow_run_name=fleet_run_name,
-    on_running=[begin_check_in],
+    on_running=[outlive_worker, begin_check_in],
     on_completion=[end_check_in],
     on_failure=[report_failure, end_check_in],
     on_crashed=[end_check_in],

@@ -32,6 +32,17 @@ def fleet_run_name() -> str:
     return Path(names[0]).stem if len(names) == 1 else f"{len(names)} specs"
 
 
+def outlive_worker(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001 - a hook of Prefect
+    """Let a run go on whose worker was killed: rich would end it at the first line that the broken pipe refuses."""
+    from rich.console import Console
+
+    Console.on_broken_pipe = _be_quiet  # type: ignore[assignment, method-assign]  # they are Prefect's
+
+
+def _be_quiet(console: Any) -> None:
+    console.quiet = True
+
+
 def report_failure(flow: Any, flow_run: Any, state: Any) -> None:
     """Send the error that ended a flow run to Sentry."""
     from perennial.error_reporting import flush, report

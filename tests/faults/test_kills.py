@@ -8,7 +8,7 @@ import pytest
 from monitoring.ledger import LedgerEntry, read_entry
 from tests.faults.conftest import LATE, OPENING, WEEK, assert_nothing_lost, unanswered, world
 from tests.faults.victims import kill, wait_for_another
-from tests.support.stack import LOOP_TIMEOUT, Replay, Stage
+from tests.support.stack import FLOW_TIMEOUT, LOOP_TIMEOUT, Replay, Stage
 from tests.support.waiting import wait_until
 
 VICTIMS = ("monitor", "store", "prefect", "worker", "service")
@@ -67,7 +67,7 @@ def test_a_killed_retraining_is_run_again_for_the_same_request(loop: Stage, life
     kill(loop, "retrain")
     assert loop.run_of(asked.event_id).state == "CRASHED"
     assert loop.champion == loop.serving == 1
-    ended = wait_until(lambda: _if_ended(decision(loop, asked.event_id)), 2 * LOOP_TIMEOUT, "the request to have an outcome")
+    ended = wait_until(lambda: _if_ended(decision(loop, asked.event_id)), FLOW_TIMEOUT + LOOP_TIMEOUT, "an outcome")
     assert (ended.outcome, len(ended.died), ended.count("sent")) == ("promoted", 1, 2)
     wait_until(lambda: loop.serving == loop.champion == 2, LOOP_TIMEOUT, "version 2 to serve")
     assert_nothing_lost(loop, life)
