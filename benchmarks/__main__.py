@@ -1,7 +1,6 @@
 """`python -m benchmarks [--rounds N] [--rows N]`: prints a line per path and writes benchmarks/results/paths.json."""
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.drift import compare_with_evidently, in_parts
-from benchmarks.measure import Comparison, compare, machine
+from benchmarks.measure import Comparison, compare, machine, write_results
 from benchmarks.rows import Flights, flights
 from monitoring.archive import Archive
 from monitoring.consumer import StreamConsumer
@@ -33,8 +32,7 @@ def main() -> None:
     parts = in_parts()
     sys.stdout.write(f"drift of {parts['rows']:,.0f} rows in parts: {parts['cpu_seconds']:.1f} s, {parts['peak_mb']:.0f} MB\n")
     record = {"machine": machine(), "paths": [one.record() for one in found], "drift in parts": parts}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(record, indent=2) + "\n")
+    write_results(RESULTS, record)
 
 
 def _shown(comparison: Comparison) -> Comparison:

@@ -7,7 +7,6 @@ often as the first). An answer's time counts from the planned time of its reques
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
@@ -22,7 +21,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
-from benchmarks.measure import machine
+from benchmarks.measure import machine, write_results
 from benchmarks.serve.usage import idle_percent, tree
 from perennial.model import REFERENCE_ROWS
 from tests.service.serving import Serving, registry_of, serving_specs
@@ -69,8 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder)) as url:
         record = measure(Path(folder), url, given.models, given.rate, given.seconds)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), **record}, indent=2) + "\n")
+    write_results(RESULTS, {"machine": machine(), **record})
 
 
 def measure(folder: Path, store_url: str, count: int, rate: float, seconds: float) -> dict[str, object]:

@@ -24,7 +24,7 @@ import polars as pl
 import psutil
 
 from benchmarks.fleet import drive, first_body, say
-from benchmarks.measure import machine
+from benchmarks.measure import machine, write_results
 from benchmarks.serve.usage import idle_percent, settle, tree
 from deployments.foreground import join_stack
 from deployments.stack import stack as stacks
@@ -66,8 +66,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         record = measure(Path(folder), given.models, given.windows, given.rate, given.seconds)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), **record}, indent=2) + "\n")
+    write_results(RESULTS, {"machine": machine(), **record})
 
 
 def measure(folder: Path, count: int, windows: int, rate: float, seconds: float) -> dict[str, object]:

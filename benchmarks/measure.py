@@ -1,11 +1,13 @@
 """Measuring: two ways of doing one thing, in turn, and their ratio with its spread, because machines are noisy."""
 
+import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ def compare(
     pairs = [(_seconds(ours), _seconds(other)) for _ in range(rounds)]
     first, second = zip(*pairs, strict=True)
     return Comparison(name, rows, first, second, against)
+
+
+def write_results(file: Path, record: Mapping[str, object]) -> None:
+    """Write what was measured, for the pages and for comparisons with later runs."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def machine() -> dict[str, object]:

@@ -14,7 +14,7 @@ import polars as pl
 import redis
 
 from deployments.model_reference import ModelReference
-from deployments.stack.stack import running_stack
+from deployments.stack.stack import running_stack, store_of
 from monitoring.erasure import LogRows, Subject, affected_windows, erase_log, erase_reports, erase_streams, find_log_rows
 from monitoring.lease import Lease, lease_key, renewing
 from monitoring.page import write_page
@@ -23,6 +23,7 @@ from perennial.errors import SpecError, StackError
 from perennial.model_card import ModelCard
 from perennial.model_loading import load_card
 from perennial.value_types import parse_time
+from service.prediction_log.disk_queue import SUFFIX, spool_of
 from service.prediction_log.redis_client import connect, translate_redis_errors
 from tasks.data.erasure import DatasetRows, erase_datasets, find_dataset_rows, require_rest
 
@@ -93,7 +94,7 @@ def plan_forgetting(model: ModelReference, subject: Subject) -> Forgetting:
         stream_rows = erase_streams(store, model.name, subject, dry=True)
     times = pl.concat([log.times.rename("time").cast(pl.Datetime("us", "UTC")), datasets.times])
     reports = sum(result.report is not None for result in affected_windows(model.home, log.times))
-    unsent = len(list((model.home / "service" / "spool").glob("*.db")))
+    unsent = len(list(spool_of(model.home).glob(f"*{SUFFIX}")))
     versions = tuple(_learnt(model, times))
     return Forgetting(model, subject, url, log, datasets, stream_rows, reports, versions, unsent)
 
@@ -136,8 +137,7 @@ def _learnt(model: ModelReference, times: pl.Series) -> Iterator[ModelCard]:
 
 
 def _store_url(model: ModelReference) -> str:
-    stack = running_stack(model.settings)
-    url = stack.store.url if stack is not None else model.settings.redis_url
+    url = store_of(running_stack(model.settings), model.settings)
     if not url:
         raise StackError("the streams may hold predictions too, and no store is known: run `perennial up`, or set REDIS_URL")
     return url

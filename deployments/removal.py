@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.stack.stack import running_stack, take_out
+from deployments.stack.stack import running_stack, store_of, take_out
 from perennial.base import MODEL_NAME
 from perennial.errors import SpecError
 from perennial.registry import Registry
@@ -48,7 +48,7 @@ def plan_removal(model: str, settings: Settings) -> Removal:
     followed = stack is not None and stack.spec_of(model) is not None
     if not (found or followed):
         raise SpecError(f"there is no model {model!r} in {settings.home}: `perennial models` lists them")
-    url = stack.store.url if stack is not None else settings.redis_url
+    url = store_of(stack, settings)
     kept = f"versions of {model} in {settings.registry_url}" if elsewhere else ""
     return Removal(model, found, kept, _keys(model, url) if url else {})
 
@@ -58,7 +58,7 @@ def remove(removal: Removal, settings: Settings, environ: Mapping[str, str]) -> 
     stack = running_stack(settings)
     if stack is not None and stack.spec_of(removal.model) is not None:
         stack = take_out(removal.model, settings, environ)
-    url = stack.store.url if stack is not None else settings.redis_url
+    url = store_of(stack, settings)
     if url:
         with translate_redis_errors(url), connect(url) as store:
             for key in store.scan_iter(match=f"perennial:{removal.model}:*", count=1000):

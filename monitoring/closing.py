@@ -199,7 +199,8 @@ def _roll_back(request: RetrainRequest, statement: AccountStatement | None, judg
     except AliasConflict as error:
         log.warning("version %d stays where it is: %s", card.version, error)
         record_outcome(home, request.event_id, "declined", now, reason=str(error))
-    record_outcome(home, request.event_id, "rolled back", now, reason=f"version {before} serves again")
+    else:
+        record_outcome(home, request.event_id, "rolled back", now, reason=f"version {before} serves again")
 
 
 def _findings(

@@ -4,7 +4,6 @@ A run may be killed after each of its writes. The verdict's move names the event
 event that it was trained for; so what was done is found again, and not done twice, nor taken for nothing.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import NamedTuple
 from monitoring.ledger import Outcome
 from monitoring.policy import PROMOTIONS, RetrainRequest
 from perennial.errors import RegistryError
-from perennial.model import CARD_FILE
+from perennial.model_loading import read_card_fields
 from perennial.registry import APPROVAL, CHAMPION, REJECTED, REQUEST, Registry
 
 VERDICTS: Mapping[str, Outcome] = {CHAMPION: "promoted", APPROVAL: "held", REJECTED: "rejected"}
@@ -56,8 +55,7 @@ def trained_for(registry: Registry, request: RetrainRequest) -> int | None:
 
 def _event_of(registry: Registry, name: str, version: int) -> str | None:
     try:
-        # No more of the card than this: an old one may not load.
-        event_id: str | None = json.loads(registry.read(name, version, CARD_FILE)[CARD_FILE])["cause"]["event_id"]
+        event_id: str | None = read_card_fields(registry, name, version)["cause"]["event_id"]
     except (RegistryError, ValueError, KeyError, TypeError) as error:
         log.warning("version %d of %s does not say what it was trained for: %s", version, name, error)
         return None

@@ -5,8 +5,9 @@ reproduces the scores stored with its reference sample on this machine. Costs a 
 the estimator. Polars and the learner's library are imported at the first call, so a process that forks may import this module.
 """
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perennial.errors import CorruptVersion
 from perennial.log_columns import SCORE
@@ -41,6 +42,14 @@ def load_card(registry: Registry, name: str, version: int) -> "ModelCard":
     from perennial.model import CARD_FILE, card_from_files
 
     return card_from_files(registry.read(name, version, CARD_FILE))
+
+
+def read_card_fields(registry: Registry, name: str, version: int) -> dict[str, Any]:
+    """A version's card as it is stored, without the checks that an old one may not pass. Raises RegistryError, ValueError."""
+    from perennial.model import CARD_FILE
+
+    fields: dict[str, Any] = json.loads(registry.read(name, version, CARD_FILE)[CARD_FILE])
+    return fields
 
 
 def load_champion(registry: Registry, name: str, base: Path, known: "Model | None" = None) -> "Model | None":

@@ -34,6 +34,7 @@ from service.inference.served_model import ServedModel
 from service.inference.watcher_thread import WatcherThread
 from service.metrics import HttpMetrics, ModelMetrics, WorkerMetrics
 from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, ServedSpec, ServicePlan
+from service.prediction_log.disk_queue import spool_of
 from service.prediction_log.log import CAPACITY, LEAST_CAPACITY, PredictionLogs
 from service.prediction_log.redis_client import connect
 from service.processes.litserve_server import PredictionServer
@@ -101,7 +102,7 @@ def serve_model(
 ) -> ServedModel:
     """One of a worker's models; nothing of it is started yet."""
     settings, spec = plan.settings, served.spec
-    spool = settings.model_home(spec.name) / "service" / "spool"
+    spool = spool_of(settings.model_home(spec.name))
     capacity = max(LEAST_CAPACITY, CAPACITY // len(plan.models))
     log = logs.add(spec.name, spool, full=settings.log_full, observe=metrics.logged, capacity=capacity)
     watcher = ModelWatcher(

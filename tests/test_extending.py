@@ -3,14 +3,13 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, run_to_end
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 COPIED = ("perennial", "service", "monitoring", "tasks", "flows", "deployments", "tests", "docs", "examples")
@@ -74,22 +73,7 @@ def shell(copy: Path, tmp_path: Path, prefect_api: str) -> Callable[[str], str]:
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PYTHONPATH": str(copy), "PERENNIAL_HOME": str(tmp_path / "var"), "PREFECT_API_URL": prefect_api}
 
-    def run(command: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=copy,
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{done.stdout[-4_000:]}"
-        return done.stdout
-
-    return run
+    return lambda command: run_to_end(["bash", "-c", command], copy, {**os.environ, **own}, TIMEOUT)
 
 
 @EVERY_RECIPE

@@ -5,7 +5,6 @@ measured. Prints seconds, processor seconds and the highest memory of each step,
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.measure import machine
+from benchmarks.measure import machine, write_results
 from benchmarks.train.table import write_table
 from benchmarks.train.watch import Course, watch
 from tests.support.prefect_server import prefect_server
@@ -35,8 +34,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         courses = measure(folder, given.rows, given.rounds)
     found = {"rows": given.rows, "machine": machine(), "ratios": ratios(courses), "courses": [asdict(one) for one in courses]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    write_results(RESULTS, found)
 
 
 def measure(folder: Path, rows: int, rounds: int) -> list[Course]:

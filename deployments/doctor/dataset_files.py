@@ -3,7 +3,8 @@
 A damaged dataset is set aside; the next training stores the table anew. Without the base there is no retraining until then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -26,8 +27,9 @@ def dataset_damages(home: Path, model: str) -> Iterator[Damage]:
     base = _base_folder(home)
     if base is not None and not (base / "manifest.json").exists():
         yield set_aside(base_file, f"names the dataset {base.name}, which is not there", model, TRAIN)
+    wrong_with_file = cache(_wrong_with)  # datasets share parts, and each is read whole
     for directory in sorted(path.parent for path in folder.glob("*/manifest.json")):
-        if broken := _broken_files(home, directory):
+        if broken := _broken_files(home, directory, wrong_with_file):
             said = "; ".join(f"{file.name} {wrong}" for file, wrong in broken.items())
             repair = _set_aside(directory, [*broken], base_file if directory == base else None)
             yield Damage(directory, said, repair_command(model), repair)
@@ -41,12 +43,12 @@ def _base_folder(home: Path) -> Path | None:
     return home / "datasets" / base.fingerprint[:SHORT] if base is not None else None
 
 
-def _broken_files(home: Path, directory: Path) -> dict[Path, str]:
+def _broken_files(home: Path, directory: Path, wrong_with_file: Callable[[Path], str]) -> dict[Path, str]:
     """The files of a dataset that are broken, and what is wrong with each."""
     manifest = directory / "manifest.json"
     if wrong := wrong_with(manifest, Manifest):
         return {manifest: wrong}
-    looked_at = {file: _wrong_with(file) for file in dataset_files(home, read_manifest(directory))}
+    looked_at = {file: wrong_with_file(file) for file in dataset_files(home, read_manifest(directory))}
     return {file: wrong for file, wrong in looked_at.items() if wrong}
 
 

@@ -9,13 +9,8 @@ from pathlib import Path
 
 from deployments.doctor.damage import Damage, Quarantine, Repair, repair_command
 from service.prediction_log.adoption import adopt_queue, bring_in, damaged_queues, dead_logs, orphaned_queues, salvage_queue
-from service.prediction_log.disk_queue import SIDE_FILES
+from service.prediction_log.disk_queue import SIDE_FILES, spool_of
 from service.prediction_log.redis_client import connect, translate_redis_errors
-
-
-def spool_of(home: Path) -> Path:
-    """Where the services of a model keep disk queues and progress files."""
-    return home / "service" / "spool"
 
 
 def service_damages(home: Path, model: str, store_url: str | None) -> Iterator[Damage]:

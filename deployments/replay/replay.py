@@ -19,7 +19,7 @@ from deployments.replay.driver import ReplayDriver
 from deployments.replay.frozen_baseline import open_frozen_baseline
 from deployments.replay.pace import LoopPace
 from deployments.replay.waits import LoopHandles, LoopWaiter
-from deployments.stack.stack import require_service, running_stack
+from deployments.stack.stack import require_service, running_stack, store_of
 from monitoring.lease import lease_key
 from monitoring.window import ORIGIN
 from perennial.durations import parse_duration
@@ -133,7 +133,7 @@ def _open_loop(job: Job, url: str) -> Iterator[LoopHandles]:
     """The loop that follows the job's model; raises StackError with the fix where a part of it is missing."""
     stack, name = running_stack(job.settings), job.spec.name
     fix = f"run `perennial up {job.path}`, or send as fast as the service answers with --free-running"
-    store_url = stack.store.url if stack is not None else job.settings.redis_url
+    store_url = store_of(stack, job.settings)
     api_url = stack.prefect.url if stack is not None else job.settings.prefect_api_url
     if store_url is None or api_url is None:
         raise StackError(f"no loop runs here whose pace a replay of {name} could keep: {fix}")

@@ -140,6 +140,11 @@ def running_stack(settings: Settings) -> Stack | None:
     return load_stack(settings.home) if supervisord.find_supervisor(state_dir(settings.home)) else None
 
 
+def store_of(stack: Stack | None, settings: Settings) -> str | None:
+    """The store's address: that of the running stack, or what the settings say."""
+    return stack.store.url if stack is not None else settings.redis_url
+
+
 def stack_processes(settings: Settings) -> list[int]:
     """Process ids of the stack's programs, running or outliving a supervisor that was killed."""
     return [process.pid for process in supervisord.program_processes(state_dir(settings.home), _socket(settings.home))]

@@ -5,13 +5,12 @@ moves to the version that is champion then) or by the spec's `contract_until`; t
 Read by the model watcher's thread whenever an alias has moved, and when the spec's day has passed.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 from perennial.errors import CorruptVersion, NewerFormat, VersionNotFound
-from perennial.model import CARD_FILE
+from perennial.model_loading import read_card_fields
 from perennial.registry import CHAMPION, CONTRACT, Aliases, Move, Registry
 from perennial.schema import Schema
 
@@ -44,7 +43,7 @@ class ChampionHistory:
         """A version's schema; None for one that is gone or damaged. A version never changes, so each is read once."""
         if version not in self._read:
             try:
-                card = json.loads(self._registry.read(self._name, version, CARD_FILE)[CARD_FILE])
+                card = read_card_fields(self._registry, self._name, version)
                 self._read[version] = Schema.model_validate(card["schema"])
             except (VersionNotFound, CorruptVersion, NewerFormat, ValueError, KeyError) as error:
                 logger.warning("rows in the form of version %d of %s are not accepted: %s", version, self._name, error)

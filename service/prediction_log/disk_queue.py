@@ -21,6 +21,12 @@ from service.prediction_log.entries import Entry, first_bytes
 
 SUFFIX, DAMAGED = ".db", ".damaged"
 
+
+def spool_of(home: Path) -> Path:
+    """Where the services of a model keep disk queues and progress files."""
+    return home / "service" / "spool"
+
+
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",  # one process at a time, and so no shared memory file beside the database
     "PRAGMA auto_vacuum=INCREMENTAL",

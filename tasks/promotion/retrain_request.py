@@ -17,8 +17,9 @@ from monitoring.policy import RetrainRequest
 from monitoring.settling import Settled, find_outcome
 from perennial.errors import TrainingError
 from perennial.input_contract import contract_changes
-from perennial.model import CARD_FILE, Model
+from perennial.model import Model
 from perennial.model_card import Cause
+from perennial.model_loading import read_card_fields
 from tasks.job import Job
 from tasks.task_defaults import local_task
 
@@ -70,8 +71,7 @@ def _learnt(job: Job, request: RetrainRequest) -> str | None:
     if job.spec.policy.promote == "always":
         return None
     for version in (one for one in job.registry.versions(job.spec.name) if one > request.version):
-        # No more of the card than this: an old one may not load.
-        learnt = json.loads(job.registry.read(job.spec.name, version, CARD_FILE)[CARD_FILE])["data"]["until"]
+        learnt = read_card_fields(job.registry, job.spec.name, version)["data"]["until"]
         if datetime.fromisoformat(learnt) >= request.window_end:
             return f"version {version} has learnt rows until {learnt}, from after the window that the event is about"
     return None

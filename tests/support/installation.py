@@ -6,7 +6,6 @@ path file names a directory of packages, and the path file of an editable instal
 
 import os
 import shutil
-import subprocess
 import sysconfig
 import tarfile
 import venv
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from tests.support.processes import ROOT, python
+from tests.support.processes import ROOT, python, run_to_end, without_wandb_directories
 
 SOURCES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments", "examples")
 FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "prefect.yaml", "requirements.lock")
@@ -38,7 +37,8 @@ class Installation:
     def run(self, *command: str, cwd: Path) -> str:
         """What one of its programs prints; fails when it fails."""
         program = [str(self.path / "bin" / command[0]), *command[1:]]
-        return _run(program, cwd, {**self.environ, "PATH": f"{self.path / 'bin'}{os.pathsep}{os.environ['PATH']}"})
+        environ = {**self.environ, "PATH": f"{self.path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        return run_to_end(program, cwd, environ, TIMEOUT)
 
 
 def build_wheel(directory: Path) -> Path:
@@ -57,11 +57,12 @@ def build_wheel(directory: Path) -> Path:
 def install(wheel: Path, path: Path, dependencies: Path | None = None, **environ: str) -> Installation:
     """Make a virtual environment and install the wheel into it; `dependencies` are by default all of this environment."""
     venv.EnvBuilder(symlinks=True).create(path)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not _is_wandb_directory(name)}
+    kept = without_wandb_directories(os.environ)
+    kept.pop("PYTHONPATH", None)
     made = Installation(path, {**kept, **environ})
     (made.packages / "dependencies.pth").write_text(f"{dependencies or sysconfig.get_path('purelib')}\n")
     pip = ("-m", "pip", "--python", str(path), "install", "--quiet", "--no-deps", "--no-index", str(wheel))
-    _run(python(*pip), path, dict(os.environ))
+    run_to_end(python(*pip), path, os.environ, TIMEOUT)
     return made
 
 
@@ -82,26 +83,6 @@ def _link(installed: Distribution, directory: Path) -> None:
             link.symlink_to(Path(str(installed.locate_file(top))))
 
 
-def _is_wandb_directory(name: str) -> bool:
-    return name.startswith("WANDB_") and name.endswith("_DIR")
-
-
 def _build(kind: str, source: Path, target: Path) -> Path:
     code = f"import setuptools.build_meta as b; print(b.build_{kind}({str(target)!r}))"
-    return target / _run(python("-W", "ignore", "-c", code), source, dict(os.environ)).splitlines()[-1]
-
-
-def _run(command: list[str], cwd: Path, environ: dict[str, str]) -> str:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout[-4_000:]}"
-    return done.stdout
+    return target / run_to_end(python("-W", "ignore", "-c", code), source, os.environ, TIMEOUT).splitlines()[-1]

@@ -64,6 +64,29 @@ def python(*args: str) -> list[str]:
     return [sys.executable, *args]
 
 
+def run_to_end(command: Sequence[str | Path], cwd: Path, environ: Mapping[str, str], timeout: float) -> str:
+    """What a command prints, errors among it; fails when the command fails."""
+    program = [str(part) for part in command]
+    done = subprocess.run(
+        program,
+        cwd=cwd,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(program)}\nended with {done.returncode}:\n{done.stdout[-4_000:]}"
+    return done.stdout
+
+
+def without_wandb_directories(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment but for where W&B puts its files: that is the home's own affair."""
+    return {name: value for name, value in environ.items() if not (name.startswith("WANDB_") and name.endswith("_DIR"))}
+
+
 @contextmanager
 def running(
     command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None

@@ -4,7 +4,6 @@ Only outcomes are looked at: replies, the archive, window files, the registry, t
 """
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from perennial.spec import ModelSpec, load_spec
 from service.prediction_log.redis_client import connect
 from tasks.serving.replay import Client, Tick, prepare, ticks
 from tests.support.isolation import REDIS
-from tests.support.processes import ROOT, python
+from tests.support.processes import ROOT, python, run_to_end, without_wandb_directories
 from tests.support.store import own_database
 from tests.support.waiting import wait_until
 
@@ -183,24 +182,8 @@ def stage(path: Path, home: Path, **environ: str) -> Iterator[Stage]:
 
 def perennial(*arguments: str, **environ: str) -> str:
     """Run one command of the command line as a person does; returns what it printed, fails when it fails."""
-    done = subprocess.run(
-        python("-c", "from deployments.cli import main; main()", *arguments),
-        cwd=ROOT,
-        env={**_surroundings(), **environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=COMMAND_TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, f"perennial {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4_000:]}"
-    return done.stdout
-
-
-def _surroundings() -> dict[str, str]:
-    """The environment of the tests, but for where W&B puts its files: that is the home's own affair."""
-    return {name: value for name, value in os.environ.items() if not (name.startswith("WANDB_") and name.endswith("_DIR"))}
+    command = python("-c", "from deployments.cli import main; main()", *arguments)
+    return run_to_end(command, ROOT, {**without_wandb_directories(os.environ), **environ}, COMMAND_TIMEOUT)
 
 
 def given_store() -> Mapping[str, str]:
