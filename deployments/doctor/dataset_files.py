@@ -11,7 +11,7 @@ import polars as pl
 
 from deployments.doctor.damage import Damage, Quarantine, Repair, repair_command, set_aside
 from deployments.doctor.monitor_files import wrong_with, wrong_with_parquet
-from perennial.errors import PerennialError
+from perennial.errors import NewerFormat, PerennialError
 from perennial.input_contract import BASE_FILE, Base, read_base
 from tasks.data.datasets import SHORT, Manifest, content_fingerprint, dataset_files, read_manifest
 
@@ -48,7 +48,11 @@ def _broken_files(home: Path, directory: Path, wrong_with_file: Callable[[Path],
     manifest = directory / "manifest.json"
     if wrong := wrong_with(manifest, Manifest):
         return {manifest: wrong}
-    looked_at = {file: wrong_with_file(file) for file in dataset_files(home, read_manifest(directory))}
+    try:
+        files = dataset_files(home, read_manifest(directory))
+    except NewerFormat:  # which is not damaged, and its files are not known
+        return {}
+    looked_at = {file: wrong_with_file(file) for file in files}
     return {file: wrong for file, wrong in looked_at.items() if wrong}
 
 

@@ -125,7 +125,8 @@ def test_adopted_rows_go_into_the_stream_where_a_store_answers(
 
 
 def test_what_a_newer_release_wrote_is_not_damaged(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (home.model / "monitor/state.json", newest(home.model / "windows")):
+    manifest = newest(home.model / "datasets", "*/manifest.json")
+    for path in (home.model / "monitor/state.json", newest(home.model / "windows"), manifest):
         edit(path, f'"format": {FORMAT}', f'"format": {FORMAT + 1}')
     assert run(["doctor", "small"]) == 0
 
