@@ -27,27 +27,23 @@ if TYPE_CHECKING:
     from perennial.registry import Registry
 
 
-STACKS = "stacks"
-"""The group of the tests that start a whole stack.
+WHOLE_STACKS = ("stories", "parts")
+"""The groups of the tests that start a whole stack: two halves of the same length, so that two workers can take them."""
 
-A stack takes the first free ports from well-known ones upwards, and the port of a part that was killed looks free until the part
-is started again: beside each other, two stacks could take each other's ports. As one group they run one after another.
-"""
-
-_WITH_STACKS = (
-    "cases/test_processes.py",
-    "deployments/stack",
-    "deployments/demo",
-    "faults",
-    "test_examples.py",
-    "test_installed.py",
-    "test_learning_loop.py",
-    "test_readme.py",
-)
+_WITH_STACKS = {
+    "cases/test_processes.py": "parts",
+    "deployments/demo": "stories",
+    "deployments/stack": "parts",
+    "faults": "parts",
+    "test_examples.py": "stories",
+    "test_installed.py": "stories",
+    "test_learning_loop.py": "stories",
+    "test_readme.py": "stories",
+}
 _WITHOUT_STACKS = "faults/service"
 
-_LONGEST_FIRST = (STACKS, "service", _WITHOUT_STACKS, "monitoring", "flows")
-"""Groups in the order in which workers take them; the others are short and come last, so that both workers end together."""
+_LONGEST_FIRST = (*WHOLE_STACKS, "service", _WITHOUT_STACKS, "flows", "monitoring", "cases")
+"""Groups in the order in which workers take them; the others are short and come last, so that all workers end together."""
 
 # No deadline: an example may be slow because the other worker starts a stack. The same examples in every run, so that a change is
 # judged by what it changes; `make fuzz` draws others, and more.
@@ -57,11 +53,11 @@ hypothesis.settings.load_profile("same")
 
 
 def group_of(file: Path) -> str:
-    """The group of a test file: the stacks, or its directory, so that a session fixture is started by one worker only."""
+    """The group of a test file: of a whole stack, or its directory, so that a session fixture is started by one worker only."""
     path = file.relative_to(ROOT / "tests")
     if path.is_relative_to(_WITHOUT_STACKS):
         return _WITHOUT_STACKS
-    return STACKS if any(path.is_relative_to(one) for one in _WITH_STACKS) else path.parts[0]
+    return next((group for below, group in _WITH_STACKS.items() if path.is_relative_to(below)), path.parts[0])
 
 
 @pytest.hookimpl(optionalhook=True)

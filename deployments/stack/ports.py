@@ -1,7 +1,8 @@
 """Ports of the local stack: a port that a setting names, that of last time, or the first free one from it upwards.
 
 A port is free when a connection to it is refused and we may bind to it. Between that look and the server that listens lie
-seconds, so each port handed out is locked by a file of the user until the stack has started, and no other stack is given it.
+seconds, so each port handed out is locked by a file of the user, and no other stack is given it. The supervisor inherits those
+locks: while it lives, a part that was killed comes back on its port, whatever other stack starts in between.
 """
 
 import fcntl
@@ -37,7 +38,16 @@ def is_free(host: str, port: int) -> bool:
 
 
 class PortReservations(ExitStack):
-    """Ports handed out while a stack is planned and starts; until the block is left no other stack is given the same ones."""
+    """Ports handed out while a stack is planned and starts; until the block is left no other stack is given the same ones.
+
+    Those in `own` are the ports of the stack that runs, whose supervisor has their locks.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own: Container[int] = ()
+        self.descriptors: list[int] = []
+        """Of the locks: a process that inherits them keeps the ports for as long as it lives."""
 
     def find(self, host: str, preferred: int, taken: Container[int] = ()) -> int:
         """The first free port from `preferred` upwards that is not in `taken`; raises StackError."""
@@ -57,12 +67,20 @@ class PortReservations(ExitStack):
 
     def lock(self, file: Path) -> bool:
         """Hold the lock of a file until the block is left; False where another process holds it."""
-        with suppress(OSError):
-            fcntl.flock(self.enter_context(file.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        return False
+        return self._lock(file) is not None
 
     def _lock_port(self, port: int) -> bool:
+        if port in self.own:
+            return True
         directory = Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-ports"
         directory.mkdir(mode=0o700, exist_ok=True)
-        return self.lock(directory / str(port))
+        descriptor = self._lock(directory / str(port))
+        self.descriptors += [descriptor] if descriptor is not None else []
+        return descriptor is not None
+
+    def _lock(self, file: Path) -> int | None:
+        with suppress(OSError):
+            descriptor = self.enter_context(file.open("w")).fileno()
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        return None

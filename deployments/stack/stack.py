@@ -57,14 +57,16 @@ def up(
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
             supervisord.stop(directory, _socket(settings.home))
-        stack = plan.base_stack(load_stack(settings.home), running, settings, ports, now)
+        before = load_stack(settings.home)
+        ports.own = before.ports.values() if before and running else ()
+        stack = plan.base_stack(before, running, settings, ports, now)
         refuse_namesakes(stack.directory)
         lost = unreadable(stack.models, settings)
         for name in lost:
             stack = plan.without_model(stack, name)
         stack = plan.with_models(stack, given.models, settings, ports)
         try:
-            _launch(stack, environ, running)
+            _launch(stack, environ, None if running else ports.descriptors)
             with PrefectClient(stack.prefect.url, environ) as api:
                 _Startup(stack, api, report).run(environ, now)
         except BaseException:
@@ -82,7 +84,7 @@ def take_out(name: str, settings: Settings, environ: Mapping[str, str]) -> Stack
         if stack is None or stack.spec_of(name) is None:
             raise StackError(f"the running stack has no model {name}")
         stack = plan.without_model(stack, name)
-        _launch(stack, environ, running=True)
+        _launch(stack, environ)
         if stack.service is not None:
             wait_ready(lambda: serves_its_models(stack), SERVICE)
         _remove_schedule(name, stack, environ)
@@ -314,8 +316,8 @@ def _socket(home: Path) -> Path:
     return stack.socket if stack is not None else supervisord.socket_path(state_dir(home))
 
 
-def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
-    """Start the supervisor, or let the running one take in what is new.
+def _launch(stack: Stack, environ: Mapping[str, str], port_locks: Sequence[int] | None = None) -> None:
+    """Start the supervisor with the locks of its ports, or, without them, let the running one take in what is new.
 
     A store or API that the stack does not run must answer before anything is started: waiting would not bring it up.
     """
@@ -328,12 +330,12 @@ def _launch(stack: Stack, environ: Mapping[str, str], running: bool) -> None:
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
     save_stack(stack)
     write_spec_list(stack.spec_list, [model.spec for model in stack.models])
-    if running:
+    if port_locks is None:
         supervisord.update_programs(stack.socket)
         for program in (one for one in programs.stack_programs(stack) if one.autostart):
             supervisord.start_program(stack.socket, program.name)
     else:
-        supervisord.start(stack.state_dir, programs.environment(stack, environ))
+        supervisord.start(stack.state_dir, programs.environment(stack, environ), port_locks)
 
 
 def _remove_schedule(name: str, stack: Stack, environ: Mapping[str, str]) -> None:

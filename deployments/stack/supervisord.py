@@ -82,10 +82,14 @@ def log_file(directory: Path, name: str) -> Path:
     return directory / "logs" / f"{name}.log"
 
 
-def start(directory: Path, environment: Mapping[str, str]) -> None:
-    """Start the supervisor in the background with the written configuration; raises StackError with what it said."""
+def start(directory: Path, environment: Mapping[str, str], descriptors: Sequence[int] = ()) -> None:
+    """Start the supervisor in the background with the written configuration; raises StackError with what it said.
+
+    It keeps the `descriptors` open for as long as it lives; its programs do not have them.
+    """
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(directory / CONFIG)]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    streams: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run(command, env=dict(environment), pass_fds=descriptors, check=False, **streams)
     if done.returncode:
         raise StackError(f"the supervisor of the stack does not start: {(done.stderr or done.stdout).strip()[-1_000:]}")
 

@@ -1,6 +1,7 @@
 """Ports of the local stack."""
 
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,20 @@ def test_a_port_is_given_back(taken: int) -> None:
         port = first.find(LOOPBACK, taken)
     with PortReservations() as second:
         assert second.claim(LOOPBACK, port, "the port of the service", "PERENNIAL_PORT") == port
+
+
+def test_a_process_that_inherits_the_locks_keeps_the_ports_for_as_long_as_it_lives(taken: int) -> None:
+    with PortReservations() as first:
+        port = first.find(LOOPBACK, taken)
+        holder = subprocess.Popen(["sleep", "60"], pass_fds=first.descriptors)
+    with PortReservations() as second:
+        assert second.find(LOOPBACK, port) != port
+        second.own = (port,)
+        assert second.find(LOOPBACK, port) == port
+    holder.kill()
+    holder.wait(10)
+    with PortReservations() as third:
+        assert third.find(LOOPBACK, port) == port
 
 
 def test_a_port_asked_for_by_name_is_never_replaced(taken: int, ports: PortReservations) -> None:

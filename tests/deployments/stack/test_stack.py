@@ -162,6 +162,9 @@ def burst_runs(api: PrefectClient) -> list[dict[str, Any]]:
 
 def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectClient) -> None:
     _kill(stack, PREFECT)
+    assert stack.prefect.port is not None
+    with PortReservations() as others:
+        assert others.find("127.0.0.1", stack.prefect.port) != stack.prefect.port, "it is away, but its port is the stack's"
     wait_until(api.healthy, 120, "the server to answer again")
     wait_healthy(stack)
     asked = request(4)

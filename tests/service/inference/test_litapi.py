@@ -140,7 +140,7 @@ def issues(sentry: SentryReceiver) -> set[tuple[str, ...]]:
     return {tuple(event["fingerprint"]) for event in sentry.events()}
 
 
-def test_a_thousand_equal_failures_are_one_issue_that_names_a_prediction(
+def test_equal_failures_are_one_issue_that_names_a_prediction(
     api: PredictionAPI, ask: Ask, recorder: Recorder, sentry: SentryReceiver
 ) -> None:
     """Whatever the rows and messages were; and another cause in the same place of the service is another issue."""
@@ -151,11 +151,9 @@ def test_a_thousand_equal_failures_are_one_issue_that_names_a_prediction(
         raise ValueError(f"no place for {batch.ids} {batch.columns}")
 
     recorder.append = fail  # type: ignore[method-assign]
-    for number in range(1_000):
+    for number in range(100):
         (response,) = api.handle_batch([ask("predict", {"amount": number, "shop": f"{place} {number}", "id": f"p-{number}"})])
         assert response.status == 500
-        if number % 50 == 0:
-            flush(30)  # the SDK drops what it cannot send in time
     broken: Any = None
     api.handle_batch([InferenceRequest("predict", b"{}", broken, broken)])
     flush(30)
