@@ -1,7 +1,8 @@
 """The buffer: prediction batches of one model in memory between the request path and the two threads that store them.
 
 Thread-safe: any thread may append, look and drop. Bounded by bytes, as the callers estimate them. A batch leaves only when
-one of the threads says up to which position everything is in the store or in the disk queue.
+one of the threads says up to which position everything is in the store or in the disk queue; as long as it is here it is in the
+journal too, which outlives the process (journal.py).
 """
 
 import threading
@@ -9,8 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from perennial.record import PredictionBatch
+from perennial.record import PredictionBatch, encode_batch
 from service.prediction_log.entries import PendingBatch, first_bytes
+from service.prediction_log.journal import Journal
 
 SPARE = 0.1  # share of the capacity that `has_room` keeps free, for an append of another thread that comes in between
 
@@ -43,8 +45,8 @@ class Signals:
 class Buffer:
     """Batches in order of their positions. `on_append` is called with each new end before `append` returns."""
 
-    def __init__(self, capacity: int, on_append: Callable[[int], None], signals: Signals) -> None:
-        self._capacity, self._on_append, self._signals = capacity, on_append, signals
+    def __init__(self, capacity: int, on_append: Callable[[int], None], signals: Signals, journal: Journal) -> None:
+        self._capacity, self._on_append, self._signals, self._journal = capacity, on_append, signals, journal
         self._batches: deque[PendingBatch] = deque()
         self._bytes = 0
         self.end = 0  # position of the last row that was appended
@@ -62,6 +64,7 @@ class Buffer:
 
     def append(self, batch: PredictionBatch, size: int, patience: float) -> bool:
         """Take a batch in; waits at most `patience` seconds for room, and returns whether there was any."""
+        payload = encode_batch(batch) if size <= self._journal.limit else None
         with self._freed:
             if not self._fits(size):
                 self._signals.full.set()
@@ -72,7 +75,9 @@ class Buffer:
                     self._signals.full.clear()
             was_empty = not self._batches
             start, self.end = self.end, self.end + len(batch.ids)
-            self._batches.append(PendingBatch(start, self.end, size, time.monotonic(), batch))
+            if payload is not None:
+                self._journal.append(start, self.end, payload)
+            self._batches.append(PendingBatch(start, self.end, size, time.monotonic(), batch, payload))
             self._bytes += size
             self._on_append(self.end)
         if was_empty:
@@ -95,6 +100,7 @@ class Buffer:
         with self._freed:
             while self._batches and self._batches[0].end <= position:
                 self._bytes -= self._batches.popleft().size
+            self._journal.drop(position)
             self._freed.notify_all()
 
     def waiting(self) -> tuple[int, int]:

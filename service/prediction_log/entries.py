@@ -23,13 +23,17 @@ Item = TypeVar("Item", "PendingBatch", "Entry")
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
-    """A batch that waits in memory: positions, the caller's estimate of its bytes, when it came by the monotonic clock."""
+    """A batch that waits in memory: positions, the caller's estimate of its bytes, when it came by the monotonic clock.
+
+    `payload` is the batch encoded, where the journal has it so.
+    """
 
     start: int
     end: int
     size: int
     since: float
     batch: PredictionBatch
+    payload: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def encode_entries(pending: Iterable[PendingBatch]) -> list[Entry]:
         else:
             groups.append([one])
             rows, size = one.end - one.start, one.size
-    return [Entry(group[0].start, group[-1].end, encode_batch(_merge(group))) for group in groups]
+    return [Entry(group[0].start, group[-1].end, _encode(group)) for group in groups]
 
 
 def first_bytes(items: Iterable[Item], limit: int) -> list[Item]:
@@ -92,6 +96,12 @@ def first_bytes(items: Iterable[Item], limit: int) -> list[Item]:
 def _is_mergeable(first: PredictionBatch, other: PredictionBatch) -> bool:
     alike = (other.version, other.model, list(other.columns)) == (first.version, first.model, list(first.columns))
     return alike and abs(other.served_at - first.served_at) <= SERVED_SPAN
+
+
+def _encode(group: Sequence[PendingBatch]) -> bytes:
+    if len(group) == 1 and (payload := group[0].payload) is not None:
+        return payload
+    return encode_batch(_merge(group))
 
 
 def _merge(group: Sequence[PendingBatch]) -> PredictionBatch:

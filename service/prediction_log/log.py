@@ -3,7 +3,8 @@
 A log belongs to one model: its buffer, positions, disk queue and stream. The threads serve all logs of the process: the publisher
 brings rows to the store, the disk thread to the disk queue when the store does not take them in time (threads.py), so that no
 store that is away or frozen is waited for. Everything has a position, and the store says up to which one it has the
-rows: whatever both threads did with a row, it is in the stream once. Each thread's state is its own; shared are buffer and disk
+rows: whatever both threads did with a row, it is in the stream once. What is in memory is in a mapped file too, so that a process
+that is killed takes no answered row along (journal.py). Each thread's state is its own; shared are buffer with journal and disk
 queue, each under its lock, the progress file with one writer per number, and immutable snapshots.
 """
 
@@ -23,6 +24,7 @@ from perennial.record import PredictionBatch
 from service.errors import unavailable
 from service.prediction_log.buffer import Buffer, Signals
 from service.prediction_log.disk_queue import DiskQueue
+from service.prediction_log.journal import Journal, create_journal
 from service.prediction_log.log_publisher import LogPublisher
 from service.prediction_log.parts import LogParts
 from service.prediction_log.progress_file import create_progress
@@ -32,6 +34,7 @@ from service.prediction_log.threads import DiskThread, PublisherThread
 
 CAPACITY = 64 * 1024 * 1024  # bytes that wait in memory: seconds of the largest requests, while the disk is slow or full
 LEAST_CAPACITY = 4 * 1024 * 1024  # of one of many logs
+JOURNAL_SHARE, LEAST_JOURNAL = 64, 64 * 1024  # of a log's bytes in memory those that a kill spares: 1 MB of 64, at least 64 KB
 STORE_TIMEOUT = timedelta(seconds=1)  # for an answer of the store; the publisher's thread waits for it, requests do not
 PATIENCE = timedelta(seconds=2)  # for which an append waits for room in memory; the disk thread makes some
 _PATIENCE = PATIENCE.total_seconds()
@@ -81,7 +84,9 @@ class PredictionLog:
     ) -> None:
         self._full, self._observe, self._signals = full, observe, logs.signals
         self._progress = progress = create_progress(directory)
-        self.buffer = buffer = Buffer(capacity, partial(setattr, progress, "answered"), logs.signals)
+        size = max(LEAST_JOURNAL, capacity // JOURNAL_SHARE)
+        self._journal = create_journal(directory, progress.source, size) if progress.is_on_disk else Journal(None, None, size)
+        self.buffer = buffer = Buffer(capacity, partial(setattr, progress, "answered"), logs.signals, self._journal)
         self._queue = queue = DiskQueue(directory, progress.source)
         parts = LogParts(buffer, queue, progress, self._tell_observer)
         self.publisher = LogPublisher(logs.store, logs.url, model, directory, parts)
@@ -125,8 +130,10 @@ class PredictionLog:
         """After the threads' end: leave what the store does not have to a later process."""
         self._queue.close()
         if self.buffer.end > self.publisher.state.written:
+            self._journal.close()
             self._progress.close()
         else:
+            self._journal.remove()
             self._progress.remove()
             self.publisher.forget_mark()
 

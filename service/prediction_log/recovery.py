@@ -1,11 +1,13 @@
 """Recovery: a living process takes over what dead ones of the same model left, and counts what a kill has cost.
 
-A process that was killed leaves a progress file (how far it had answered), the store's mark (how far the store has its rows)
-and perhaps a disk queue. The queue is brought in; what is then still missing was lost. For the publisher's thread.
+A process that was killed leaves a progress file (how far it had answered), the store's mark (how far the store has its rows),
+a journal of what was in its memory, and perhaps a disk queue. The queue is brought in, and then the journal; what is then still
+missing was lost. For the publisher's thread.
 """
 
 import logging
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +16,9 @@ import redis
 from perennial.error_reporting import report
 from perennial.errors import NewerFormat
 from service.prediction_log.disk_queue import DiskQueue
-from service.prediction_log.entries import MAX_BYTES
+from service.prediction_log.entries import MAX_BYTES, Entry
+from service.prediction_log.journal import SUFFIX as JOURNAL
+from service.prediction_log.journal import read_journal
 from service.prediction_log.progress_file import SUFFIX, ProgressFile, take_over
 from service.prediction_log.publisher import StreamPublisher
 
@@ -26,8 +30,8 @@ logger = logging.getLogger(__name__)
 class OrphanedLog:
     """What one dead process left; its progress file is locked, so no other process works on it."""
 
-    def __init__(self, progress: ProgressFile, queue: DiskQueue, publisher: StreamPublisher) -> None:
-        self.source, self.queue = progress.source, queue
+    def __init__(self, progress: ProgressFile, queue: DiskQueue, publisher: StreamPublisher, journal: Path) -> None:
+        self.source, self.queue, self._path, self._journal = progress.source, queue, journal, read_journal(journal)
         self._progress, self._publisher = progress, publisher
         self._is_loaded = self.is_done = False
 
@@ -41,9 +45,14 @@ class OrphanedLog:
             position, lost = self._publisher.publish(entries)
             self._progress.stored = position
             return self.queue.remove_until(position), lost
+        if entries := first_run(self._journal, before := self._publisher.position):
+            position, lost = self._publisher.publish(entries)
+            self._progress.stored = position
+            return max(0, position - before - lost), lost
         lost = max(0, self._progress.answered - self._publisher.position)
         self._publisher.forget_mark()
         self.queue.remove()
+        self._path.unlink(missing_ok=True)
         self._progress.remove()
         self.is_done = True
         return 0, lost
@@ -101,17 +110,29 @@ class Recovery:
             if (progress := take_over(path)) is None:
                 return
             queue = DiskQueue(self._directory, progress.source)
+            publisher = StreamPublisher(self._store, self._url, self._model, progress.source, progress.stored)
+            orphan = OrphanedLog(progress, queue, publisher, path.with_suffix(JOURNAL))
         except (OSError, NewerFormat) as error:
             if progress is not None:
                 progress.close()
             self._skip(path, error)
             return
-        publisher = StreamPublisher(self._store, self._url, self._model, progress.source, progress.stored)
         logger.info("taking over the log of a dead process (%s): %d rows on disk", progress.source, queue.counts.waiting)
-        self.orphans.append(OrphanedLog(progress, queue, publisher))
+        self.orphans.append(orphan)
 
     def _skip(self, path: Path, error: Exception) -> None:
         """Another process, perhaps of another release, tries again."""
         self._skipped.add(path)
         logger.error("what a dead process left in %s cannot be taken over: %s", path, error)
         report(error, group=("service", "orphaned-log"))
+
+
+def first_run(entries: Sequence[Entry], position: int) -> list[Entry]:
+    """The first entries beyond a position that follow each other without a gap; what is in a gap was in memory alone."""
+    found: list[Entry] = []
+    for entry in entries:
+        if found and entry.start > found[-1].end:
+            break
+        if entry.end > position:
+            found.append(entry)
+    return found

@@ -19,6 +19,7 @@ from service.errors import ServiceError
 from service.prediction_log.buffer import Buffer, Signals
 from service.prediction_log.disk_queue import DiskQueue
 from service.prediction_log.entries import Entry, encode_entries
+from service.prediction_log.journal import Journal
 from service.prediction_log.log import PredictionLog, PredictionLogs
 from service.prediction_log.log_publisher import LogPublisher
 from service.prediction_log.parts import LogParts
@@ -249,7 +250,7 @@ def test_rows_that_go_to_disk_while_the_publisher_looks_are_not_skipped(
 ) -> None:
     progress = create_progress(tmp_path)
     signals = Signals()
-    buffer = Buffer(1_000, lambda _: None, signals)
+    buffer = Buffer(1_000, lambda _: None, signals, Journal(None, None, 0))
 
     class MovedMeanwhile(DiskQueue):
         """The disk thread moves the first row right after the publisher has found the queue empty."""

@@ -67,6 +67,18 @@ def test_the_spool_of_a_killed_process_is_brought_in_by_the_next(tmp_path: Path)
         assert successor.state().lost == 0
 
 
+def test_a_kill_in_a_rows_first_milliseconds_takes_nothing_along(store: redis.Redis, store_url: str, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    with killed(store_url, spool, 300, tmp_path / "out", linger="60"):
+        assert arrived(store_url) == []  # the writer still waits for company
+    with writing(store_url, spool) as successor:
+        wait_until(lambda: len(list(spool.glob("*.progress"))) == 1, 10, "the dead process's progress file to be settled")
+        assert (successor.state().replayed, successor.state().lost) == (300, 0)
+        assert len(list(spool.glob("*.journal"))) == 1
+    assert arrived(store_url) == names(300)
+    assert list(spool.iterdir()) == []
+
+
 def test_what_a_kill_takes_with_it_is_counted_and_reported(
     store: redis.Redis, store_url: str, tmp_path: Path, sentry: SentryReceiver
 ) -> None:
@@ -74,6 +86,8 @@ def test_what_a_kill_takes_with_it_is_counted_and_reported(
     spool = tmp_path / "spool"
     with killed(store_url, spool, 7, tmp_path / "out", linger="60"):
         pass  # the writer still waits for company: a kill in a row's first milliseconds
+    (journal,) = spool.glob("*.journal")
+    journal.unlink()  # as where the disk had no room for it
     with writing(store_url, spool) as successor:
         wait_until(lambda: successor.state().lost, 10, "the loss to be counted")
         assert successor.state().lost == 7
