@@ -6,7 +6,7 @@ WORKERS ?= 3
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,9 @@ test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry", W
 
 fuzz: .venv/.installed  ## run the property tests on random examples, ten times as many (ARGS="tests/perennial")
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m hypothesis --hypothesis-profile fuzz $(ARGS)
+
+faults: .venv/.installed  ## break a living stack at random and count what it cost (ARGS="--episodes 50 --seed 7")
+	$(BIN)/python -m tests.faults.episodes $(ARGS)
 
 lint: .venv/.installed  ## style, types, direction of imports, Dockerfile
 	$(BIN)/ruff check

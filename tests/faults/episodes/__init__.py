@@ -1,0 +1,1 @@
+"""Randomized faults on a living stack, counted from its parts: `make faults`."""
