@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deployments.deploy import POOL
 from deployments.proxies import direct_loopback
-from deployments.stack import embedded_redis, prefect_server
+from deployments.stack import embedded_redis, prefect_server, prefect_worker
 from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, state_dir
 from deployments.stack.supervisord import Program
 from perennial.learners.declarations import PASSIVE_OPENMP
@@ -33,7 +33,7 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
         found.append(Program(name=SERVICE, command=command, order=30, directory=directory, environment=port))
     # The worker is started when the API answers: before that it could only fail and try again. It creates the pool where it is
     # missing, and has the same name at every start, so that the API shows one worker and not a list of dead ones.
-    command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local")
+    command = (*prefect_worker.COMMAND, "--pool", POOL, "--type", "process", "--name", "local")
     return (*found, Program(name=WORKER, command=command, order=40, directory=directory, autostart=False))
 
 

@@ -7,7 +7,6 @@ at a time holds the lock of a home directory.
 """
 
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.given_specs import read_specs, unreadable
 from deployments.stack.health import is_healthy, serves_its_models
 from deployments.stack.ports import PortReservations, is_free, reachable
+from deployments.stack.prefect_worker import RUN_COMMAND
 from deployments.stack.process_tree import tree_listens
 from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, WORKER, Stack, load_stack, save_stack, state_dir
 from monitoring.lease import lease_key
@@ -239,10 +239,8 @@ def _deploy_to_stack(stack: Stack, environ: Mapping[str, str], api: PrefectClien
 def _write_deployments(stack: Stack) -> tuple[Path, bool]:
     """The file of the stack's deployments, and whether it had to be written anew."""
     target = stack.state_dir / "prefect.yaml"
-    # Naming the interpreter saves a process: without it the worker starts one more only to find out where the code is.
-    command = f"{shlex.quote(sys.executable)} -m prefect.engine"
     schedules = deploy.schedules_of({str(model.spec): load_spec(model.spec) for model in stack.models})
-    return target, deploy.write([str(stack.spec_list)], target, command, schedules)
+    return target, deploy.write([str(stack.spec_list)], target, shlex.join(RUN_COMMAND), schedules)
 
 
 @dataclass(frozen=True)
