@@ -32,9 +32,12 @@ from tasks.reporting.outcome import announce, decline, report_outcome
     on_failure=[report_failure, announce_failure, end_check_in],
     on_crashed=[end_check_in],
 )
-def retrain(spec: str, event: dict[str, Any] | None = None, scheduled: bool = False) -> int | State[None]:
-    """Train a challenger for the event's cause, by the clock, or by hand; returns its version, or declines with the reason."""
-    with open_training(spec) as job:
+def retrain(spec: str, event: dict[str, Any] | None = None, scheduled: bool | str = False) -> int | State[None]:
+    """Train a challenger for the event's cause, by the clock, or by hand; returns its version, or declines with the reason.
+
+    `scheduled` is the moment for which the clock had planned it where that is not the run's own.
+    """
+    with open_training(spec, scheduled) as job:
         request, verdict = read_request(job, event), None
         start_request(job, request)
         champion = require_champion(job)
@@ -44,7 +47,7 @@ def retrain(spec: str, event: dict[str, Any] | None = None, scheduled: bool = Fa
         model, trained = find_published(job, request), None
         if model is None:
             announce(job, RETRAIN_STARTED, request)
-            draft = train_challenger(job, known, cause_of(request, scheduled=scheduled), champion)
+            draft = train_challenger(job, known, cause_of(request, scheduled=bool(scheduled)), champion)
             trained = publish_challenger(job, draft)
             model = trained.model
         if job.spec.policy.promote == "always":

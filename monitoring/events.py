@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -91,6 +91,11 @@ def window_event_id(model: str, version: int, trained_at: datetime, window: Wind
     Prefect server remembers, and an id it has seen starts nothing.
     """
     return deterministic_id(EVENT_NAMES[cause], model, version, trained_at.isoformat(), window.start.isoformat())
+
+
+def clock_event_id(model: str, planned: datetime) -> str:
+    """The id of a training by the clock, by the moment that it was planned for. No event has it: the schedule is Prefect's."""
+    return deterministic_id("perennial.retrain.planned", model, planned.astimezone(UTC).isoformat())
 
 
 def deterministic_id(*parts: str | int) -> str:

@@ -6,7 +6,8 @@
 A decision's id follows from model, champion version, cause and window (`monitoring.events.window_event_id`), so whoever decides
 the same again finds its folder. The number in a step's name is its compare-and-set: of two writers one is first, and the other
 reads again and writes only what may follow (`FOLLOWS`). So a decision has one outcome, however often its event is delivered. The
-monitor writes what it decides and sends, a flow that it has started, and its outcome (tests/monitoring/test_ledger.py).
+monitor writes what it decides and sends, a flow that it has started, and its outcome (tests/monitoring/test_ledger.py). A
+training by the clock has an entry too, by the moment that it was planned for: its flow writes the first step.
 """
 
 import logging
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from uuid import UUID
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from monitoring.policy import PROMOTIONS, Flow, RetrainRequest
 from monitoring.state import write_stored
@@ -52,6 +53,7 @@ class LedgerStep(StoredModel):
     flow_run: str | None = None
     reason: str = ""
     request: RetrainRequest | None = None
+    planned: AwareDatetime | None = Field(None, description="of a training by the clock: the moment that it was planned for")
 
 
 class LedgerEntry(FrozenModel):
@@ -74,6 +76,11 @@ class LedgerEntry(FrozenModel):
     def request(self) -> RetrainRequest | None:
         """What was decided; None where an event was answered that no monitor has decided."""
         return next((step.request for step in self.steps if step.request is not None), None)
+
+    @property
+    def planned(self) -> datetime | None:
+        """The moment that a training by the clock was planned for; None for what a window led to."""
+        return next((step.planned for step in self.steps if step.planned is not None), None)
 
     @property
     def flow(self) -> Flow | None:
@@ -103,7 +110,7 @@ class LedgerEntry(FrozenModel):
 
 
 class Ledger:
-    """A model's ledger as one process reads it: an entry that has its outcome is read once."""
+    """A model's ledger as one process reads it: an entry after which nothing may come is read once."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -131,7 +138,7 @@ class Ledger:
             entry = self._over.get(event_id) or read_entry(self.home, event_id)
             if entry is not None:
                 yield entry
-                if entry.outcome is not None:
+                if entry.stage not in FOLLOWS:  # a later run may make a failure good
                     self._over[event_id] = entry
 
 
@@ -140,9 +147,9 @@ def write_decision(home: Path, request: RetrainRequest, now: datetime) -> bool:
     return advance(home, request.event_id, LedgerStep(stage="decided", at=now, request=request))
 
 
-def start(home: Path, event_id: str, now: datetime, flow_run: str | None = None) -> bool:
-    """Write that a flow run works on it; false when it has its outcome."""
-    return advance(home, event_id, LedgerStep(stage="started", at=now, flow_run=flow_run))
+def start(home: Path, event_id: str, now: datetime, flow_run: str | None = None, planned: datetime | None = None) -> bool:
+    """Write that a flow run works on it, as the clock had planned it or as it was asked for; false when it has its outcome."""
+    return advance(home, event_id, LedgerStep(stage="started", at=now, flow_run=flow_run, planned=planned))
 
 
 def record_outcome(

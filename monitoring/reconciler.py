@@ -18,7 +18,7 @@ from monitoring.events import request_event, send
 from monitoring.ledger import Ledger, LedgerEntry, LedgerStep, advance, record_outcome
 from monitoring.policy import RetrainRequest
 from monitoring.prefect_api import ACTION_FAILED, FLEET, TERMINAL, FlowRun, PrefectApi, configured_api, describe_failed_action
-from monitoring.settling import find_outcome
+from monitoring.settling import Settled, find_outcome, trained_by_clock
 from monitoring.training_lease import is_alive, last_heartbeat, revoke
 from perennial.error_reporting import report
 from perennial.errors import AutomationFailed, PrefectUnreachable, RunDied
@@ -66,9 +66,10 @@ class Reconciler:
     def _is_due(self, entry: LedgerEntry, closed_until: datetime | None, now: datetime) -> bool:
         """Whether it is. What was decided about an open window is carried out when that is closed."""
         request, since = entry.request, entry.steps[-1].at
-        if request is None or now < self._next.get(entry.event_id, now):
+        by_clock = entry.planned is not None and entry.stage in ("started", "died")  # what was sent waits in Prefect's database
+        if (request is None and not by_clock) or now < self._next.get(entry.event_id, now):
             return False
-        if entry.stage == "decided" and (closed_until is None or request.window_end > closed_until):
+        if request is not None and entry.stage == "decided" and (closed_until is None or request.window_end > closed_until):
             return False
         if entry.stage == "started":
             beat = last_heartbeat(self.home, entry.flow_run) if entry.flow_run else None
@@ -76,9 +77,10 @@ class Reconciler:
         return entry.stage == "died" or now >= since + waiting_time(entry.count("sent"))
 
     def _try(self, entry: LedgerEntry, champion: int, now: datetime) -> bool:
-        assert entry.request is not None
         try:
             with self.connect(PATIENCE) as api:
+                if entry.request is None:
+                    return self._train_again(entry, api, now)
                 return self._reconcile(entry, entry.request, champion, api, now)
         except PrefectUnreachable as error:
             log.warning("decision %s waits for Prefect: %s", entry.event_id, error)
@@ -95,6 +97,28 @@ class Reconciler:
         self._tell_failed_actions(entry, api)
         run = self._send_again(entry, request, api, now)
         return advance(self.home, entry.event_id, LedgerStep(stage="sent", at=now, flow_run=run))
+
+    def _train_again(self, entry: LedgerEntry, api: PrefectApi, now: datetime) -> bool:
+        """Carry on with a training by the clock whose run died: it is settled, or another run is started; whether it was."""
+        if entry.stage == "started":
+            self._bury(entry, api, now)
+        died = entry.count("died") + (entry.stage == "started")
+        if (settled := self._settled_by_clock(entry, died)) is not None:
+            record_outcome(self.home, entry.event_id, settled.outcome, now, reason=settled.reason)
+            return False
+        assert entry.planned is not None
+        parameters = {"spec": self.spec_path, "scheduled": entry.planned.isoformat()}
+        run = api.start_run(api.deployment_id(f"retrain/{FLEET}"), parameters, idempotency_key=f"{entry.event_id}:{died}")
+        return advance(self.home, entry.event_id, LedgerStep(stage="sent", at=now, flow_run=run))
+
+    def _settled_by_clock(self, entry: LedgerEntry, died: int) -> Settled | None:
+        """What became of a training by the clock whose run died; a version that is to be judged at once is no outcome."""
+        version = trained_by_clock(self.registry, self.spec.name, entry.steps[0].at)
+        if version is not None and self.spec.policy.promote != "always":
+            return Settled("challenger", f"version {version} was trained by the clock since")
+        if died >= BUDGET or self.spec_path is None:
+            return Settled("failed", f"{died} runs died over it")
+        return None
 
     def _bury(self, entry: LedgerEntry, api: PrefectApi, now: datetime) -> None:
         """Mark the run dead: nothing that it still does counts, and it holds no concurrency slot."""

@@ -7,7 +7,7 @@ event that it was trained for; so what was done is found again, and not done twi
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monitoring.ledger import Outcome
 from monitoring.policy import PROMOTIONS, RetrainRequest
@@ -53,10 +53,25 @@ def trained_for(registry: Registry, request: RetrainRequest) -> int | None:
     return next((one for one in newer if _event_of(registry, request.model, one) == request.event_id), None)
 
 
+def trained_by_clock(registry: Registry, name: str, since: datetime) -> int | None:
+    """The newest version that was trained by the clock since a moment."""
+    for version in reversed(registry.versions(name)):
+        kind, at = _card_field(registry, name, version, "cause", "kind"), _card_field(registry, name, version, "trained_at")
+        if kind == "schedule" and at is not None and datetime.fromisoformat(at) >= since:
+            return version
+    return None
+
+
 def _event_of(registry: Registry, name: str, version: int) -> str | None:
+    return _card_field(registry, name, version, "cause", "event_id")
+
+
+def _card_field(registry: Registry, name: str, version: int, *keys: str) -> str | None:
     try:
-        event_id: str | None = read_card_fields(registry, name, version)["cause"]["event_id"]
+        found: Any = read_card_fields(registry, name, version)
+        for key in keys:
+            found = found[key]
     except (RegistryError, ValueError, KeyError, TypeError) as error:
-        log.warning("version %d of %s does not say what it was trained for: %s", version, name, error)
+        log.warning("version %d of %s does not say its %s: %s", version, name, " ".join(keys), error)
         return None
-    return event_id
+    return None if found is None else str(found)

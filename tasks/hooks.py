@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,14 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
     """Write down that a retraining failed, and send it to Prefect as an event."""
     from monitoring import events
     from monitoring.policy import RetrainRequest
-    from tasks.job import load_job
+    from tasks.job import load_job, planned_moment
     from tasks.promotion.retrain_request import record_outcome
     from tasks.reporting.outcome import announce
 
     try:
         job = load_job(str(flow_run.parameters["spec"]), dict(os.environ), datetime.now(UTC), str(flow_run.id))
+        planned = planned_moment(flow_run.parameters.get("scheduled", False), flow_run.expected_start_time)
+        job = replace(job, planned=planned)
         payload = flow_run.parameters.get("event")
         request = RetrainRequest.model_validate(payload) if payload else None
     except (PerennialError, ValueError):

@@ -28,7 +28,7 @@ class Job:
     """What a flow run works on; `environ` is kept out of its representation, for it may hold passwords.
 
     `threads` are those that one training may use. With the `token` of its claim to train the model, a job that another run
-    has succeeded publishes and promotes no more.
+    has succeeded publishes and promotes no more. `planned` is the moment of a training by the clock.
     """
 
     path: Path
@@ -39,6 +39,7 @@ class Job:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     token: int | None = None
+    planned: datetime | None = None
 
     @property
     def base(self) -> Path:
@@ -79,12 +80,22 @@ def open_job(spec: str) -> Job:
 
 
 @contextmanager
-def open_training(spec: str) -> Iterator[Job]:
-    """Open the job of a flow run that trains or promotes: it waits for one that is at work on the model."""
-    job = open_job(spec)
+def open_training(spec: str, scheduled: bool | str = False) -> Iterator[Job]:
+    """Open the job of a flow run that trains or promotes: it waits for one that is at work on the model.
+
+    One that is `scheduled` was planned for its run's own moment, or for the one given.
+    """
+    from prefect.runtime import flow_run
+
+    job = replace(open_job(spec), planned=planned_moment(scheduled, flow_run.get_scheduled_start_time()))
     run = job.run_id or f"process-{os.getpid()}"
     with training_lease(job.registry, job.home, job.spec.name, run, job.settings.training_lease) as token:
         yield replace(job, token=token)
+
+
+def planned_moment(scheduled: bool | str, expected: datetime | None) -> datetime | None:
+    """The moment that a training by the clock was planned for; None for one that was asked for."""
+    return datetime.fromisoformat(scheduled) if isinstance(scheduled, str) else expected if scheduled else None
 
 
 def _tag_run(job: Job) -> None:

@@ -2,7 +2,8 @@
 
 An automation may deliver an event twice, late, or after another run acted on it; the registry says what has come of one cause
 (`monitoring.settling`). Start and outcome are steps of the decision ledger, which the monitor reads (`monitoring.ledger`). A
-retraining by hand has no request, which is None in every function here, and leaves no step.
+retraining by hand has no request, which is None in every function here, and leaves no step; one by the clock has none either,
+and its steps are under the moment that it was planned for.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from monitoring import ledger
+from monitoring.events import clock_event_id
 from monitoring.ledger import Outcome
 from monitoring.policy import RetrainRequest
 from monitoring.settling import Settled, find_outcome
@@ -42,7 +44,7 @@ def read_request(job: Job, event: dict[str, Any] | None) -> RetrainRequest | Non
 def already_handled(job: Job, champion: Model, request: RetrainRequest | None) -> str | None:
     """Why nothing should be trained for this request; None when something should."""
     if request is None:
-        return None
+        return _trained_by_clock(job)
     if (settled := settled_by_registry(job, request)) is not None:
         return settled.reason
     return _outdated(champion, request) or _learnt(job, request)
@@ -64,6 +66,22 @@ def already_promoted(job: Job, champion: Model, request: RetrainRequest | None) 
 def settled_by_registry(job: Job, request: RetrainRequest) -> Settled | None:
     """What has come of the request, whoever was killed before it was written down."""
     return find_outcome(job.registry, request, challengers_suffice=job.spec.policy.promote != "always")
+
+
+def _trained_by_clock(job: Job) -> str | None:
+    """Whether a training by the clock was done for its moment; a failure may be made good."""
+    event_id = decision_of(job, None)
+    entry = ledger.read_entry(job.home, event_id) if event_id else None
+    if entry is None or entry.outcome in (None, "failed"):
+        return None
+    return f"the training planned for {job.planned:%Y-%m-%d %H:%M} has its outcome: {entry.outcome}"
+
+
+def decision_of(job: Job, request: RetrainRequest | None) -> str | None:
+    """The decision that this run carries out, by its id in the ledger; None for a training by hand."""
+    if request is not None:
+        return request.event_id
+    return clock_event_id(job.spec.name, job.planned) if job.planned else None
 
 
 def _learnt(job: Job, request: RetrainRequest) -> str | None:
@@ -108,13 +126,13 @@ def cause_of(request: RetrainRequest | None, *, scheduled: bool = False) -> Caus
 @local_task("start request")
 def start_request(job: Job, request: RetrainRequest | None) -> None:
     """Write that this run works on the request: from here on the monitor need not send it again."""
-    if request is not None:
-        ledger.start(job.home, request.event_id, datetime.now(UTC), job.run_id)
+    if (event_id := decision_of(job, request)) is not None:
+        ledger.start(job.home, event_id, datetime.now(UTC), job.run_id, None if request else job.planned)
 
 
 @local_task("record outcome")
 def record_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, reason: str = "") -> None:
     """Write what became of a request, and why; raises ArchiveError when that cannot be written, StaleToken for a late run."""
-    if request is not None:
+    if (event_id := decision_of(job, request)) is not None:
         job.registry.require_token(job.spec.name)
-        ledger.record_outcome(job.home, request.event_id, outcome, datetime.now(UTC), job.run_id, reason)
+        ledger.record_outcome(job.home, event_id, outcome, datetime.now(UTC), job.run_id, reason)

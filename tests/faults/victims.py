@@ -16,9 +16,6 @@ PARTS = ("store", "prefect", "worker", "service")
 CHILDREN = {"service worker": r"worker (\d+) answers"}
 """What the service's main process starts again, by the line in which each says its number."""
 
-FLOW_RUN = "PREFECT__FLOW_RUN_ID"
-"""Variable by which a process knows which flow run it is."""
-
 
 def process_of(loop: Stage, victim: str) -> int | None:
     """The process that is a part, a child of the service, or the working run of a flow; None while there is none."""
@@ -31,9 +28,9 @@ def process_of(loop: Stage, victim: str) -> int | None:
 
 
 def flow_process(loop: Stage, flow: str) -> int | None:
-    """The process of the oldest run of a flow that is at work."""
-    found = {_run_of(process): process.pid for process in supervisord.program_processes(loop.stack.state_dir, loop.stack.socket)}
-    return next((found[run] for run in _at_work(loop, flow) if run in found), None)
+    """The process of the oldest run of a flow that is at work, as the worker has told the API."""
+    found = (loop.api.request("GET", f"/flow_runs/{run}")["infrastructure_pid"] for run in _at_work(loop, flow))
+    return next((int(pid) for pid in found if pid and psutil.pid_exists(int(pid))), None)
 
 
 def kill(loop: Stage, victim: str) -> int:
@@ -50,11 +47,3 @@ def wait_for_another(loop: Stage, victim: str, than: int) -> None:
 
 def _at_work(loop: Stage, flow: str) -> list[str]:
     return [run.id for run in loop.history.runs(flow) if run.state == "RUNNING"]
-
-
-def _run_of(process: psutil.Process) -> str | None:
-    try:
-        run: str | None = process.environ().get(FLOW_RUN)
-    except (psutil.Error, OSError):
-        return None
-    return run

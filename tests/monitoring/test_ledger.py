@@ -293,3 +293,14 @@ def test_an_old_state_is_still_read(tmp_path: Path) -> None:
     assert state.last_request is not None
     adopt(tmp_path, state.last_request.request, state.last_request.sent_at)
     assert ledger.Ledger(tmp_path).last_request() is not None
+
+
+def test_a_failure_that_a_later_run_made_good_is_seen_by_a_ledger_that_has_read_it_as_failed(tmp_path: Path) -> None:
+    known = Ledger(tmp_path)
+    start(tmp_path, ID, START, "run-1")
+    record_outcome(tmp_path, ID, "failed", START, "run-1")
+    assert [entry.outcome for entry in known.entries()] == ["failed"]
+    start(tmp_path, ID, LATER, "run-2")
+    assert [entry.event_id for entry in known.open_entries()] == [ID]
+    record_outcome(tmp_path, ID, "promoted", LATER, "run-2")
+    assert [entry.outcome for entry in known.entries()] == ["promoted"]

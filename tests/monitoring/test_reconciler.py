@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from monitoring.events import send
+from monitoring.events import clock_event_id, send
 from monitoring.ledger import Ledger, LedgerEntry, LedgerStep, Outcome, advance, read_entry, record_outcome, start, write_decision
 from monitoring.policy import RetrainRequest
 from monitoring.prefect_api import FLEET, PrefectApi
@@ -284,3 +284,22 @@ def test_an_event_sent_again_is_about_the_same_request(prefect_api: str) -> None
     for event in events:
         send(event)
     wait_until(lambda: len(events_of(prefect_api, "again")) == 3, 30, "three events, for none has been seen")
+
+
+def test_a_training_by_the_clock_whose_run_died_is_run_again_for_its_moment(tmp_path: Path, prefect_api: str) -> None:
+    """Until too many have died; what it has published is its outcome."""
+    scene = Scene(tmp_path, prefect_api)
+    record_outcome(scene.home, scene.request.event_id, "declined", scene.at)
+    event_id = clock_event_id("small", scene.at)
+    deploy(prefect_api, "retrain")
+    with PrefectApi(prefect_api, {}) as api:
+        start(scene.home, event_id, scene.at, str(uuid4()), planned=scene.at)
+        due = scene.reconciler.due(None, scene.at + LEASE)
+        assert [one.event_id for one in due] == [event_id]
+        assert scene.reconciler.reconcile(due, 1, scene.at + LEASE) == 1
+        found = read_entry(scene.home, event_id)
+        assert found is not None
+        assert [step.stage for step in found.steps] == ["started", "died", "sent"]
+        run = api.request("GET", f"/flow_runs/{found.flow_run}")
+        assert run["parameters"] == {"spec": SPEC_PATH, "scheduled": scene.at.isoformat()}
+    assert scene.reconciler.due(None, scene.at + 9 * DAY) == [], "it waits in Prefect's database"

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
+from monitoring.ledger import Ledger
 from monitoring.policy import RetrainRequest
 from perennial.errors import TrainingError
 from perennial.model_card import Cause
-from tasks.job import Job
+from tasks.job import Job, planned_moment
 from tasks.promotion.publish import publish
-from tasks.promotion.retrain_request import already_handled, cause_of, read_request
+from tasks.promotion.retrain_request import already_handled, cause_of, read_request, record_outcome, start_request
 from tests.support.models import small_model
 from tests.tasks.making import make_job
 
+LATER = datetime(2024, 3, 1, 4, tzinfo=UTC)
 EVENT_ID = "6ba7b810-9dad-51d1-80b4-00c04fd430c8"
 
 
@@ -94,6 +96,34 @@ def test_a_payload_that_is_no_request_is_refused(job: Job, payload: dict[str, An
 def test_broken_data_is_not_learnt(job: Job) -> None:
     with pytest.raises(TrainingError, match="broken data is mended at its source"):
         cause_of(read_request(job, event(cause="data")))
+
+
+def test_a_training_by_the_clock_is_in_the_ledger_and_done_once_for_its_moment(job: Job) -> None:
+    moment = datetime(2024, 2, 1, 4, tzinfo=UTC)
+    planned, again, next_one = (replace(job, planned=at, run_id=run) for at, run in ((moment, "1"), (moment, "2"), (LATER, "3")))
+    start_request.fn(planned, None)
+    (entry,) = Ledger(job.home).entries()
+    assert (entry.stage, entry.planned, entry.flow, entry.flow_run) == ("started", moment, None, "1")
+    record_outcome.fn(planned, None, "failed", "no rows")
+    assert already_handled.fn(again, small_model(), None) is None, "a failure may be made good"
+    start_request.fn(again, None)
+    record_outcome.fn(again, None, "challenger")
+    said = already_handled.fn(again, small_model(), None)
+    assert said == "the training planned for 2024-02-01 04:00 has its outcome: challenger"
+    assert already_handled.fn(next_one, small_model(), None) is None
+    assert len(Ledger(job.home).entries()) == 1
+
+
+def test_a_training_by_hand_is_not_in_the_ledger(job: Job) -> None:
+    start_request.fn(job, None)
+    record_outcome.fn(job, None, "challenger")
+    assert Ledger(job.home).entries() == ()
+
+
+def test_the_moment_of_a_training_by_the_clock_is_its_runs_or_the_one_that_it_makes_good() -> None:
+    assert planned_moment(False, LATER) is None
+    assert planned_moment(True, LATER) == LATER
+    assert planned_moment(LATER.isoformat(), datetime.now(UTC)) == LATER
 
 
 def test_a_training_by_the_clock_says_so() -> None:
