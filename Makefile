@@ -6,7 +6,7 @@ WORKERS ?= 3
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image check-s3 clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -80,6 +80,7 @@ lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group serve -o requirements-serve.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group docs -o requirements-docs.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --extra s3 --extra dask --group dev --group scale pyproject.toml -o requirements-scale.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock pyproject.toml -o requirements-full.lock
 
 wheel: .venv/.installed  ## build the package into dist/
@@ -87,8 +88,17 @@ wheel: .venv/.installed  ## build the package into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build
 
+check-s3: .venv-scale/.installed  ## test registry and prediction log on a real S3 server (moto), in an environment of its own
+	.venv-scale/bin/python -m pytest tests/s3 $(ARGS)
+
+.venv-scale/.installed: requirements-scale.lock
+	$(PYTHON) -m venv .venv-scale
+	.venv-scale/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-scale.lock
+	.venv-scale/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
 check-image: .venv/.installed  ## build and run the container images (root on Debian; needs buildah, debootstrap)
 	$(BIN)/python -m tests.image.check
 
 clean:  ## remove the environment and all state
-	rm -rf .venv .venv-docs var build dist benchmarks/.envs
+	rm -rf .venv .venv-docs .venv-scale var build dist benchmarks/.envs

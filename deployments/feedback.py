@@ -98,7 +98,7 @@ def _label_texts(spec: ModelSpec, settings: Settings) -> tuple[str, ...]:
 def _archived(spec: ModelSpec, settings: Settings, table: LabelTable) -> pl.DataFrame:
     """The labels of the table's ids that are in the prediction log, in the order of their receipt."""
     schema = Schema(columns=(), target=spec.target, event_time=spec.event_time, id=spec.id)
-    archive = Archive(settings.model_home(spec.name), spec.task, schema)
+    archive = Archive(settings.model_home(spec.name), spec.task, schema, url=settings.archive_url(spec.name))
     known = archive.labels().join(table.rows.lazy().select(ID).unique(), on=ID, how="semi", maintain_order="left")
     return collect(known.sort(RECEIVED_AT, maintain_order=True).select(table.rows.columns), archive.home)
 

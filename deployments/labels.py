@@ -24,7 +24,7 @@ def label_report(path: Path, settings: Settings, *, unmatched: bool) -> list[str
     """Lines of counts and, with `unmatched`, one for every label that joined nothing or that a later one contradicts."""
     spec = load_spec(path)
     schema = Schema(columns=(), target=spec.target, event_time=spec.event_time, id=spec.id)
-    archive = Archive(settings.model_home(spec.name), spec.task, schema)
+    archive = Archive(settings.model_home(spec.name), spec.task, schema, url=settings.archive_url(spec.name))
     issues, counts = archive.label_issues(), archive.counts()
     sent = collect(archive.labels().select(LABEL), archive.home)[LABEL]
     classes = sent.value_counts(sort=True).iter_rows() if spec.task != "regression" else ()

@@ -47,11 +47,11 @@ HISTORY_SCHEMA: dict[str, Any] = {
 }
 
 
-def prediction_table(home: Path, card: ModelCard) -> pl.LazyFrame:
+def prediction_table(home: Path, card: ModelCard, url: str | None = None) -> pl.LazyFrame:
     """A row for each prediction, by event time: LOG_COLUMNS and the inputs of `card`; nothing is read before it is collected."""
     inputs = card.schema_.names
     names = {own: f"_{name}" if name in inputs else name for own, name in LOG_COLUMNS.items()}
-    rows = Archive(home, card.task, card.schema_).with_labels(received=True)
+    rows = Archive(home, card.task, card.schema_, url=url).with_labels(received=True)
     chosen = [*(pl.col(own).alias(name) for own, name in names.items()), pl.col(inputs)]
     return rows.select(chosen).sort(names[EVENT_TIME], names[SERVED_AT], maintain_order=True)
 

@@ -19,11 +19,14 @@ MB = 1_000_000
 
 @dataclass(frozen=True)
 class Removal:
-    """What a model has: its directory, its versions where they are below the home directory too, and its keys of the store."""
+    """What a model has: its directory, its versions where they are below the home directory too, and its keys of the store.
+
+    `kept` is what is elsewhere, and stays.
+    """
 
     model: str
     directories: tuple[Path, ...]
-    kept_versions: str
+    kept: str
     keys: Mapping[str, int]
 
     def lines(self) -> dict[str, str]:
@@ -32,7 +35,7 @@ class Removal:
         return {
             "deletes": "\n".join(sizes),
             "streams": "\n".join(f"{key}  {count:,} entries that are in no archive" for key, count in self.keys.items()),
-            "keeps": self.kept_versions,
+            "keeps": self.kept,
         }
 
 
@@ -49,8 +52,9 @@ def plan_removal(model: str, settings: Settings) -> Removal:
     if not (found or followed):
         raise SpecError(f"there is no model {model!r} in {settings.home}: `perennial models` lists them")
     url = store_of(stack, settings)
-    kept = f"versions of {model} in {settings.registry_url}" if elsewhere else ""
-    return Removal(model, found, kept, _keys(model, url) if url else {})
+    kept = [f"versions of {model} in {settings.registry_url}"] if elsewhere else []
+    kept += [f"the prediction log in {log}"] if (log := settings.archive_url(model)) else []
+    return Removal(model, found, "\n".join(kept), _keys(model, url) if url else {})
 
 
 def remove(removal: Removal, settings: Settings, environ: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """The prediction log: every prediction once, every label as it was sent, each label joined to one prediction.
 
-    {home}/predictions/date=YYYY-MM-DD/   by event time: _id, _digest, _event_time, _served_at, _version, _score, raw inputs
-    {home}/labels/date=YYYY-MM-DD/        by receipt: _id, _label, _received_at, _event_time
+    predictions/date=YYYY-MM-DD/   by event time: _id, _digest, _event_time, _served_at, _version, _score, raw inputs
+    labels/date=YYYY-MM-DD/        by receipt: _id, _label, _received_at, _event_time
 
 A prediction that comes twice (a client's retry, a replayed disk queue, a crash between write and acknowledgement) is one row:
 the first. The same id asked about with other values, or later than RETRY_SPAN, is another prediction: id, event time and a
@@ -21,6 +21,7 @@ from zlib import crc32
 import msgspec
 import polars as pl
 
+from monitoring.part_files import log_files
 from monitoring.partitions import Partitions, collect
 from monitoring.window import CORROBORATION, Asked, newest_rows
 from perennial.base import FrozenModel
@@ -62,17 +63,25 @@ class Archive:
     """One model's prediction log. One writer (the monitor), any number of readers."""
 
     def __init__(
-        self, home: Path, task: Task, schema: Schema, schema_of: Callable[[int], Schema | None] = lambda _version: None
+        self,
+        home: Path,
+        task: Task,
+        schema: Schema,
+        schema_of: Callable[[int], Schema | None] = lambda _version: None,
+        url: str | None = None,
     ) -> None:
-        """`schema` is that of the rows that are read; `schema_of` tells that of a version whose rows are written."""
+        """`schema` is that of the rows that are read; `schema_of` tells that of a version whose rows are written.
+
+        The rows are in the model's home, or below `url` (`Settings.archive_url`), with copies of them in the home.
+        """
         self.home = home
         self._schema_of = schema_of
         self._task = task
         self._codec = LabelCodec(task)
         self._schema = schema
         asked, sent = _prediction_schema(task, schema), _label_schema(task)
-        self._predictions = Partitions(home / "predictions", asked, (ID, DIGEST), EVENT_TIME, RETRY_SPAN)
-        self._labels = Partitions(home / "labels", sent, (ID, LABEL, EVENT_TIME), RECEIVED_AT)
+        self._predictions = Partitions(log_files(home, url, "predictions"), asked, (ID, DIGEST), EVENT_TIME, RETRY_SPAN)
+        self._labels = Partitions(log_files(home, url, "labels"), sent, (ID, LABEL, EVENT_TIME), RECEIVED_AT)
 
     def store_predictions(self, rows: pl.DataFrame) -> int:
         """Store the new ones among rows made by `prediction_rows`; returns how many they were. Raises ArchiveError."""

@@ -14,13 +14,12 @@ from typing import Any
 
 import polars as pl
 import redis
-from fsspec.implementations.local import LocalFileSystem
 
+from monitoring.part_files import PartFiles, log_files
 from monitoring.partitions import collect, part_content
 from monitoring.report import report_path
 from monitoring.state import WindowResult, load_results, save_result
-from perennial import atomic_files
-from perennial.errors import ArchiveError, NewerFormat, RecordError
+from perennial.errors import NewerFormat, RecordError
 from perennial.log_columns import EVENT_TIME, ID, RECEIVED_AT
 from perennial.record import LabelBatch, PredictionBatch, decode_label_batch, decode_prediction_batch, encode_batch
 from service.prediction_log.streams import GROUP, append, dead_stream, from_entry, labels_stream, predictions_stream
@@ -54,33 +53,31 @@ class LogRows:
     predictions: int
     labels: int
     times: pl.Series
-    files: tuple[tuple[Path, pl.Expr], ...]
+    files: tuple[tuple[PartFiles, Path, pl.Expr], ...]
 
 
-def find_log_rows(home: Path, subject: Subject) -> LogRows:
-    """Look through the archive; raises ArchiveError where a file cannot be read."""
-    ours, predictions = subject.rows(ID, EVENT_TIME), _parts(home / "predictions")
+def find_log_rows(home: Path, subject: Subject, url: str | None = None) -> LogRows:
+    """Look through the archive, in the home or below `url`; raises ArchiveError where a file cannot be read."""
+    asked_files, told_files = log_files(home, url, "predictions"), log_files(home, url, "labels")
+    ours, predictions, labels = subject.rows(ID, EVENT_TIME), _parts(asked_files), _parts(told_files)
     seen = [collect(pl.scan_parquet(path).select(ID, EVENT_TIME, ours.alias("ours")), path) for path in predictions]
     asked = pl.concat(seen) if seen else pl.DataFrame(schema={ID: pl.String, EVENT_TIME: pl.Datetime("us", "UTC"), "ours": bool})
     gone, kept = asked.filter(pl.col("ours")), asked.filter(~pl.col("ours"))
     orphaned = gone.join(kept, on=ID, how="anti")[ID].unique()
     theirs = _label_rows(subject) | pl.col(ID).is_in(orphaned.to_list())
-    files = [*_having(predictions, ours), *_having(_parts(home / "labels"), theirs)]
-    labels = sum(count for path, _, count in files if path.is_relative_to(home / "labels"))
-    return LogRows(gone.height, labels, gone[EVENT_TIME], tuple((path, rows) for path, rows, _ in files))
+    answers, truths = list(_having(predictions, ours)), list(_having(labels, theirs))
+    files = [(asked_files, path, ours) for path, _ in answers] + [(told_files, path, theirs) for path, _ in truths]
+    return LogRows(gone.height, sum(count for _, count in truths), gone[EVENT_TIME], tuple(files))
 
 
 def erase_log(found: LogRows) -> None:
     """Write the files without the rows that were found; one of which nothing is left goes. Raises ArchiveError."""
-    for path, rows in found.files:
+    for files, path, rows in found.files:
         rest = collect(pl.scan_parquet(path, hive_partitioning=False), path).filter(~rows.fill_null(value=False))
-        try:
-            if rest.is_empty():
-                path.unlink()
-            else:
-                atomic_files.replace(LocalFileSystem(), str(path), part_content(rest))
-        except OSError as error:
-            raise ArchiveError(f"{path} cannot be written ({error}): mend that and run the command again") from error
+        if rest.is_empty():
+            files.remove(path)
+        else:
+            files.replace(path, part_content(rest))
 
 
 def erase_streams(store: redis.Redis, model: str, subject: Subject, *, dry: bool = False) -> int:
@@ -133,15 +130,15 @@ def _label_rows(subject: Subject) -> pl.Expr:
     return pl.coalesce(EVENT_TIME, RECEIVED_AT) < subject.before
 
 
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("date=*/part-[0-9]*.parquet"))
+def _parts(files: PartFiles) -> list[Path]:
+    return files.parts_of(tuple(sorted(files.days())))
 
 
-def _having(paths: list[Path], rows: pl.Expr) -> Iterator[tuple[Path, pl.Expr, int]]:
+def _having(paths: list[Path], rows: pl.Expr) -> Iterator[tuple[Path, int]]:
     for path in paths:
         count = int(collect(pl.scan_parquet(path, hive_partitioning=False).filter(rows).select(pl.len()), path).item())
         if count:
-            yield path, rows, count
+            yield path, count
 
 
 def _entries(store: redis.Redis, stream: str) -> Iterator[tuple[bytes, Any]]:

@@ -133,7 +133,8 @@ class ModelFollower:
         self.lease.release()
 
     def _open(self, champion: Model) -> MonitorSession:
-        return MonitorSession(self._spec, self._home, champion, self._clock(), self._registry, self.model.base)
+        url = self._settings.archive_url(self.name)
+        return MonitorSession(self._spec, self._home, champion, self._clock(), self._registry, self.model.base, url)
 
     def _settle_pending(self, session: MonitorSession) -> bool:
         """Ingest what dead runs left unacknowledged, before anything that is new."""

@@ -1,28 +1,25 @@
 """Rows in Parquet, one folder per UTC date, each row exactly once by its key.
 
-    {folder}/date=YYYY-MM-DD/part-00000.parquet
+    date=YYYY-MM-DD/part-00000.parquet
 
-One writer at a time (the monitor's lease), any number of readers. A file appears whole or not at
-all. The newest file of a date that has the same columns is replaced by itself plus the new rows until it is large enough:
-few files, however small the writes, and a reader sees the old file or the new one, never both.
+The files are in a directory or an object store (`monitoring.part_files`). One writer at a time (the monitor's lease), any
+number of readers. A file appears whole or not at all. The newest file of a date that has the same columns is replaced by itself
+plus the new rows until it is large enough: few files, however small the writes, and a reader sees the old file or the new one.
 
 The columns may change: rows of before stay in their files as they are. A reader gets null for a column that a file lacks, and the
 value in the type it asks for where a file has another: a conversion that would lose it gives null.
 """
 
-import errno
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import polars as pl
 
-from perennial.atomic_files import create_exclusively, replace
+from monitoring.part_files import PartFiles
 from perennial.base import FORMAT, refuse_newer_format
 from perennial.errors import SET_ASIDE, ArchiveError
 from perennial.schema import float_text
@@ -42,13 +39,14 @@ _DAY, _PLACE = "_day", "_place"
 class Partitions:
     """One table in folders by the date of `time`; rows of one `key` whose times are `within` each other are the same row."""
 
-    def __init__(self, folder: Path, schema: pl.Schema, key: tuple[str, ...], time: str, within: timedelta = timedelta()) -> None:
-        self.folder = folder
+    def __init__(
+        self, files: PartFiles, schema: pl.Schema, key: tuple[str, ...], time: str, within: timedelta = timedelta()
+    ) -> None:
+        self._files, self.folder = files, files.folder
         self.schema = schema
         self._key, self._time, self._within = list(key), time, within
         self._keys: OrderedDict[date, pl.DataFrame] = OrderedDict()
         self._known_columns: dict[Path, dict[str, pl.DataType]] = {}
-        self._files = fsspec.filesystem("file")
 
     def append(self, rows: pl.DataFrame) -> int:
         """Write the rows that are not there yet, of rows that come twice the first; returns how many. Raises ArchiveError."""
@@ -61,18 +59,17 @@ class Partitions:
 
     def scan(self, since: date | None = None, until: date | None = None) -> pl.LazyFrame:
         """All rows of the dates since <= date <= until. Columns a file lacks are null, foreign ones are left out."""
-        return self._read([path for day in self.days(since, until) for path in self._parts(day)], self.schema)
+        return self._read(self._files.parts_of(self.days(since, until)), self.schema)
 
     def days(self, since: date | None = None, until: date | None = None) -> tuple[date, ...]:
         """Dates that have rows, ascending."""
-        found = (_day(path) for path in self.folder.glob("date=*"))
-        return tuple(sorted(day for day in found if (since or date.min) <= day <= (until or date.max)))
+        return tuple(sorted(day for day in self._files.days() if (since or date.min) <= day <= (until or date.max)))
 
     def keep_only(self, values: pl.DataFrame, name: str, since: date | None, until: date) -> int:
         """Delete the rows of some dates whose `name` is not among the values; returns how many. Raises ArchiveError."""
         dropped = 0
         for day in self.days(since, until):
-            for path in self._parts(day):
+            for path in self._files.parts(day):
                 rows = collect(pl.scan_parquet(path, hive_partitioning=False), path)
                 kept = rows.join(values, on=name, how="semi", maintain_order="left")
                 if kept.height < rows.height:
@@ -83,13 +80,10 @@ class Partitions:
 
     def _replace(self, path: Path, rows: pl.DataFrame) -> None:
         """Replace a part by these rows of it, or remove it where none is left, and its date's directory with the last one."""
-        with _naming(path):
-            if rows.height:
-                replace(self._files, str(path), part_content(rows))
-                return
-            path.unlink()
-            with suppress(OSError):  # other parts are left
-                path.parent.rmdir()
+        if rows.height:
+            self._files.replace(path, part_content(rows))
+        else:
+            self._files.remove(path)
 
     def _fresh(self, rows: pl.DataFrame) -> pl.DataFrame:
         time = pl.col(self._time)
@@ -108,7 +102,7 @@ class Partitions:
     def _keys_of(self, day: date) -> pl.DataFrame:
         if day not in self._keys:
             kept = pl.Schema({name: self.schema[name] for name in (*self._key, self._time)})
-            self._keys[day] = collect(self._read(self._parts(day), kept), self.folder)
+            self._keys[day] = collect(self._read(self._files.parts(day), kept), self.folder)
             if len(self._keys) > CACHED_DAYS:
                 self._keys.popitem(last=False)
         self._keys.move_to_end(day)
@@ -116,27 +110,20 @@ class Partitions:
 
     def _write(self, day: date, rows: pl.DataFrame) -> None:
         known = self._keys_of(day)
-        path, whole = self._grown(day, rows)
-        with _naming(path):
-            if path.exists():
-                replace(self._files, str(path), part_content(whole))
-            elif not create_exclusively(self._files, str(path), part_content(whole)):
-                raise FileExistsError(errno.EEXIST, "another writer has just created it")
+        parts = self._files.parts(day)
+        path, whole = self._grown(day, parts, rows)
+        write = self._files.replace if path in parts else self._files.create
+        write(path, part_content(whole))
         self._keys[day] = pl.concat([known, rows.select(*self._key, self._time)])
 
-    def _grown(self, day: date, rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
+    def _grown(self, day: date, parts: list[Path], rows: pl.DataFrame) -> tuple[Path, pl.DataFrame]:
         """The file to write and its whole content: the newest one if it is small, else a new one."""
-        parts = self._parts(day)
         alike = next((part for part in reversed(parts) if self._columns(part) == rows.schema), None)
         if alike and (tail := collect(self._read([alike], rows.schema), alike)).height < PART_ROWS:
             return alike, pl.concat([tail, rows.select(tail.columns)])
         # After the last number, not the count of parts: a part may have been deleted, and its successor is not written over.
         number = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
         return self.folder / f"date={day.isoformat()}" / f"part-{number:05d}.parquet", rows
-
-    def _parts(self, day: date) -> list[Path]:
-        found = sorted((self.folder / f"date={day.isoformat()}").glob("part-[0-9]*.parquet"))
-        return [path for path in found if path.stem.removeprefix("part-").isdigit()]
 
     def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
         if not paths:
@@ -164,31 +151,11 @@ class Partitions:
         return self._known_columns[path]
 
 
-def _day(folder: Path) -> date:
-    """The date of a directory; raises ArchiveError for one that is none."""
-    try:
-        return date.fromisoformat(folder.name.removeprefix("date="))
-    except ValueError:
-        raise ArchiveError(f"{folder} is no date's directory: move it elsewhere, or {SET_ASIDE}") from None
-
-
 def part_content(rows: pl.DataFrame) -> bytes:
     """A part's bytes. Through memory: a failed write is then a plain OSError of ours, with its errno."""
     buffer = BytesIO()
     rows.write_parquet(buffer, compression="zstd", compression_level=1, metadata={FORMAT_KEY: str(FORMAT)})
     return buffer.getvalue()
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """What the disk refuses is an ArchiveError that names the part."""
-    try:
-        yield
-    except OSError as error:
-        raise ArchiveError(
-            f"{path} cannot be written ({error.strerror or error}): free space or mend the directory; "
-            "nothing was acknowledged, the stream keeps what is not archived"
-        ) from error
 
 
 def _misfits(found: Mapping[str, pl.DataType], wanted: pl.Schema) -> list[str]:

@@ -38,8 +38,18 @@ log = logging.getLogger(__name__)
 class MonitorSession:
     """Champion, log, state and watermark of one active monitor."""
 
-    def __init__(self, spec: ModelSpec, home: Path, model: Model, now: datetime, registry: Registry, base: Path) -> None:
-        self._spec, self._home, self._registry, self._base = spec, home, registry, base
+    def __init__(
+        self,
+        spec: ModelSpec,
+        home: Path,
+        model: Model,
+        now: datetime,
+        registry: Registry,
+        base: Path,
+        archive_url: str | None = None,
+    ) -> None:
+        """`archive_url` is where the prediction log is; None where it is in the model's home."""
+        self._spec, self._home, self._registry, self._base, self._archive_url = spec, home, registry, base, archive_url
         self._cards: dict[int, ModelCard | None] = {}
         self.state, self.ledger, self.figures = load_state(home), Ledger(home), LoopRecorder(spec, home)
         if (earlier := self.state.last_request) is not None:
@@ -97,7 +107,7 @@ class MonitorSession:
             return None
 
     def _archive(self, model: Model) -> Archive:
-        return Archive(self._home, self._spec.task, model.card.schema_, self._schema_of)
+        return Archive(self._home, self._spec.task, model.card.schema_, self._schema_of, self._archive_url)
 
     def _alike(self, model: Model, versions: Iterable[int]) -> frozenset[int]:
         """Those of the versions that have the model's input contract; one that is not in the registry counts as alike."""

@@ -5,6 +5,7 @@ that answered, its rows, spec, code and cause, and the moves by which it came to
 prediction lies and what that led to. It costs reading the log's ids, for the log is laid out by time.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,17 @@ class Trace(FrozenModel):
         return self.card.version
 
 
-def trace_prediction(home: Path, registry: Registry, name: str, id_: str, event_time: datetime | None = None) -> Trace:
-    """The newest prediction of an id, or the one of an event time; `home` is the model's own.
+def trace_prediction(
+    home: Path, registry: Registry, name: str, id_: str, event_time: datetime | None = None, archive_url: str | None = None
+) -> Trace:
+    """The newest prediction of an id, or the one of an event time; `home` is the model's own, `archive_url` of its log.
 
     Raises PredictionNotFound where the log has none, RegistryError where the version that answered is gone.
     """
-    first = _find(home, registry, name, id_, event_time)
+    log = _Log(home, archive_url)
+    first = _find(log, registry, name, id_, event_time)
     card = load_card(registry, name, first[VERSION])
-    rows = _predictions(home, card, card.schema_, id_)
+    rows = _predictions(log, card, card.schema_, id_)
     found = next(row for row in rows if (row[EVENT_TIME], row[SERVED_AT]) == (first[EVENT_TIME], first[SERVED_AT]))
     result = _window_result(home, found[EVENT_TIME])
     return Trace(
@@ -92,7 +96,18 @@ def trace_prediction(home: Path, registry: Registry, name: str, id_: str, event_
     )
 
 
-def _find(home: Path, registry: Registry, name: str, id_: str, event_time: datetime | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Log:
+    """Where a model's prediction log is: in its home, or below a URL."""
+
+    home: Path
+    url: str | None
+
+    def archive(self, card: ModelCard, schema: Schema) -> Archive:
+        return Archive(self.home, card.task, schema, url=self.url)
+
+
+def _find(log: "_Log", registry: Registry, name: str, id_: str, event_time: datetime | None) -> dict[str, Any]:
     """The log's own columns of the prediction; raises PredictionNotFound that says what the log has instead."""
     versions = registry.versions(name)
     if not versions:
@@ -101,22 +116,24 @@ def _find(home: Path, registry: Registry, name: str, id_: str, event_time: datet
         )
     card = load_card(registry, name, versions[-1])
     bare = Schema(columns=(), target=card.schema_.target, event_time=card.schema_.event_time, id=card.schema_.id)
-    rows = _predictions(home, card, bare, id_)
+    rows = _predictions(log, card, bare, id_)
     chosen = [row for row in rows if event_time is None or row[EVENT_TIME] == event_time]
     if chosen:
         return chosen[-1]
     if rows:
         times = ", ".join(f"{row[EVENT_TIME]:%Y-%m-%dT%H:%M:%S}" for row in rows[-SHOWN:])
         raise PredictionNotFound(f"{name} answered {id_!r}, but not at {event_time}: its event times are {times}")
-    days = Archive(home, card.task, bare).dates()
+    days = log.archive(card, bare).dates()
     kept = f"predictions from {days[0]} to {days[-1]}" if days else "no prediction yet"
     fix = "the monitor archives what was asked within seconds while it runs (`perennial status`)"
-    raise PredictionNotFound(f"no prediction of {name} has the id {id_!r}; the log in {home / 'predictions'} has {kept}: {fix}")
+    raise PredictionNotFound(
+        f"no prediction of {name} has the id {id_!r}; the log in {log.url or log.home / 'predictions'} has {kept}: {fix}"
+    )
 
 
-def _predictions(home: Path, card: ModelCard, schema: Schema, id_: str) -> list[dict[str, Any]]:
+def _predictions(log: "_Log", card: ModelCard, schema: Schema, id_: str) -> list[dict[str, Any]]:
     """The predictions of an id with their labels, the newest last."""
-    rows = collect(Archive(home, card.task, schema).predictions_of(id_), home)
+    rows = collect(log.archive(card, schema).predictions_of(id_), log.home)
     return rows.sort(EVENT_TIME, SERVED_AT, maintain_order=True).to_dicts()
 
 

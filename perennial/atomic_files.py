@@ -4,7 +4,10 @@ Local paths use hard links and renames, which POSIX makes atomic; object stores 
 conditional put (`mode="create"`) and replace whole objects atomically by themselves.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +18,11 @@ from perennial.base import StoredModel
 
 
 def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
-    """Create a whole file if there is none; False when there is one already."""
+    """Create a whole file if there is none; False when there is one already.
+
+    An object that is there with this very content is one of ours: the store had written it when the connection was lost, and its
+    library asked again. Empty ones tell nothing, and count as another's.
+    """
     staged = _stage(Path(path), content) if _is_local(fs) else None
     try:
         if staged is None:
@@ -23,11 +30,18 @@ def create_exclusively(fs: Any, path: str, content: bytes) -> bool:
         else:
             os.link(staged, path)
     except FileExistsError:
-        return False
+        return staged is None and bool(content) and _has(fs, path, content)
     finally:
         if staged is not None:
             staged.unlink()
     return True
+
+
+def _has(fs: Any, path: str, content: bytes) -> bool:
+    try:
+        return bytes(fs.cat_file(path)) == content
+    except FileNotFoundError:
+        return False
 
 
 def replace(fs: Any, path: str, content: bytes) -> None:
@@ -41,6 +55,15 @@ def replace(fs: Any, path: str, content: bytes) -> None:
 def replace_stored(path: Path, value: StoredModel, indent: int = 1) -> None:
     """Replace a local file by a value in JSON, or create it, in one step."""
     replace(LocalFileSystem(), str(path), value.model_dump_json(indent=indent).encode())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process of this machine at a time is in the block, of those that name the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_local(fs: Any) -> bool:

@@ -17,6 +17,7 @@
     │   ├── StaleToken       another run has claimed the training of the model since: this one may publish and promote no more
     │   └── VersionWithdrawn the version was rolled back, and only a person makes it champion again
     ├── StoreUnreachable     Redis or Valkey does not answer
+    ├── StorageUnreachable   an object store, such as S3, does not answer
     ├── PredictionsLost      predictions were answered and are in no log: a process was killed, or store and disk failed together
     ├── ArchiveError         the prediction log cannot be written or read
     │   └── PredictionNotFound  the prediction log has no prediction of this id
@@ -90,6 +91,9 @@ class VersionWithdrawn(RegistryError): ...
 
 
 class StoreUnreachable(PerennialError): ...
+
+
+class StorageUnreachable(PerennialError): ...
 
 
 class PredictionsLost(PerennialError): ...

@@ -16,13 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import AwareDatetime, Field, ValidationError
 
 from perennial.atomic_files import create_exclusively, replace
 from perennial.base import Stored, StoredModel, read_stored
 from perennial.errors import AliasConflict, CorruptVersion, RegistryError, StaleToken, VersionNotFound, VersionWithdrawn
+from perennial.object_store import open_files
 
 MANIFEST = "manifest.json"
 CHAMPION = "champion"
@@ -87,8 +87,7 @@ class Registry:
 
     def __init__(self, url: str, token: int | None = None) -> None:
         self.url, self._token = url, token
-        self._fs, root = fsspec.core.url_to_fs(url)
-        self._root = str(root).rstrip("/")
+        self._fs, self._root = open_files(url)
 
     def publish(self, name: str, make_files: Callable[[int], Mapping[str, bytes]]) -> int:
         """Write the next version and return its number; `make_files` gets the number and gives the files.

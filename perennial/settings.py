@@ -45,6 +45,11 @@ class Settings(FrozenModel):
 
     home: Path = Field(Path("var"), description="directory for state: stack, logs, datasets, archive, reports")
     registry: str = Field("", description="fsspec URL of the model registry (default: `registry` in the home directory)")
+    archive: str = Field(
+        "",
+        description="fsspec URL below which the prediction logs are, in a directory for each model (default: each in its model's "
+        "home); every process of a model needs the same",
+    )
     environment: str = Field("local", description="name of the environment, for Sentry and W&B")
     commit: str = Field("", description="commit that this installation was built from, for Sentry; the image sets it")
     host: str = Field("127.0.0.1", description="address the service listens on")
@@ -122,6 +127,10 @@ class Settings(FrozenModel):
     @property
     def registry_url(self) -> str:
         return self.registry or str(self.home.absolute() / "registry")
+
+    def archive_url(self, model: str) -> str | None:
+        """Where one model's prediction log is; None where it is in the model's home."""
+        return f"{self.archive.rstrip('/')}/{model}" if self.archive else None
 
     def model_home(self, model: str) -> Path:
         """Directory of one model's state: predictions, labels, windows, reports, datasets."""

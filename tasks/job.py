@@ -52,6 +52,11 @@ class Job:
         return self.settings.model_home(self.spec.name)
 
     @property
+    def archive_url(self) -> str | None:
+        """Where this model's prediction log is; None where it is in its home."""
+        return self.settings.archive_url(self.spec.name)
+
+    @property
     def registry(self) -> Registry:
         """The registry that holds this model's versions."""
         return Registry(self.settings.registry_url, self.token)

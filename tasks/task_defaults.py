@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from perennial.errors import PrefectUnreachable, SourceError, StoreUnreachable
+from perennial.errors import PrefectUnreachable, SourceError, StorageUnreachable, StoreUnreachable
 
 BACKOFF = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=25))
 """Waits before each further try: a dropped connection, a restart, an outage."""
@@ -53,4 +53,4 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(reason, httpx.HTTPStatusError):
         return reason.response.is_server_error
     connections = (ConnectionError, TimeoutError, httpx.TransportError, OperationalError)
-    return isinstance(reason, (*connections, StoreUnreachable, PrefectUnreachable))
+    return isinstance(reason, (*connections, StorageUnreachable, StoreUnreachable, PrefectUnreachable))

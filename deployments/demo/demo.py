@@ -39,6 +39,7 @@ SPEC = EXAMPLES / "flights.toml"
 START = datetime(2013, 3, 1, tzinfo=UTC)  # the first champion learns January and February; from here on the service is asked
 QUICK_UNTIL = datetime(2013, 5, 1, tzinfo=UTC)  # the end of `--quick`: the whole of April
 LABEL_DELAY = timedelta(days=1)
+_OWN = ("PERENNIAL_REGISTRY", "PERENNIAL_ARCHIVE")  # the demo has its own
 
 
 def replay_end(until: datetime | None, *, quick: bool) -> datetime | None:
@@ -56,7 +57,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], until: datetime | N
     A component that fails raises a PerennialError, SIGTERM a KeyboardInterrupt.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    own, stack_environ = demo_settings(settings), {name: value for name, value in environ.items() if name != "PERENNIAL_REGISTRY"}
+    own, stack_environ = demo_settings(settings), {name: value for name, value in environ.items() if name not in _OWN}
     try:
         down(own)  # that of an earlier demo which kept it up
         shutil.rmtree(own.home, ignore_errors=True)
@@ -72,8 +73,8 @@ def run_demo(settings: Settings, environ: Mapping[str, str], until: datetime | N
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """The demo's own home and registry, so that it touches nothing of its user's."""
-    return settings.model_copy(update={"home": settings.home.absolute() / "demo", "registry": ""})
+    """The demo's own home, registry and prediction log, so that it touches nothing of its user's."""
+    return settings.model_copy(update={"home": settings.home.absolute() / "demo", "registry": "", "archive": ""})
 
 
 def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetime | None, console: Console) -> Evidence:

@@ -23,7 +23,7 @@ from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import RESERVED, load_spec
 
-OURS = ("monitor", "predictions", "labels", "windows", "datasets", "service", "requests", "label_source")
+OURS = ("monitor", "predictions", "labels", "windows", "datasets", "service", "requests", "label_source", "archive-copies")
 """Directories of a model's home by which it is one."""
 
 
@@ -45,6 +45,8 @@ def examine(reference: str | None, settings: Settings, environ: Mapping[str, str
     for name in names:
         damages += _model(name, settings, registry, folder, store_url, now)
     notes = [] if folder is not None else [f"{settings.registry_url} is no directory: its files were not looked at"]
+    if settings.archive:
+        notes.append(f"the prediction logs are in {settings.archive}: their files were not looked at")
     if store_url is None:
         notes += [line for name in names for line in waiting_notes(settings.model_home(name))]
     return Examination(names, tuple(damages), reference is None, tuple(notes))

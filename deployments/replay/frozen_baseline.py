@@ -62,10 +62,12 @@ class FrozenBaseline:
         return Comparison(loop, static)
 
 
-def open_frozen_baseline(registry: Registry, spec: ModelSpec, base: Path, home: Path, version: int = 1) -> FrozenBaseline:
-    """Read the version to compare with, and the archive below the model's `home`; raises RegistryError."""
+def open_frozen_baseline(
+    registry: Registry, spec: ModelSpec, base: Path, home: Path, version: int = 1, archive_url: str | None = None
+) -> FrozenBaseline:
+    """Read the version to compare with, and the archive, of the model's `home` or a URL; raises RegistryError."""
     frozen = from_files(registry.read(spec.name, version), base)
-    return FrozenBaseline(frozen, Archive(home, spec.task, frozen.card.schema_), spec)
+    return FrozenBaseline(frozen, Archive(home, spec.task, frozen.card.schema_, url=archive_url), spec)
 
 
 def mean_of(comparisons: Iterable[Comparison], side: str, metric: str) -> float | None:

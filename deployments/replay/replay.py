@@ -93,7 +93,7 @@ def paced_driver(waiter: LoopWaiter, stretch: Stretch, console: Console, now: da
     """A driver at the pace of a loop that is whole; its windows are compared with the version that is champion now."""
     loop, spec = waiter.loop, stretch.spec
     frozen = loop.registry.aliases(loop.model).champion or 1
-    baseline = open_frozen_baseline(loop.registry, spec, stretch.base, loop.home, frozen)
+    baseline = open_frozen_baseline(loop.registry, spec, stretch.base, loop.home, frozen, loop.archive_url)
     asked = stretch.rows.filter(pl.col(EVENT_TIME) >= stretch.start)
     pace = LoopPace(waiter, spec, baseline, console, asked[EVENT_TIME], now)
     return ReplayDriver(loop.service_url, loop.authorization, spec.task, stretch.start, pace)
@@ -143,7 +143,7 @@ def _open_loop(job: Job, url: str) -> Iterator[LoopHandles]:
                 raise StackError(f"no monitor follows {name}, and a replay at its pace would wait for ever: {fix}")
         history = PrefectHistory(api, name, ORIGIN, str(job.path))  # its events may be of an earlier replay
         headers = authorization(job.settings, name)
-        yield LoopHandles(name, job.home, url, store_url, store, job.registry, history, headers)
+        yield LoopHandles(name, job.home, url, store_url, store, job.registry, history, headers, job.archive_url)
 
 
 def _run(driver: ReplayDriver, stretch: Stretch, job: Job, url: str, console: Console) -> Replayed:

@@ -58,6 +58,7 @@ class LoopHandles:
     registry: Registry
     history: PrefectHistory
     authorization: Mapping[str, str] = field(default_factory=dict, repr=False)
+    archive_url: str | None = None
 
 
 @dataclass(frozen=True)

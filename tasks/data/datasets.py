@@ -5,11 +5,9 @@ datasets of a model share. A part has the rows of a year, of a month where a yea
 has: so a dataset with later rows stores the parts that have some, and no other. The same content again costs no second copy.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import ValidationError
 
-from perennial.atomic_files import replace_stored
+from perennial.atomic_files import locked, replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, DataError
 from perennial.input_contract import read_base
@@ -81,7 +79,7 @@ def store_dataset(frame: pl.DataFrame, event_time: str, home: Path, origin: tupl
     since, until = frame[event_time].min(), frame[event_time].max()
     if not isinstance(since, datetime) or not isinstance(until, datetime):
         raise DataError(f"no row has an event time: column {event_time!r} is empty; check its name and format")
-    with locked(home):
+    with locked(home / "datasets"):
         parts = tuple(_store_part(rows, home) for rows in split_in_time(frame, event_time))
         fingerprint = hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest()
         directory = home / "datasets" / fingerprint[:SHORT]
@@ -127,16 +125,6 @@ def _store_part(rows: pl.DataFrame, home: Path) -> Part:
     if not (file := part_file(home, part)).exists():
         write_parquet(rows, file)
     return part
-
-
-@contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """One process at a time stores or deletes datasets of a model: a part that one finds is not deleted by another meanwhile."""
-    folder = home / "datasets"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def write_parquet(frame: pl.DataFrame, file: Path) -> None:

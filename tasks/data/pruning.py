@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from tasks.data.datasets import PARTS, SHORT, Manifest, dataset_files, locked, read_manifests
+from perennial.atomic_files import locked
+from tasks.data.datasets import PARTS, SHORT, Manifest, dataset_files, read_manifests
 
 
 def prune_datasets(home: Path, keep: int, needed: Collection[str]) -> int:
@@ -12,7 +13,7 @@ def prune_datasets(home: Path, keep: int, needed: Collection[str]) -> int:
 
     Raises DataError where a manifest cannot be read, for its parts are not known then; nothing is deleted.
     """
-    with locked(home):
+    with locked(home / "datasets"):
         manifests = sorted(read_manifests(home), key=lambda manifest: manifest.created_at, reverse=True)
         old = {manifest.fingerprint for manifest in manifests[keep:]} - {*needed}
         return _delete(home, manifests, old)
@@ -20,7 +21,7 @@ def prune_datasets(home: Path, keep: int, needed: Collection[str]) -> int:
 
 def delete_datasets(home: Path, fingerprints: Collection[str]) -> int:
     """Delete the datasets of these fingerprints, as `prune_datasets` does; how many there were."""
-    with locked(home):
+    with locked(home / "datasets"):
         return _delete(home, read_manifests(home), fingerprints)
 
 

@@ -68,7 +68,7 @@ def build_dataset(job: Job, champion: Model) -> Dataset:
     usable, _ = check_dataset(job, base)
     trained = InputContract.of(champion.card.spec, champion.card.features.kinds)
     schema = infer_schema(job.spec, usable) if trained.changes(job.spec) else champion.card.schema_
-    logged = Archive(job.home, job.spec.task, schema).labelled().collect()
+    logged = Archive(job.home, job.spec.task, schema, url=job.archive_url).labelled().collect()
     table = as_table(logged, schema, labels=True)
     if job.spec.id:
         table = table.with_columns(logged[ID].alias(job.spec.id))

@@ -62,7 +62,7 @@ def moment_of(job: Job, champion: Model, request: RetrainRequest | None) -> date
     """
     if request is not None:
         return request.window_end + job.spec.window.lateness
-    return watermark(Archive(job.home, job.spec.task, champion.card.schema_).newest(job.now)) or job.now
+    return watermark(Archive(job.home, job.spec.task, champion.card.schema_, url=job.archive_url).newest(job.now)) or job.now
 
 
 def selected_data(job: Job, known: LabelledRows, frame: pl.DataFrame) -> TrainingData:
