@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from deployments.interrupts import repeat_dropped_interrupts
 from deployments.mending_commands import dead_letters, doctor
 from deployments.reading_commands import export, history, labels, trace
+from deployments.stack_commands import down, up
 from deployments.table_commands import Spec, Verbose, check, examples, init, predict
 from deployments.terminal import announce, make_console, read_settings, run_flow, show, show_backtest, show_training
 from perennial.errors import PerennialError
@@ -50,34 +51,8 @@ app = App(
 
 contract = App(name="contract", help="The form of rows that a service takes.")
 app.command(contract)
-for command in (init, examples, check, predict, labels, history, trace, dead_letters, doctor, export):
+for command in (up, down, init, examples, check, predict, labels, history, trace, dead_letters, doctor, export):
     app.command(command)
-
-
-@app.command
-def up(*specs: Annotated[Path, Parameter(help="model specs, or directories of them: every .toml file in it")]) -> int:
-    """Start the stack for specs, deploy the flows, and wait until every part is healthy.
-
-    Safe to repeat: what runs is left alone. Another model is added to those that run: it is served by the same service, which
-    refuses no request meanwhile, and followed by the same monitor.
-    """
-    from deployments.terminal import bring_up
-
-    return bring_up(specs)
-
-
-@app.command
-def down() -> int:
-    """End every process of the stack, in order. State stays under the home directory."""
-    from deployments.stack import stack as stacks
-    from deployments.stack.status import StackProgress
-
-    console = make_console()
-    with StackProgress(console) as progress:
-        ended = stacks.down(read_settings(), progress)
-    if not ended:
-        console.print("nothing was running")
-    return 0
 
 
 @app.command

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perennial.errors import PrefectUnreachable, SpecError, StackError
+from perennial.errors import PrefectUnreachable, SettingsError, SpecError, StackError
 from perennial.settings import Settings, load_settings
+from perennial.spec_policy import MAX_CHALLENGER_SHARE
 
 if TYPE_CHECKING:
     from prefect import State
@@ -60,15 +61,17 @@ def show_training(spec: Path, state: "State[Any]") -> int:
     return 0
 
 
-def bring_up(specs: Sequence[Path]) -> int:
+def bring_up(specs: Sequence[Path], challenger_share: float | None = None) -> int:
     """Bring the stack up for specs and say where it answers; returns the exit code: 1 where a spec was left out."""
     from deployments.stack import stack as stacks
     from deployments.stack.status import StackProgress
 
     if not specs:
         raise SpecError("no spec is given: `perennial up SPEC ...`, such as examples/flights.toml or a directory of specs")
+    if challenger_share is not None and not 0 <= challenger_share <= MAX_CHALLENGER_SHARE:
+        raise SettingsError(f"--challenger-share {challenger_share:g}: expected 0 to {MAX_CHALLENGER_SHARE} percent of the rows")
     with StackProgress(make_console()) as progress:
-        stack, broken = stacks.up(specs, read_settings(), os.environ, datetime.now(UTC), progress)
+        stack, broken = stacks.up(specs, read_settings(), os.environ, datetime.now(UTC), progress, challenger_share)
     show({**_addresses(stack), "left out": "\n".join(broken.values()), "next": _next_step(specs)})
     return 1 if broken else 0
 
@@ -84,6 +87,7 @@ def _addresses(stack: "Stack") -> dict[str, str]:
         "Prefect UI": stack.prefect.url.removesuffix("/api"),
         "service": f"{stack.service.url}/docs",
         "models": "\n".join(several),
+        "challengers": f"answer {share:g} % of the rows" if (share := stack.service.challenger_share) else "",
         "port": moved if asked != str(stack.service.port) else "",
         "proxy": describe_proxies(os.environ),
         "logs": str(stack.state_dir / "logs"),

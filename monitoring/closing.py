@@ -28,7 +28,7 @@ from monitoring.events import (
     window_event_id,
 )
 from monitoring.ledger import LedgerEntry, LedgerStep, advance, record_outcome, without_outcome, write_decision
-from monitoring.measurement import Measurement, measure
+from monitoring.measurement import Measurement, measure, served_by_version
 from monitoring.partitions import collect
 from monitoring.policy import Decision, Findings, RetrainRequest, broken_data, decide, unjudgeable
 from monitoring.report import report_path
@@ -38,6 +38,7 @@ from monitoring.window import Window
 from perennial.errors import AliasConflict
 from perennial.labels import similar_class
 from perennial.log_columns import EVENT_TIME, LABEL, SCORE, VERSION
+from perennial.metrics import Metrics
 from perennial.model import Model
 from perennial.signals import SIGNALS, Bounds
 from perennial.spec import ModelSpec
@@ -106,6 +107,7 @@ def close_window(
         distances={name: one.total for name, one in measured.drift.distances.items()},
         metrics=measured.metrics,
         served_metrics=measured.served,
+        served_by_version=served_metrics(rows, judge),
         rows_by_version=dict(answered.group_by(VERSION).len().sort(VERSION).iter_rows()),
         unknown_categories=measured.drift.unknown,
         diagnosis=diagnose_window(findings, measured, statement, model, spec),
@@ -122,6 +124,11 @@ def judged_rows(window: Window, judge: Judge) -> tuple[pl.DataFrame, pl.DataFram
     """The window's rows with the labels that have come, and those of them that are judged."""
     answered = collect(judge.archive.with_labels(window.start, window.end), judge.archive.home)
     return answered, answered if judge.versions is None else answered.filter(pl.col(VERSION).is_in(list(judge.versions)))
+
+
+def served_metrics(rows: pl.DataFrame, judge: Judge) -> dict[int, Metrics]:
+    """What the answers of each version turned out to be, where several have answered the judged rows."""
+    return served_by_version(rows, judge.model, judge.shadows.card if judge.shadows else lambda _: None)
 
 
 def _account(

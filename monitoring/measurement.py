@@ -4,6 +4,7 @@ Rows and labels go in, drift, metrics and the value of every signal come out. Th
 what counts: rows that an older version answered must not be held against it. Costs one prediction of all rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,11 @@ from monitoring.drift import Drift, measure_drift
 from perennial.arrays import Floats
 from perennial.errors import DataError
 from perennial.estimates import expected_loss, moved_to_base_rate
+from perennial.labels import LabelCodec
+from perennial.log_columns import LABEL, SCORE, VERSION
 from perennial.metrics import Metrics, score
 from perennial.model import Model
+from perennial.model_card import ModelCard
 from perennial.profile import Profile, bin_codes, count_profile
 from perennial.signals import SignalInput, SignalValues, measure_signals
 from perennial.spec import ModelSpec
@@ -72,7 +76,7 @@ def measure(model: Model, table: pl.DataFrame, labels: pl.Series, served: pl.Ser
         unknown_labels=model.label_codec.unknown(labels),
         drift=drift,
         metrics=metrics,
-        served=_served(model, codes[known], served.filter(pl.Series(known))) if metrics and served is not None else None,
+        served=_served(model.card, codes[known], served.filter(pl.Series(known))) if metrics and served is not None else None,
         values=measure_signals(model.card.task, rows),
         means=(float(codes[known].mean()), float(scores[known].mean())) if metrics and scores.ndim == 1 else None,
         expected_loss=expected_loss(loss, recalibration.apply(scores)) if recalibration else None,
@@ -116,11 +120,28 @@ def _moved_loss(model: Model, codes: Floats, scores: Floats) -> float | None:
     return score(model.card.task, codes[known], moved).values.get(loss_metric(model.card.spec))
 
 
-def _served(model: Model, codes: Floats, served: pl.Series) -> Metrics | None:
+def served_by_version(rows: pl.DataFrame, model: Model, card: Callable[[int], ModelCard | None]) -> dict[int, Metrics]:
+    """By the version that answered: the metrics of what clients were told, on its own labelled rows; each by its own classes.
+
+    `model` judges the rows, `card` finds that of another version; one without a card, or without a label, is left out.
+    """
+    found = {}
+    labelled = rows.filter(pl.col(LABEL).is_not_null())
+    for (version,), own in labelled.partition_by(VERSION, as_dict=True).items():
+        answering = model.card if version == model.card.version else card(version)
+        if answering is None:
+            continue
+        codes = LabelCodec(answering.task, answering.classes, texts=answering.label_texts).encode_column(own[LABEL])
+        if (metrics := _served(answering, codes, own[SCORE])) is not None:
+            found[version] = metrics
+    return dict(sorted(found.items()))
+
+
+def _served(card: ModelCard, codes: Floats, served: pl.Series) -> Metrics | None:
     """None where an older version answered with scores of other classes."""
     try:
         scores = np.array(served.to_list(), dtype=np.float64)
-        alike = scores.ndim == 1 or scores.shape[1] == len(model.card.classes)
-        return score(model.card.task, codes, scores) if alike else None
+        alike = scores.ndim == 1 or scores.shape[1] == len(card.classes)
+        return score(card.task, codes, scores) if alike else None
     except (ValueError, DataError):
         return None

@@ -7,7 +7,7 @@ where labels have come, and reading the rows where none have.
 
 import numpy as np
 
-from monitoring.closing import Judge, diagnose_window, judged_rows
+from monitoring.closing import Judge, diagnose_window, judged_rows, served_metrics
 from monitoring.measurement import measure
 from monitoring.state import WindowResult, load_result, save_result
 from monitoring.window import Window
@@ -28,7 +28,7 @@ def revise(window: Window, judge: Judge, spec: ModelSpec) -> WindowResult | None
     of_losses = {"means": measured.means, "moved_loss": measured.moved_loss}
     findings = result.findings.model_copy(update=of_labels | of_losses)
     diagnosis = diagnose_window(findings, measured, result.account, model, spec)
-    metrics = {"metrics": measured.metrics, "served_metrics": measured.served}
+    metrics = {"metrics": measured.metrics, "served_metrics": measured.served, "served_by_version": served_metrics(rows, judge)}
     revised = result.model_copy(update={"findings": findings, "diagnosis": diagnosis, **metrics})
     save_result(judge.archive.home, revised)
     return revised

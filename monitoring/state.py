@@ -56,6 +56,9 @@ class WindowResult(StoredModel):
     distances: dict[str, float]
     metrics: Metrics | None
     served_metrics: Metrics | None
+    served_by_version: dict[int, Metrics] = Field(
+        default_factory=dict, description="by the version that answered: metrics of what clients were told, on its own rows"
+    )
     rows_by_version: dict[int, int]
     unknown_categories: dict[str, int]
     diagnosis: Diagnosis | None = Field(None, description="the kind of change; None where nothing can be said about the window")

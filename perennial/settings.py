@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from perennial.base import MODEL_NAME, FrozenModel
 from perennial.durations import Seconds
 from perennial.errors import SettingsError
+from perennial.spec_policy import MAX_CHALLENGER_SHARE
 
 PREFIX = "PERENNIAL_"
 NO_TIME = timedelta()
@@ -71,6 +72,13 @@ class Settings(FrozenModel):
         description="for which the service still answers after it has said it is not ready",
     )
     challenger: bool = Field(False, description="keep the challenger loaded beside the champion")
+    challenger_share: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_CHALLENGER_SHARE,
+        description="percent of the rows that the newest challenger answers in the champion's place, chosen by their ids; "
+        "`policy.challenger_share` of a spec goes before it",
+    )
     api_keys: SecretStr | None = Field(
         None,
         description="keys that clients may send, separated by commas, `KEY@flights+bike` for these models only, "

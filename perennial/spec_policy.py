@@ -18,6 +18,9 @@ Evidence = Literal["challenger", "probe"]
 TRAINED_ON_WITH_PROBES: tuple[Training, ...] = ("age",)
 """What asks for a training where a spec has `evidence = "probe"` and says nothing of it: no challenger is needed then."""
 
+MAX_CHALLENGER_SHARE = 50
+"""Percent of the rows at most that a challenger answers: what answers more than half is the champion, and takes a promotion."""
+
 LEAST_INTERVAL = timedelta(minutes=1)
 """Shortest interval of a schedule; a training takes longer than that on any table worth one."""
 
@@ -55,6 +58,14 @@ class PolicySpec(FrozenModel):
     z: float = Field(1.0, ge=0, description="standard errors by which the avoidable loss must differ from nothing")
     unlabelled_windows: int = Field(
         4, ge=1, description="windows in a row without enough labels (`window.label_share`) after which drift promotes"
+    )
+
+    challenger_share: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_CHALLENGER_SHARE,
+        description="percent of the rows that the newest challenger answers in the champion's place, chosen by their ids "
+        "(default: `PERENNIAL_CHALLENGER_SHARE`); a service reads it when it starts",
     )
 
     @model_validator(mode="before")

@@ -28,7 +28,7 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # variable by which prometheus_client fi
 FLUSH_INTERVAL = timedelta(seconds=0.05)  # until a count is in the files; a scrape waits as long before it looks
 # Upper bounds of the latency histogram in seconds: a row takes milliseconds, 10,000 rows a second.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-REQUESTS = "perennial_requests"
+REQUESTS, PREDICTIONS = "perennial_requests", "perennial_predictions"
 # Counters of the rows that clients write in the form of another version.
 MISSING, IGNORED = "perennial_missing_columns", "perennial_ignored_columns"
 
@@ -77,6 +77,15 @@ def count_columns(model: str) -> dict[str, dict[str, int]]:
     for name, labels, value in _totals(found):
         if labels["model"] == model:
             found[name][labels["column"]] = int(value)
+    return found
+
+
+def count_answered(model: str) -> dict[int, int]:
+    """Rows that each version of a model has answered in all processes."""
+    found: Counter[int] = Counter()
+    for _, labels, value in _totals((PREDICTIONS,)):
+        if labels["model"] == model:
+            found[int(labels["version"])] += int(value)
     return found
 
 
@@ -187,7 +196,7 @@ class WorkerMetrics:
             return Counter(name, text, ["model", *labels], registry=own)
 
         gauge = partial(Gauge, labelnames=["model"], registry=own, multiprocess_mode="liveall")
-        self.predictions = counter("perennial_predictions", "Rows answered by /predict")
+        self.predictions = counter(PREDICTIONS, "Rows answered by /predict", "version")
         self.by_column = (
             counter("perennial_unknown_categories", "Rows with a category the model never saw", "feature"),
             counter("perennial_nulls", "Rows with a null feature", "feature"),
@@ -196,6 +205,8 @@ class WorkerMetrics:
         )
         self.swaps = counter("perennial_swaps", "Versions that became live")
         self.refused = counter("perennial_versions_refused", "Versions that could not be served")
+        self.challenger_failed = counter("perennial_challenger_failures", "Requests that the champion answered in its place")
+        self.share = gauge("perennial_challenger_share", "Share of the rows that the challenger answers, 0 to 1")
         self.version = gauge("perennial_model_version", "Version this worker answers with; 0 before the first")
         self.swapped = gauge("perennial_model_swapped_timestamp_seconds", "When that version became live")
         self.log_gauges = {name: gauge(*texts) for name, texts in LOG_GAUGES.items()}
@@ -213,15 +224,19 @@ class ModelMetrics:
             return metric.labels(model)
 
         self._model, self._by_column = model, all_models.by_column
-        self._predictions, self._swaps, self._refused = map(own, (all_models.predictions, all_models.swaps, all_models.refused))
+        self._predictions, self._by_version = all_models.predictions, dict[int, Any]()
+        self._swaps, self._refused = own(all_models.swaps), own(all_models.refused)
+        self._share, self._challenger_failed = own(all_models.share), own(all_models.challenger_failed)
         self._version, self._swapped = own(all_models.version), own(all_models.swapped)
         self._log_gauges = {name: own(gauge) for name, gauge in all_models.log_gauges.items()}
         self._log_counters = {name: own(counter) for name, counter in all_models.log_counters.items()}
         self._logged = dict.fromkeys(self._log_counters, 0)
 
-    def predicted(self, rows: int, *by_column: Mapping[str, int]) -> None:
-        """Rows were answered; `by_column` counts those with unknown categories, nulls, missing and ignored columns, if any."""
-        self._predictions.inc(rows)
+    def predicted(self, version: int, rows: int, *by_column: Mapping[str, int]) -> None:
+        """A version answered rows; `by_column` counts those with unknown categories, nulls, missing and ignored columns."""
+        if (counter := self._by_version.get(version)) is None:
+            counter = self._by_version[version] = self._predictions.labels(self._model, str(version))
+        counter.inc(rows)
         for counter, counts in zip(self._by_column, by_column, strict=False):
             for column, count in counts.items():
                 counter.labels(self._model, column).inc(count)
@@ -234,6 +249,13 @@ class ModelMetrics:
 
     def refused(self) -> None:
         self._refused.inc()
+
+    def shared(self, share: float) -> None:
+        """The share of the rows, 0 to 1, that the challenger answers from now on."""
+        self._share.set(share)
+
+    def challenger_failed(self) -> None:
+        self._challenger_failed.inc()
 
     def logged(self, state: "LogState") -> None:
         """How the prediction log stands; its counts only grow. Called by one thread at a time."""

@@ -105,6 +105,7 @@ def serve_model(
     spool = spool_of(settings.model_home(spec.name))
     capacity = max(LEAST_CAPACITY, CAPACITY // len(plan.models))
     log = logs.add(spec.name, spool, full=settings.log_full, observe=metrics.logged, capacity=capacity)
+    own_share = spec.policy.challenger_share
     watcher = ModelWatcher(
         registry,
         spec.name,
@@ -112,6 +113,7 @@ def serve_model(
         spec.contract_until,
         metrics=metrics,
         with_challenger=settings.challenger,
+        challenger_share=settings.challenger_share if own_share is None else own_share,
         marks_reports=plan.only is not None,
     )
     return ServedModel(spec, watcher, log, Predictor(settings.max_rows, log, metrics))

@@ -52,6 +52,13 @@ def with_models(stack: Stack, models: Sequence[HostedModel], settings: Settings,
     return stack.model_copy(update={"service": service, "ports": {**stack.ports, SERVICE: service.port}})
 
 
+def with_challenger_share(stack: Stack, percent: float | None) -> Stack:
+    """The stack whose service lets challengers answer this share of the rows; None leaves it as it is."""
+    if percent is None or stack.service is None:
+        return stack
+    return stack.model_copy(update={"service": stack.service.model_copy(update={"challenger_share": percent})})
+
+
 def without_model(stack: Stack, name: str) -> Stack:
     """The stack without a model, and without a service when it was the last one."""
     models = tuple(model for model in stack.models if model.name != name)

@@ -11,6 +11,7 @@ from deployments.stack import embedded_redis, prefect_server, prefect_worker
 from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, state_dir
 from deployments.stack.supervisord import Program
 from perennial.learners.declarations import PASSIVE_OPENMP
+from perennial.settings import variable
 
 _WORKER_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",  # between two looks for work; by default 10
@@ -29,8 +30,9 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
     if stack.service is not None:
         # The list, not the models in it: the service reads it again, and a program that is started otherwise is started anew.
         command = (sys.executable, "-m", "service", "--spec", str(stack.spec_list))
-        port = {"PERENNIAL_PORT": str(stack.service.port)}
-        found.append(Program(name=SERVICE, command=command, order=30, directory=directory, environment=port))
+        own, share = {"PERENNIAL_PORT": str(stack.service.port)}, stack.service.challenger_share
+        own |= {} if share is None else {variable("challenger_share"): f"{share:g}"}
+        found.append(Program(name=SERVICE, command=command, order=30, directory=directory, environment=own))
     # The worker is started when the API answers: before that it could only fail and try again. It creates the pool where it is
     # missing, and has the same name at every start, so that the API shows one worker and not a list of dead ones.
     command = (*prefect_worker.COMMAND, "--pool", POOL, "--type", "process", "--name", "local")
@@ -41,11 +43,11 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment with the components' addresses: every program inherits it, so that no file holds a secret."""
     addresses = {"REDIS_URL": stack.store.url, "PREFECT_API_URL": stack.prefect.url, "PERENNIAL_HOME": str(stack.home)}
     server = {} if stack.prefect.port is None else prefect_server.server_environment(prefect_home(stack.home), stack.prefect.port)
-    variable, value = PASSIVE_OPENMP
+    waiting, value = PASSIVE_OPENMP
     # This interpreter's programs first, whether or not its environment is activated.
     search_path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     own = {**_WORKER_ENVIRONMENT, **server, **addresses, "PATH": search_path}
-    return {variable: value, **environ, **direct_loopback(environ), **own}
+    return {waiting: value, **environ, **direct_loopback(environ), **own}
 
 
 def prefect_home(home: Path) -> Path:

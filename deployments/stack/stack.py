@@ -43,13 +43,18 @@ ReportProgress = Callable[[str, str], None]
 
 
 def up(
-    specs: Sequence[Path], settings: Settings, environ: Mapping[str, str], now: datetime, report: ReportProgress = lambda *_: None
+    specs: Sequence[Path],
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: datetime,
+    report: ReportProgress = lambda *_: None,
+    challenger_share: float | None = None,
 ) -> tuple[Stack, Mapping[str, str]]:
     """Bring the stack up for specs, or directories of them, and deploy the flows; models are added to those that run.
 
-    Safe to repeat: what runs is left alone, and the service takes in one more model without refusing a request. Returns the
-    stack, and what is wrong with specs of directories that it does without. Raises StackError, SpecError, StoreUnreachable or
-    PrefectUnreachable.
+    Safe to repeat: what runs is left alone, and the service takes in one more model without refusing a request; another
+    `challenger_share` starts it anew. Returns the stack, and what is wrong with specs of directories that it does without.
+    Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable.
     """
     given, directory = read_specs(specs, settings), state_dir(settings.home)
     with _locked(directory) as ports:
@@ -65,6 +70,7 @@ def up(
         for name in lost:
             stack = plan.without_model(stack, name)
         stack = plan.with_models(stack, given.models, settings, ports)
+        stack = plan.with_challenger_share(stack, challenger_share)
         try:
             _launch(stack, environ, None if running else ports.descriptors)
             with PrefectClient(stack.prefect.url, environ) as api:

@@ -27,6 +27,7 @@ class Service(FrozenModel):
 
     host: str
     port: int
+    challenger_share: float | None = Field(None, description="as `up --challenger-share` says; None: as the settings do")
 
     @property
     def url(self) -> str:

@@ -1,7 +1,7 @@
 """Answers: the response bodies of predict and explain, and what the documentation says about them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from pydantic import Field
@@ -23,10 +23,14 @@ class Prediction(FrozenModel):
     score: float = Field(description="probability of true (binary) or of the label (multiclass), or the value (regression)")
     label: Label | None = Field(None, description="what the score means; absent for regression")
     scores: dict[str, float] | None = Field(None, description="probability of each class; multiclass only")
+    version: int | None = Field(None, description="the version that answered this row, where that is not the response's")
 
 
 class PredictResponse(FrozenModel):
-    """The answer to a predict request; one version answered all rows, in the order they were sent."""
+    """The answer to a predict request, in the order in which the rows were sent.
+
+    `version` answered every row that names no other; rows that the challenger answered beside the champion name theirs.
+    """
 
     model: str
     version: int
@@ -45,6 +49,7 @@ class Explanation(FrozenModel):
     label: Label | None = None
     base: float
     contributions: dict[str, float]
+    version: int | None = Field(None, description="the version that is explained, where that is not the response's")
 
 
 class ExplainResponse(FrozenModel):
@@ -55,17 +60,21 @@ class ExplainResponse(FrozenModel):
     explanations: tuple[Explanation, ...]
 
 
-def prediction_body(model: "Model", ids: Sequence[str], scores: Sequence[Any]) -> bytes:
-    """The body of a PredictResponse; `scores` holds a float per row, or a list of class probabilities per row."""
+ResponseKey = Literal["predictions", "explanations"]
+Rows = list[dict[str, Any]]
+
+
+def prediction_rows(model: "Model", ids: Sequence[str], scores: Sequence[Any]) -> Rows:
+    """The predictions of a PredictResponse; `scores` holds a float per row, or a list of class probabilities per row."""
     pairs = zip(ids, scores, strict=True)
     if model.card.task == "binary":  # the most common task: a row costs no call
         threshold = model.card.spec.label_threshold
-        return _body(model, "predictions", [{"id": name, "score": score, "label": score >= threshold} for name, score in pairs])
-    return _body(model, "predictions", [{"id": name, **_outcome(model, score, with_all=True)} for name, score in pairs])
+        return [{"id": name, "score": score, "label": score >= threshold} for name, score in pairs]
+    return [{"id": name, **_outcome(model, score, with_all=True)} for name, score in pairs]
 
 
-def explanation_body(model: "Model", ids: Sequence[str], scores: Sequence[Any], contributions: "np.ndarray") -> bytes:
-    """The body of an ExplainResponse; `contributions` is (n, features + 1), or (n, classes, features + 1)."""
+def explanation_rows(model: "Model", ids: Sequence[str], scores: Sequence[Any], contributions: "np.ndarray") -> Rows:
+    """The explanations of an ExplainResponse; `contributions` is (n, features + 1), or (n, classes, features + 1)."""
     names = model.card.features.names
     explanations = []
     for name, score, row in zip(ids, scores, contributions, strict=True):
@@ -74,7 +83,18 @@ def explanation_body(model: "Model", ids: Sequence[str], scores: Sequence[Any], 
         parts = dict(zip(names, own[:-1].tolist(), strict=True))
         outcome = _outcome(model, score, with_all=False)
         explanations.append({"id": name, **outcome, "base": float(own[-1]), "contributions": parts})
-    return _body(model, "explanations", explanations)
+    return explanations
+
+
+def response_body(model: "Model", key: ResponseKey, rows: Rows) -> bytes:
+    """A response whose rows this version answered, but for those that name another."""
+    return orjson.dumps({"model": model.card.name, "version": model.card.version, key: rows})
+
+
+def merge_rows(chosen: Sequence[bool], champion: Rows, challenger: Rows, version: int) -> Rows:
+    """The rows of both in the order of the request; those that the challenger answered are `chosen`, and name its version."""
+    first, second = iter(champion), iter(challenger)
+    return [{**next(second), "version": version} if taken else next(first) for taken in chosen]
 
 
 def _outcome(model: "Model", score: Any, *, with_all: bool) -> dict[str, Any]:
@@ -83,7 +103,3 @@ def _outcome(model: "Model", score: Any, *, with_all: bool) -> dict[str, Any]:
     classes = model.card.classes
     outcome = {"score": max(score) if classes else score, "label": model.label_of(score)}
     return {**outcome, "scores": dict(zip(classes, score, strict=True))} if classes and with_all else outcome
-
-
-def _body(model: "Model", key: str, rows: list[dict[str, Any]]) -> bytes:
-    return orjson.dumps({"model": model.card.name, "version": model.card.version, key: rows})

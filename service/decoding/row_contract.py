@@ -100,7 +100,7 @@ class RowContract:
         kinds: dict[str, set[Dtype]] = {}
         for one in (column for some in (schema, *others) for column in some.columns):
             kinds.setdefault(one.name, set()).add(one.dtype)
-        self._columns = tuple(dtypes)
+        self._columns, self._form = tuple(dtypes), tuple(dtypes.items())
         self._others = [(place, column.dtype) for place, column in enumerate(columns) if column.dtype not in _ORDER]
         self._decoder, names = _compile(dtypes, kinds, keys)
         self._id_places, self._time_places, self._optional_places, self._ignored_places = (
@@ -124,6 +124,22 @@ class RowContract:
         times = [self._time(cells, row) or now for row, cells in enumerate(rows)]
         if self._others:
             rows = [self._checked(cells, row) for row, cells in enumerate(rows)]
+        return self.encode(ids, times, rows, missing, ignored)
+
+    @property
+    def form(self) -> tuple[tuple[str, Dtype], ...]:
+        """The columns of decoded rows, in order: a contract of the same form may encode what this one has decoded."""
+        return self._form
+
+    def encode(
+        self,
+        ids: Sequence[str],
+        times: Sequence[datetime],
+        rows: Sequence[tuple[Any, ...]],
+        missing: Mapping[str, int] = _NO_COUNTS,
+        ignored: Mapping[str, int] = _NO_COUNTS,
+    ) -> DecodedRows:
+        """Decoded rows as input of this version; the counts are those of the columns that the client's form had otherwise."""
         encoded = self._encoding.encode(rows, times)
         odd = (encoded.unknown, encoded.nulls, missing, ignored)
         return DecodedRows(ids, times, rows, encoded, odd if any(odd) else ())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from litserve import LitAPI
 
-from service.decoding.responses import explanation_body, prediction_body
+from service.decoding.responses import ResponseKey, Rows, explanation_rows, merge_rows, prediction_rows, response_body
 from service.errors import JsonResponse, error_response
 
 if TYPE_CHECKING:
@@ -48,10 +48,16 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
         return [explained[place] if place in explained else next(predicted) for place in range(len(x))]
 
     def encode_response(self, output: "Prediction") -> bytes:
-        model, ids = output.request.model.model, output.request.rows.ids
-        if output.contributions is None:
-            return prediction_body(model, ids, output.scores)
-        return explanation_body(model, ids, output.scores, output.contributions)
+        """The response's body; its version is the challenger's where that answered every row."""
+        request = output.request
+        key: ResponseKey = "explanations" if request.operation == "explain" else "predictions"
+        if (parts := output.parts) is None:
+            return response_body(request.model.model, key, _rows(output))
+        other = parts.challenger.request.model.model
+        if parts.champion is None:
+            return response_body(other, key, _rows(parts.challenger))
+        rows = merge_rows(parts.chosen, _rows(parts.champion), _rows(parts.challenger), other.card.version)
+        return response_body(request.model.model, key, rows)
 
     def handle_batch(self, requests: "Sequence[InferenceRequest]") -> Sequence[JsonResponse]:
         """Responses in the order of the requests; never raises."""
@@ -75,3 +81,10 @@ class PredictionAPI(LitAPI):  # type: ignore[misc]  # litserve ships no types
             card, id_ = first.model.card, first.rows.ids[0]
             said = error_response(error, "worker", model=card.name, version=card.version, prediction=id_)
             return [said] * len(decoded)
+
+
+def _rows(part: "Prediction") -> Rows:
+    model, ids = part.request.model.model, part.request.rows.ids
+    if part.contributions is None:
+        return prediction_rows(model, ids, part.scores)
+    return explanation_rows(model, ids, part.scores, part.contributions)

@@ -3,7 +3,8 @@
 Called by the watcher thread of a worker (watcher_thread.py), where loading, checking, compiling and warming up happen too; the
 swap is one assignment. A version that cannot be
 served is refused, reported and tried again later, and the one before it answers on. The version before stays in memory,
-and so does the challenger where that is wanted: a swap to either needs no loading.
+and so does the challenger where that is wanted: a swap to either needs no loading. A challenger that is to answer a share of the
+rows hangs on the live version, so that both change by that one assignment.
 """
 
 import copy
@@ -22,11 +23,12 @@ from perennial.error_reporting import report, tag
 from perennial.errors import NewerFormat, RegistryError
 from perennial.model import Model
 from perennial.model_loading import load_model
-from perennial.registry import CHALLENGER, CHAMPION, Registry
+from perennial.registry import CHALLENGER, CHAMPION, Aliases, Registry
 from perennial.schema import Schema
 from service.decoding.row_contract import RowContract
 from service.decoding.row_encoding import FEW
 from service.errors import unavailable
+from service.inference.challenger_share import ChallengerShare, withheld
 from service.inference.champion_history import ChampionHistory
 from service.metrics import ModelMetrics
 
@@ -38,11 +40,15 @@ logger = logging.getLogger(__name__)
 
 
 class CompiledModel:
-    """A version with what serving makes of it once, in the thread that loads it: its row contract and its row scorer."""
+    """A version with what serving makes of it once, in the thread that loads it: its row contract and its row scorer.
+
+    Where `challenger` is not None, that version answers a share of the rows.
+    """
 
     def __init__(self, model: Model, schemas: tuple[Schema, ...] = ()) -> None:
         self.model, self.card, self.version = model, model.card, model.card.version
         self.schemas = schemas
+        self.challenger: AnsweringChallenger | None = None
         self.contract = RowContract(model, schemas)
         self._score = model.estimator.row_scorer()
 
@@ -52,6 +58,14 @@ class CompiledModel:
             return self
         other = copy.copy(self)
         other.schemas, other.contract = schemas, RowContract(self.model, schemas)
+        return other
+
+    def beside(self, challenger: "AnsweringChallenger | None") -> "CompiledModel":
+        """The same model with this challenger; itself where it is so already."""
+        if challenger is self.challenger:
+            return self
+        other = copy.copy(self)
+        other.challenger = challenger
         return other
 
     def score_vectors(self, vectors: Sequence[Sequence[float]]) -> list[Any]:
@@ -67,6 +81,14 @@ class CompiledModel:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweringChallenger:
+    """A challenger that answers clients, and the share of the rows that it answers."""
+
+    model: CompiledModel
+    share: ChallengerShare
+
+
+@dataclass(frozen=True, slots=True)
 class _RefusedVersion:
     version: int
     reason: str
@@ -78,7 +100,8 @@ class ModelWatcher:
     """Keeps `live` at the registry's champion; the request path reads it, and only `check` assigns it.
 
     With `marks_reports`, every error report of the process is marked with the live version: where it serves one model alone.
-    With `with_challenger`, `challenger` follows the alias of that name in the same way; it answers no request.
+    With `with_challenger`, or a `challenger_share` above 0 (percent of the rows), `challenger` follows the alias of that name in
+    the same way; it answers that share where it may.
     """
 
     def __init__(
@@ -90,10 +113,12 @@ class ModelWatcher:
         *,
         metrics: ModelMetrics,
         with_challenger: bool = False,
+        challenger_share: float = 0.0,
         marks_reports: bool = False,
     ) -> None:
         self._registry, self._name, self._base = registry, name, base
-        self._metrics, self._with_challenger, self._marks_reports = metrics, with_challenger, marks_reports
+        self._metrics, self._marks_reports = metrics, marks_reports
+        self._with_challenger, self.challenger_share = with_challenger or challenger_share > 0, challenger_share
         self._history = ChampionHistory(registry, name, contract_until)
         self._refused: dict[str, _RefusedVersion] = {}
         self._away = ""
@@ -103,6 +128,9 @@ class ModelWatcher:
         self.is_wanted = True  # in memory, or it would be if it could be loaded
         self.live: CompiledModel | None = None
         self.challenger: CompiledModel | None = None
+        self._answering: AnsweringChallenger | None = None
+        self._judged: tuple[int, str | None] | None = None  # what the moves say of the challenger, up to a generation
+        self.withheld: str | None = None  # why the challenger answers no share of the rows, if so
         self.champion: int | None = None  # by the registry, which may be refused; None while the registry cannot be read
 
     @property
@@ -134,7 +162,7 @@ class ModelWatcher:
     def unload(self) -> None:
         """Let go of every version; aliases are still looked at, and `load` brings the champion back."""
         self.is_wanted = False
-        self.live = self.challenger = self._previous = None
+        self.live = self.challenger = self._previous = self._answering = None
 
     def load(self) -> None:
         """Bring the champion into memory, if it can be; never raises."""
@@ -165,14 +193,18 @@ class ModelWatcher:
         self._follow_champion(aliases.champion)
         if self._with_challenger:
             self._follow_challenger(aliases.challenger)
+        if self.challenger_share:
+            self._share_rows(aliases)
 
     def _follow_champion(self, wanted: int | None) -> None:
         if wanted is None or (found := self._get(CHAMPION, wanted)) is None:
             return
-        live, before = found.accepting(self._history.schemas), self.live
-        self.live = live
-        if before is None or before.version != wanted:
-            self._previous = before or self._previous
+        before = self.live
+        is_new = before is None or before.version != wanted
+        # The next step decides anew whether a challenger answers beside it.
+        self.live = found.accepting(self._history.schemas).beside(None if is_new else self._answering)
+        if is_new:
+            self._previous = before.beside(None) if before else self._previous
             if self._marks_reports:
                 tag(version=wanted)
             logger.info("version %d of %s answers now", wanted, self._name)
@@ -186,6 +218,33 @@ class ModelWatcher:
         if wanted is not None and (challenger := self._get(CHALLENGER, wanted)) is not None:
             self.challenger = challenger
             logger.info("version %d of %s is loaded as challenger", wanted, self._name)
+
+    def _share_rows(self, aliases: Aliases) -> None:
+        """Let the challenger answer its share of the live version's rows, or take it from it."""
+        live, before = self.live, self._answering
+        if live is None:
+            return
+        self.withheld = self._why_withheld(live, aliases)
+        wanted = self.challenger if self.withheld is None else None
+        if wanted is not (before.model if before else None):
+            share = ChallengerShare(self.challenger_share, self._name, wanted.version) if wanted else None
+            self._answering = AnsweringChallenger(wanted, share) if wanted and share else None
+            self._metrics.shared(share.percent / 100 if share else 0.0)
+            logger.info("rows of %s that its challenger answers: %s", self._name, share or f"none, {self.withheld}")
+        self.live = live.beside(self._answering)
+
+    def _why_withheld(self, live: CompiledModel, aliases: Aliases) -> str | None:
+        """Why the challenger answers no rows, if so; the moves are read once for each of them."""
+        if live.version != aliases.champion:
+            return f"version {aliases.champion} is champion and does not answer"
+        if self._judged is None or self._judged[0] != aliases.generation:
+            self._judged = aliases.generation, withheld(aliases, self._registry.moves(self._name))
+        if (reason := self._judged[1]) is not None:
+            return reason
+        if self.challenger is None:
+            return f"version {aliases.challenger} cannot be served"
+        other_form = self.challenger.contract.form != live.contract.form
+        return f"version {aliases.challenger} takes other columns than the champion" if other_form else None
 
     def _get(self, alias: str, version: int) -> CompiledModel | None:
         """The version, from memory or loaded; None when it is refused."""

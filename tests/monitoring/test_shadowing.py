@@ -8,12 +8,14 @@ import polars as pl
 import pytest
 
 from monitoring.champion_account import PROBATION, ChampionAccount
+from monitoring.closing import close_window
 from monitoring.session import MonitorSession
 from monitoring.shadowing import Shadows, book, compare
 from monitoring.state import MonitorState
 from monitoring.window import Window, window_at
 from perennial.errors import FunctionError
 from perennial.log_columns import EVENT_TIME, LABEL
+from perennial.metrics import Metrics, score
 from perennial.model import Model
 from perennial.model_loading import load_model
 from perennial.registry import CHALLENGER, CHAMPION, Registry
@@ -266,3 +268,42 @@ def test_a_strange_window_is_compared_without_an_error(rows: pl.Expr) -> None:
     found = compare(week(3), archived(turned(1, start=3).with_columns(rows), old()), old(), new(), small_spec())
     assert found is not None
     assert found.difference.error < 1
+
+
+def test_rows_that_the_challenger_answered_are_judged_as_its_own_and_compared_by_both(tmp_path: Path, registry: Registry) -> None:
+    """The champion is judged by its own scores of every row, whoever answered it; what clients were told is kept by version."""
+    first, second = publish_small(registry, old()), publish_small(registry, new(), promote=False)
+    registry.promote("small", CHALLENGER, second, expect=None, reason="published", now=TURN)
+    frame = turned(1, start=3)
+    taken = pl.Series([number % 3 == 0 for number in range(frame.height)])
+    watched = session(tmp_path, registry, frame.filter(~taken))
+    challenger = load_model(registry, "small", second, Path())
+    add_predictions(watched.archive, [predicted(challenger, frame.filter(taken))])
+    add_labels(watched.archive, [told(challenger, frame.filter(taken))])
+    closed = close_window(week(3), watched.judge(week(3)), manual(), MonitorState(), 0.0, week(4).end)
+    result, rows = closed.result, {first: frame.filter(~taken), second: frame.filter(taken)}
+    assert (result.version, result.findings.rows) == (first, frame.height)
+    assert result.rows_by_version == {version: some.height for version, some in rows.items()}
+    by_version = {version: _metrics(load_model(registry, "small", version, Path()), some) for version, some in rows.items()}
+    assert list(result.served_by_version) == [first, second]
+    for version, served in result.served_by_version.items():
+        assert (served.rows, served.values) == (by_version[version].rows, pytest.approx(by_version[version].values))
+    assert by_version[second].values["log_loss"] < by_version[first].values["log_loss"], "the challenger is right"
+    assert result.metrics is not None
+    assert result.metrics.values == pytest.approx(_metrics(watched.model, frame).values)
+    assert result.account is not None
+    assert result.account.newest is not None
+    compared = result.account.newest
+    assert (compared.version, compared.rows) == (second, frame.height), "both on the same rows"
+    assert compared.champion_loss == pytest.approx(_metrics(watched.model, frame).values["log_loss"])
+    assert compared.other_loss == pytest.approx(_metrics(challenger, frame).values["log_loss"])
+
+
+def manual() -> ModelSpec:
+    """A spec by which a window asks for nothing, so that no event is sent."""
+    spec = small_spec()
+    return spec.model_copy(update={"policy": spec.policy.model_copy(update={"promote": "manual", "train_on": ()})})
+
+
+def _metrics(model: Model, frame: pl.DataFrame) -> Metrics:
+    return score("binary", model.label_codec.encode_column(frame["outcome"]), model.predict_frame(frame))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.stack import programs, supervisord
+from deployments.stack import plan, programs, supervisord
 from deployments.stack.state import Stack
 from perennial.settings import Settings, load_settings
 from tests.deployments.stack.test_plan import planned
@@ -38,6 +38,17 @@ def test_every_program_gets_the_addresses_of_the_components(embedded: Stack) -> 
     assert environment["PERENNIAL_HOME"] == str(embedded.home)
     assert environment["PATH"] == os.pathsep.join([str(Path(sys.executable).parent), "/bin"])
     assert load_settings(environment).home == embedded.home
+
+
+def test_the_challengers_share_reaches_the_service_and_is_kept_until_another_is_asked_for(embedded: Stack) -> None:
+    def share(stack: Stack) -> str | None:
+        (service,) = (program for program in programs.stack_programs(stack) if program.name == "service")
+        return service.environment.get("PERENNIAL_CHALLENGER_SHARE")
+
+    assert share(embedded) is None, "the settings say"
+    shared = plan.with_challenger_share(embedded, 12.5)
+    assert (share(shared), share(plan.with_challenger_share(shared, None))) == ("12.5", "12.5")
+    assert share(plan.with_challenger_share(shared, 0)) == "0"
 
 
 def test_telemetry_is_off(embedded: Stack) -> None:

@@ -36,7 +36,7 @@ class Recorder:
     def append(self, batch: PredictionBatch, size: int) -> None:
         self.batches.append(batch)
 
-    def predicted(self, rows: int, unknown: Any = (), nulls: Any = (), *_by_contract: Any) -> None:
+    def predicted(self, version: int, rows: int, unknown: Any = (), nulls: Any = (), *_by_contract: Any) -> None:
         self.counted.append((rows, dict(unknown), dict(nulls)))
 
 
