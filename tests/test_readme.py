@@ -15,6 +15,7 @@ import pytest
 from deployments.stack.state import load_stack
 from perennial.settings import FOREIGN, PREFIX, Settings, variable
 from perennial.spec import load_spec
+from tests.support.prefect_database import prepare_home
 from tests.support.processes import ROOT
 from tests.support.stack import given_store, perennial
 
@@ -56,6 +57,7 @@ class Shell:
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     home = tmp_path_factory.mktemp("readme") / "var"
+    prepare_home(home)
     own = {"PERENNIAL_HOME": str(home), **given_store()}
     with _down_afterwards(own):
         kept = {name: value for name, value in os.environ.items() if not (name.startswith("WANDB_") and name.endswith("_DIR"))}

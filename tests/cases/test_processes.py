@@ -13,6 +13,7 @@ import pytest
 from deployments.stack.state import Stack, load_stack
 from deployments.stack.supervisord import find_supervisor
 from tests.support.models import write_small
+from tests.support.prefect_database import prepare_home
 from tests.support.processes import ROOT, free_port, python
 
 TIMEOUT = 400
@@ -51,6 +52,7 @@ class Person:
 @pytest.fixture
 def person(tmp_path: Path) -> Iterator[Person]:
     person = Person(tmp_path)
+    prepare_home(person.home)
     yield person
     person.run("down")
 

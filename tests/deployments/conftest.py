@@ -12,6 +12,7 @@ from deployments.stack import stack as stacks
 from deployments.stack.ports import PortReservations
 from deployments.stack.state import Stack
 from perennial.settings import Settings
+from tests.support.prefect_database import prepare_home
 from tests.support.processes import ROOT, free_port
 
 FLIGHTS = ROOT / "examples" / "flights.toml"
@@ -27,6 +28,7 @@ def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def stack(stack_settings: Settings) -> Iterator[Stack]:
     """A stack that is up, with the flights example deployed; its environment has a proxy that is away."""
+    prepare_home(stack_settings.home)
     away = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     yield stacks.up([FLIGHTS], stack_settings, {**os.environ, **away}, datetime.now(UTC))[0]
     stacks.down(stack_settings)

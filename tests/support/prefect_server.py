@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from deployments.stack.prefect_server import COMMAND, api_url, server_environment
+from tests.support.prefect_database import copy_migrated_database
 from tests.support.processes import free_port, running, wait_ready
 
 START_TIMEOUT = 120.0
@@ -17,6 +18,7 @@ START_TIMEOUT = 120.0
 @contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[str]:
     """Run a Prefect server with its state in `home`; yields the API's URL once it is healthy."""
+    copy_migrated_database(home)
     port, log = port or free_port(), home / "server.log"
     url = api_url(port)
     with running(COMMAND, log, server_environment(home, port)) as process:

@@ -29,6 +29,7 @@ from perennial.spec import ModelSpec, load_spec
 from service.prediction_log.redis_client import connect
 from tasks.serving.replay import Client, Tick, prepare, ticks
 from tests.support.isolation import REDIS
+from tests.support.prefect_database import prepare_home
 from tests.support.processes import ROOT, python, run_to_end, without_wandb_directories
 from tests.support.store import own_database
 from tests.support.waiting import wait_until
@@ -161,6 +162,7 @@ class Replay:
 def stage(path: Path, home: Path, **environ: str) -> Iterator[Stage]:
     """Bring the stack of a spec up in `home`; whatever is left of it is taken down when the block is left."""
     own, began = {"PERENNIAL_HOME": str(home), **environ}, datetime.now(UTC)
+    prepare_home(home)
     try:
         perennial("up", str(path), **own)
         stack, spec = load_stack(home), load_spec(path)

@@ -187,7 +187,10 @@ def damaged_queue(home: Home) -> Path:
 
 def some_queued(home: Home) -> bool:
     paths = list(home.spool.glob("*.db"))
-    found = sum(DiskQueue(home.spool, path.stem).counts.waiting for path in paths)
+    queues = [DiskQueue(home.spool, path.stem) for path in paths]
+    found = sum(queue.counts.waiting for queue in queues)
+    for queue in queues:
+        queue.close()
     for path in home.spool.iterdir():
         path.unlink()
     return 0 < found < 50

@@ -3,6 +3,7 @@
 import sqlite3
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,7 @@ def test_several_times_are_asked_and_a_column_that_is_none_is_refused(tmp_path: 
 def test_a_query_and_a_glob_are_tables_too(tmp_path: Path) -> None:
     table = daily(700, date(2020, 1, 1))
     table = table.with_columns(noisy(table).alias("y"), day=pl.col("day").cast(pl.String))
-    with sqlite3.connect(tmp_path / "d.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "d.sqlite")) as connection, connection:
         connection.execute("CREATE TABLE sales (day TEXT, amount REAL, shop TEXT, y REAL)")
         connection.executemany("INSERT INTO sales VALUES (?, ?, ?, ?)", table.rows())
     environ = {"SALES": f"sqlite:///{tmp_path / 'd.sqlite'}"}
