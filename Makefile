@@ -6,7 +6,7 @@ WORKERS ?= 3
 SPEC ?= examples/flights.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image check-s3 clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -57,6 +57,9 @@ bench-serve: .venv/.installed  ## measure the service against others, each in an
 bench-fleet: .venv/.installed  ## measure 50 models, the service alone and the whole stack (ARGS="--models 50 --rate 2000")
 	$(BIN)/python -m benchmarks.fleet $(ARGS)
 	$(BIN)/python -m benchmarks.fleet_stack $(ARGS)
+
+bench-chain: .venv/.installed  ## measure the loop from a window's last record to the next champion (ARGS="--rounds 20")
+	$(BIN)/python -m benchmarks.chain $(ARGS)
 
 bench-train: .venv/.installed  ## measure a first training on a large table, beside one fit by hand (ARGS="--rows 5000000")
 	$(BIN)/python -m benchmarks.train $(ARGS)

@@ -146,14 +146,14 @@ def refit(lab: Lab, number: int) -> Moments:
 def shadow(lab: Lab, number: int) -> Moments:
     """The window that asks for a challenger, then the event that promotes it."""
     before = lab.serving(SHADOW)
-    closed, asked = close_window(lab, SHADOW, number)
+    _, asked = close_window(lab, SHADOW, number)
     trained = wait_until(lambda: ended(lab, asked), TIMEOUT, "the challenger")
     assert trained.outcome == "challenger", trained
     time.sleep(PAUSE)
     request = asked.model_copy(update={"cause": "promotion", "event_id": deterministic_id("benchmark", number)})
     decided = time.time()
     send(request_event(request, datetime.now(UTC), lab.spec_path(SHADOW)))
-    return {"record": closed["record"], "decided": decided, "sent": time.time(), **follow(lab, request, before)}
+    return {"decided": decided, "sent": time.time(), **follow(lab, request, before)}
 
 
 def close_window(lab: Lab, name: str, number: int) -> tuple[Moments, RetrainRequest]:
@@ -207,8 +207,9 @@ def steps(home: Path, event_id: str) -> Moments:
 
 
 def summarize(rounds: Sequence[Moments]) -> dict[str, tuple[float, float, float]]:
-    """Least, median and most seconds of each step that all rounds have."""
-    found = {name: [one[end] - one[begin] for one in rounds] for name, (begin, end) in STEPS.items()}
+    """Least, median and most seconds of each step that the rounds have."""
+    known = {name: ends for name, ends in STEPS.items() if ends[0] in rounds[0]}
+    found = {name: [one[end] - one[begin] for one in rounds] for name, (begin, end) in known.items()}
     return {name: (min(took), statistics.median(took), max(took)) for name, took in found.items()}
 
 

@@ -118,16 +118,16 @@ def test_the_monitor_outlasts_its_interval() -> None:
     assert monitor["concurrency_limit"] == {"limit": 2, "collision_strategy": "CANCEL_NEW"}
 
 
-def test_a_failed_monitor_alone_is_started_again() -> None:
+def test_a_monitor_that_was_killed_or_has_failed_is_started_again_and_no_other_flow() -> None:
     monitor = read(deploy.render(["specs"]))["flows.monitor.monitor"]
-    (trigger,) = monitor["triggers"]
-    assert set(trigger["expect"]) == {"prefect.flow-run.Crashed", "prefect.flow-run.Failed"}
-    assert trigger["match_related"] == [
-        {"prefect.resource.role": "flow", "prefect.resource.name": "monitor"},
-        {"prefect.resource.role": "deployment", "prefect.resource.name": FLEET},
-    ]
-    assert trigger["within"] == 60
-    assert trigger["parameters"] == monitor["parameters"]
+    brakes = {tuple(trigger["expect"]): trigger["within"] for trigger in monitor["triggers"]}
+    assert brakes == {("prefect.flow-run.Crashed",): 5, ("prefect.flow-run.Failed",): 60}
+    for trigger in monitor["triggers"]:
+        assert trigger["match_related"] == [
+            {"prefect.resource.role": "flow", "prefect.resource.name": "monitor"},
+            {"prefect.resource.role": "deployment", "prefect.resource.name": FLEET},
+        ]
+        assert trigger["parameters"] == monitor["parameters"]
 
 
 def test_a_file_that_prefect_refuses_is_one_clear_error(tmp_path: Path, prefect_api: str) -> None:
