@@ -7,9 +7,11 @@
 ARG BASE=docker.io/library/python:3.12-slim
 
 FROM ${BASE} AS tools
-# strip is for polars' library, which comes with 40 MB of symbols. Versions are the base image's matter.
+# binutils has strip, libgomp1 is what LightGBM needs to be imported. Versions are the base image's matter.
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils libgomp1 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 # What installs is not installed with the rest: the environments have no pip.
@@ -29,20 +31,26 @@ COPY flows flows
 COPY deployments deployments
 RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels .
 
-# Dependencies first: that layer is built anew only when the lock changes.
+# Dependencies first: that layer is built anew only when the lock changes. What only debuggers and developers of the libraries read
+# goes: the symbols of extension modules (polars' are 40 MB, uvloop's 14) and the libraries' own tests. The shared libraries in
+# `*.libs` stay as they are: their authors have patched them, and stripping such a file can break it.
 FROM tools AS build-serve
 COPY requirements-serve.lock ./
-RUN tools/bin/pip --python /app/.venv install --no-deps --require-hashes -r requirements-serve.lock \
-    && find /app/.venv -path '*/scipy/*' -name tests -prune -exec rm -r {} + \
-    && find /app/.venv -name '_polars_runtime*.so' -exec strip --strip-unneeded {} +
+RUN tools/bin/pip --python /app/.venv install --no-compile --no-deps --require-hashes -r requirements-serve.lock \
+    && find /app/.venv \( -path '*/numpy/*' -o -path '*/scipy/*' \) -type d -name tests -prune -exec rm -r {} + \
+    && find /app/.venv -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 COPY --from=wheel /build/wheels wheels
-RUN tools/bin/pip --python /app/.venv install --no-deps wheels/*.whl \
-    && tools/bin/pip --python /app/.venv inspect > /app/.venv/packages.json
+# Compiled is what a worker imports, and nothing else: all of it would be 50 MB, most of them for modules that no one opens.
+RUN tools/bin/pip --python /app/.venv install --no-compile --no-deps wheels/*.whl \
+    && tools/bin/pip --python /app/.venv inspect > /app/.venv/packages.json \
+    && /app/.venv/bin/python -c "import service.server, service.worker, perennial.learners.lightgbm, uvloop, httptools"
 
 FROM tools AS build-full
 COPY requirements-full.lock ./
 RUN tools/bin/pip --python /app/.venv install --no-deps --require-hashes -r requirements-full.lock \
-    && find /app/.venv -name '_polars_runtime*.so' -exec strip --strip-unneeded {} +
+    && find /app/.venv \( -path '*/numpy/*' -o -path '*/scipy/*' -o -path '*/pandas/*' -o -path '*/sklearn/*' -o -path '*/pyarrow/*' \) \
+        -type d -name tests -prune -exec rm -r {} + \
+    && find /app/.venv -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 COPY --from=wheel /build/wheels wheels
 RUN tools/bin/pip --python /app/.venv install --no-deps wheels/*.whl \
     && tools/bin/pip --python /app/.venv inspect > /app/.venv/packages.json
