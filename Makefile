@@ -4,12 +4,13 @@ BIN := .venv/bin
 ARGS ?=
 WORKERS ?= 3
 SPEC ?= examples/flights.toml
+PACKAGES := perennial service monitoring tasks flows deployments
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-deploy security clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 # The lock is whole, so --no-deps installs exactly it; the stamp is written last, so a broken install is done again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -79,11 +80,17 @@ docs-site: .venv-docs/.installed  ## build the documentation as a site, build/si
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
 	@touch $@
 
+.venv-deploy/.installed: requirements-deploy.lock
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-deploy.lock
+	@touch $@
+
 lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group serve -o requirements-serve.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group docs -o requirements-docs.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --extra s3 --extra dask --group dev --group scale pyproject.toml -o requirements-scale.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group deploy -o requirements-deploy.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock pyproject.toml -o requirements-full.lock
 
 wheel: .venv/.installed  ## build the package into dist/
@@ -103,5 +110,13 @@ check-s3: .venv-scale/.installed  ## test registry and prediction log on a real 
 check-image: .venv/.installed  ## build and run the container images (root on Debian; needs buildah, debootstrap)
 	$(BIN)/python -m tests.image.check
 
+check-deploy: .venv/.installed .venv-deploy/.installed  ## check compose file, Kubernetes objects, Terraform, workflows, alert rules, Dockerfile
+	$(BIN)/python -m tests.clusters.check
+
+security: .venv-deploy/.installed  ## known holes of the locked versions, insecure calls, secrets in files
+	.venv-deploy/bin/pip-audit --disable-pip --no-deps --require-hashes -r requirements.lock
+	.venv-deploy/bin/bandit --quiet --recursive --severity-level medium $(PACKAGES)
+	.venv-deploy/bin/python -m tests.clusters.secrets
+
 clean:  ## remove the environment and all state
-	rm -rf .venv .venv-docs .venv-scale var build dist benchmarks/.envs
+	rm -rf .venv .venv-docs .venv-scale .venv-deploy var build dist benchmarks/.envs

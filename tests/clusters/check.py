@@ -1,0 +1,151 @@
+"""`make check-deploy`: runs the checker of each kind of deployment file, and says which could not run and why.
+
+The checkers that PyPI has are in `.venv-deploy`. Others are programs: those that Debian has are installed where this runs as
+root, the rest are used where they are. It fails when a checker found something; what did not run is shown and does no harm,
+unless STRICT=1 asks for all.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.processes import ROOT
+
+DEPLOYMENTS = ROOT / "deployments"
+KUBERNETES, TERRAFORM, MONITORING = DEPLOYMENTS / "kubernetes", DEPLOYMENTS / "terraform", DEPLOYMENTS / "monitoring"
+COMPOSE, COMPOSE_FILES = DEPLOYMENTS / "compose.yaml", DEPLOYMENTS / "compose"
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TOOLS = ROOT / ".venv-deploy" / "bin"
+PACKAGE_OF = {"promtool": "prometheus", "amtool": "prometheus-alertmanager", "caddy": "caddy", "shellcheck": "shellcheck"}
+"""Programs that Debian packages bring."""
+
+ELSEWHERE = {
+    "kubectl": "install kubectl 1.27 or newer (Debian's is older than the fields that are used)",
+    "terraform": "install Terraform or OpenTofu",
+    "docker": "install Docker with its compose plugin",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One command, the program that it needs beside those of `.venv-deploy`, and what it looks at."""
+
+    name: str
+    command: tuple[str, ...]
+    needs: str = ""
+    directory: Path = ROOT
+
+
+def main() -> int:
+    """Run all, print a line for each; 1 when one found something."""
+    install_packages()
+    with tempfile.TemporaryDirectory() as directory:
+        results = [(check.name, run(check)) for check in checks(Path(directory))]
+    for name, said in results:
+        print(f"{said.partition(':')[0]:8} {name}")
+    failed = [(name, said) for name, said in results if said.startswith("failed")]
+    skipped = [(name, said) for name, said in results if said.startswith("skipped")]
+    for name, said in failed + skipped:
+        print(f"\n{name}: {said}")
+    print(f"\n{len(results) - len(failed) - len(skipped)} checks passed, {len(failed)} failed, {len(skipped)} did not run")
+    return 1 if failed or (skipped and os.environ.get("STRICT")) else 0
+
+
+def install_packages() -> None:
+    """What is missing and Debian has; without root or apt nothing, and the checks say what they lack."""
+    missing = [package for program, package in PACKAGE_OF.items() if shutil.which(program) is None]
+    if not missing or os.geteuid() or shutil.which("apt-get") is None:
+        return
+    quiet = {"check": False, "stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    print(f"installing {', '.join(missing)}")
+    subprocess.run(["apt-get", "update", "--quiet"], **quiet)
+    for package in missing:  # one by one: one that this release lacks must not keep the others away
+        subprocess.run(["apt-get", "install", "--quiet", "--yes", "--no-install-recommends", package], **quiet)
+
+
+def run(check: Check) -> str:
+    """`ok`, `skipped: why` or `failed: what it said`."""
+    if check.needs and not is_there(check.needs):
+        return f"skipped: {check.needs} is not here; {fix_of(check.needs)}"
+    done = subprocess.run(
+        check.command, cwd=check.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return "ok" if done.returncode == 0 else f"failed: {' '.join(check.command)}\n{done.stdout.strip()[-4_000:]}"
+
+
+def is_there(program: str) -> bool:
+    if program == "docker":  # the client alone, without the plugin, knows no compose files
+        return bool(shutil.which(program)) and not subprocess.run([program, "compose", "version"], capture_output=True).returncode
+    return shutil.which(program) is not None
+
+
+def fix_of(program: str) -> str:
+    package = PACKAGE_OF.get(program)
+    return f"apt-get install {package}" if package else ELSEWHERE[program]
+
+
+def checks(directory: Path) -> Iterator[Check]:
+    """All of them; what kustomize builds goes to `directory`."""
+    for kind in (compose_checks, lambda: kubernetes_checks(directory), workflow_checks, rule_checks, terraform_checks):
+        yield from kind()
+    yield Check("Dockerfile: hadolint", (str(Path(sys.executable).parent / "hadolint"), "Dockerfile"))
+
+
+def compose_checks() -> Iterator[Check]:
+    schema = ("--builtin-schema", "vendor.compose-spec", str(COMPOSE))
+    yield Check("compose: schema", (tool("check-jsonschema"), *schema))
+    yield Check("compose: config", ("docker", "compose", "--file", str(COMPOSE), "config", "--quiet"), "docker")
+    scripts = [str(COMPOSE_FILES / name) for name in ("make-secrets", "with-secrets")]
+    yield Check("compose: scripts", ("shellcheck", *scripts), "shellcheck")
+    caddy = ("caddy", "validate", "--adapter", "caddyfile", "--config", str(COMPOSE_FILES / "Caddyfile"))
+    yield Check("compose: proxy", caddy, "caddy")
+    yield Check("compose: alertmanager", ("amtool", "check-config", str(COMPOSE_FILES / "alertmanager.yml")), "amtool")
+
+
+def kubernetes_checks(directory: Path) -> Iterator[Check]:
+    """The objects of each overlay as kustomize builds them; without kubectl the files that they are built from."""
+    if shutil.which("kubectl") is None:
+        files = [str(path) for path in sorted(KUBERNETES.rglob("*.yaml")) if path.name != "kustomization.yaml"]
+        yield Check("kubernetes: schema of the files", (tool("kubernetes-validate"), "--strict", "--quiet", *files))
+    for overlay in sorted((KUBERNETES / "overlays").iterdir()):
+        built = directory / f"{overlay.name}.yaml"
+        build = ("kubectl", "kustomize", str(overlay), "--output", str(built))
+        yield Check(f"kubernetes: build {overlay.name}", build, "kubectl")
+        validate = (tool("kubernetes-validate"), "--strict", "--quiet", str(built))
+        yield Check(f"kubernetes: schema of {overlay.name}", validate, "kubectl")
+
+
+def workflow_checks() -> Iterator[Check]:
+    files = tuple(str(path) for path in WORKFLOWS)
+    schema = ("--builtin-schema", "vendor.github-workflows", *files)
+    yield Check("workflows: schema", (tool("check-jsonschema"), *schema))
+    yield Check("workflows: actionlint", (tool("actionlint"), *files))
+    yield Check("workflows: zizmor", (tool("zizmor"), "--offline", "--quiet", "--min-severity", "medium", *files))
+
+
+def rule_checks() -> Iterator[Check]:
+    config = str(COMPOSE_FILES / "prometheus.yml")
+    yield Check("prometheus: config", ("promtool", "check", "config", "--syntax-only", config), "promtool")
+    yield Check("prometheus: rules", ("promtool", "check", "rules", "rules.yml"), "promtool", MONITORING)
+    yield Check("prometheus: tests of the rules", ("promtool", "test", "rules", "rules_test.yml"), "promtool", MONITORING)
+
+
+def terraform_checks() -> Iterator[Check]:
+    program = next((name for name in ("terraform", "tofu") if shutil.which(name)), "terraform")
+    parse = "import sys, hcl2\nfor path in sys.argv[1:]:\n    with open(path) as file: hcl2.load(file)"
+    files = tuple(str(path) for path in sorted(TERRAFORM.rglob("*.tf")))
+    yield Check("terraform: parsed", (tool("python"), "-c", parse, *files))
+    yield Check("terraform: format", (program, "fmt", "-check", "-recursive", str(TERRAFORM)), program)
+
+
+def tool(name: str) -> str:
+    return str(TOOLS / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
