@@ -8,7 +8,7 @@ import yaml
 
 from perennial.settings import FOREIGN, Settings, variable
 from service.web.routes import METRICS, PROBES
-from tests.clusters.check import COMPOSE, COMPOSE_FILES, DEPLOYMENTS, KUBERNETES
+from tests.clusters.check import COMPOSE, COMPOSE_FILES, DEPLOYMENTS, KUBERNETES, TERRAFORM
 from tests.clusters.files import JOB_TEMPLATE, OBJECTS, SERVICES, Program, pods, programs
 from tests.support.processes import ROOT
 
@@ -140,6 +140,18 @@ def test_no_pod_but_the_worker_has_a_token_and_none_has_more_rights_than_it_need
             rights = container["securityContext"]
             assert (rights["readOnlyRootFilesystem"], rights["allowPrivilegeEscalation"]) == (True, False), where
             assert "memory" in container["resources"]["limits"], where
+
+
+def test_what_pods_refer_to_is_made() -> None:
+    """By kustomize, by Terraform or, in the overlay `local`, from the files that `make-secrets` writes."""
+    listed = [yaml.safe_load(file.read_text()) for file in KUBERNETES.rglob("kustomization.yaml")]
+    made = {one["name"] for listing in listed for one in listing.get("configMapGenerator", ())}
+    made |= set(re.findall(r'^ {4}name += "([\w-]+)"', (TERRAFORM / "perennial" / "kubernetes.tf").read_text(), re.MULTILINE))
+    made |= {"redis"}
+    named = set(re.findall(r"'(?:configMapRef|secretRef|secretKeyRef|configMap)': {'name': '([\w-]+)'", str(list(pods()))))
+    named |= set(re.findall(r"'secretName': '([\w-]+)'", str(list(pods()))))
+    assert {"perennial", "specs", "api-keys", "base-job-template"} <= named
+    assert named <= made
 
 
 def test_a_run_on_kubernetes_takes_every_job_variable_that_prefect_yaml_gives() -> None:
