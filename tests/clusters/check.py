@@ -6,6 +6,7 @@ unless STRICT=1 asks for all.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def install_packages() -> None:
 def run(check: Check) -> str:
     """`ok`, `skipped: why` or `failed: what it said`."""
     if check.needs and not is_there(check.needs):
-        return f"skipped: {check.needs} is not here; {fix_of(check.needs)}"
+        return f"skipped: {check.needs} is not here, or too old; {fix_of(check.needs)}"
     done = subprocess.run(
         check.command, cwd=check.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -81,12 +82,15 @@ def run(check: Check) -> str:
 def is_there(program: str) -> bool:
     if program == "docker":  # the client alone, without the plugin, knows no compose files
         return bool(shutil.which(program)) and not subprocess.run([program, "compose", "version"], capture_output=True).returncode
+    if program == "amtool" and shutil.which(program):  # `url_file` of a receiver came with 0.26, and Debian 12 has 0.25
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        return not re.search(r"version 0\.(1?\d|2[0-5])\.", said.stdout + said.stderr)
     return shutil.which(program) is not None
 
 
 def fix_of(program: str) -> str:
     package = PACKAGE_OF.get(program)
-    return f"apt-get install {package}" if package else ELSEWHERE[program]
+    return f"apt-get install {package} (of a newer Debian where this one's is too old)" if package else ELSEWHERE[program]
 
 
 def checks(directory: Path) -> Iterator[Check]:
