@@ -37,9 +37,9 @@ WEEKS = 6  # of rows that the first versions have learnt
 WEEK = timedelta(weeks=1)
 TIMEOUT = 300.0  # seconds for what takes a few
 LOOK = 0.01  # seconds between two questions which version answers
-PAUSE = 8.0  # seconds between two rounds: windows do not close faster, and a standby process is ready by then
+PAUSE = 6.5  # seconds between two rounds: windows do not close faster, and a standby process is ready by then
 
-REFIT, SHADOW = "refit", "shadow"
+REFIT, CHALLENGER, SHADOW = "refit", "challenger", "shadow"
 PROMOTE = {REFIT: "always", SHADOW: "manual"}
 """`policy.promote` of the two models; the second one is promoted by events of the benchmark, sent as the monitor sends them."""
 
@@ -97,7 +97,7 @@ class Lab:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="retrainings of each kind (default: 10)")
+    parser.add_argument("--rounds", type=int, default=6, help="two trainings and a promotion in each (default: 6)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rounds = measure(Path(folder), given.rounds)
@@ -111,16 +111,17 @@ def main() -> None:
 
 def measure(folder: Path, rounds: int) -> dict[str, list[Moments]]:
     specs = prepare(folder)
-    found: dict[str, list[Moments]] = {REFIT: [], SHADOW: []}
+    found: dict[str, list[Moments]] = {REFIT: [], CHALLENGER: [], SHADOW: []}
     with running(folder, specs) as (stack, settings), PrefectClient(stack.prefect.url, {}) as api:
         os.environ["PREFECT_API_URL"] = stack.prefect.url
         train(specs, settings)
         lab = Lab(stack, api, Registry(settings.registry_url))
-        for name in found:
-            wait_until(lambda name=name: lab.serving(name) == 1, TIMEOUT, f"{name} to serve")
+        wait_until(lambda: all(lab.serving(name) == 1 for name in PROMOTE), TIMEOUT, "both models to serve")
         for number in range(rounds):
             found[REFIT].append(say(refit(lab, number)))
-            found[SHADOW].append(say(shadow(lab, number)))
+            trained, asked = challenger(lab, number)
+            found[CHALLENGER].append(say(trained))
+            found[SHADOW].append(say(shadow(lab, asked, number)))
     return found
 
 
@@ -143,12 +144,17 @@ def refit(lab: Lab, number: int) -> Moments:
     return {**closed, **follow(lab, request, before)}
 
 
-def shadow(lab: Lab, number: int) -> Moments:
-    """The window that asks for a challenger, then the event that promotes it."""
-    before = lab.serving(SHADOW)
-    _, asked = close_window(lab, SHADOW, number)
+def challenger(lab: Lab, number: int) -> tuple[Moments, RetrainRequest]:
+    """The window that asks for a challenger, until that is published."""
+    closed, asked = close_window(lab, SHADOW, number)
     trained = wait_until(lambda: ended(lab, asked), TIMEOUT, "the challenger")
     assert trained.outcome == "challenger", trained
+    return {**closed, **lab.run_states(asked), "started": steps(lab.home(SHADOW), asked.event_id)["started"]}, asked
+
+
+def shadow(lab: Lab, asked: RetrainRequest, number: int) -> Moments:
+    """The event that promotes the challenger that was asked for."""
+    before = lab.serving(SHADOW)
     time.sleep(PAUSE)
     request = asked.model_copy(update={"cause": "promotion", "event_id": deterministic_id("benchmark", number)})
     decided = time.time()
@@ -208,7 +214,7 @@ def steps(home: Path, event_id: str) -> Moments:
 
 def summarize(rounds: Sequence[Moments]) -> dict[str, tuple[float, float, float]]:
     """Least, median and most seconds of each step that the rounds have."""
-    known = {name: ends for name, ends in STEPS.items() if ends[0] in rounds[0]}
+    known = {name: ends for name, ends in STEPS.items() if set(ends) <= set(rounds[0])}
     found = {name: [one[end] - one[begin] for one in rounds] for name, (begin, end) in known.items()}
     return {name: (min(took), statistics.median(took), max(took)) for name, took in found.items()}
 

@@ -14,7 +14,7 @@ from perennial.learners.declarations import PASSIVE_OPENMP
 from perennial.settings import variable
 
 _WORKER_ENVIRONMENT = {
-    "PREFECT_WORKER_QUERY_SECONDS": "1",  # between two looks for work; by default 10
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",  # between two looks for work; by default 10
     "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",  # so that a dead worker is seen as offline within half a minute
 }
 
