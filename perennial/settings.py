@@ -124,6 +124,11 @@ class Settings(FrozenModel):
         description="datasets kept of each model, the newest, beside those of champion, predecessor, newest challenger, "
         "a version that waits for approval, and the one that retrainings start from",
     )
+    standby: bool = Field(
+        True,
+        description="the worker of `perennial up` keeps a process ready for the next flow run, which takes 225 MB and saves the "
+        "run its imports",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     wandb_project: str = Field("perennial", description="W&B project")
     wandb_init_timeout: Seconds = Field(timedelta(seconds=20), gt=NO_TIME, description="that W&B may take to start a run")

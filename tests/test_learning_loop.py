@@ -48,7 +48,7 @@ def the_world() -> pl.DataFrame:
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """`perennial up small.toml`, in a home of its own."""
     home = tmp_path_factory.mktemp("loop")
-    with stage(write_small(home, frame=the_world()), home / "var", **given_store()) as up:
+    with stage(write_small(home, frame=the_world()), home / "var", PERENNIAL_STANDBY="true", **given_store()) as up:
         yield up
 
 

@@ -4,9 +4,9 @@
 
 A run costs its worker a process whose imports take two to three seconds of a core. So the worker keeps one process of the
 kind in `deployments.stack.standby_process`, a child of its own like every run, and hands it the next one: everything else is
-Prefect's. The next standby is started a while after a run, so that its imports do not slow that run down. A run starts in a new
-process, as it would without all this, where none stands by, where its environment or directory is another one, and where our
-code has changed since.
+Prefect's. The next standby is started a while after a run, so that its imports do not slow that run down. A run starts in a
+new process, as it would with `PERENNIAL_STANDBY=false`, where none stands by, where its environment or directory is another one,
+and where our code has changed since.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.namesakes import OWN_PACKAGES
+from perennial.settings import load_settings
 
 COMMAND = (sys.executable, "-m", "deployments.stack.prefect_worker")
 RUN_COMMAND = [sys.executable, "-m", "prefect.engine"]
@@ -132,9 +133,10 @@ def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
 
 def main() -> None:
     """`prefect worker start` with the arguments given."""
-    from prefect.utilities import processutils
+    if load_settings(os.environ).standby:
+        from prefect.utilities import processutils
 
-    processutils.open_process = StandbyStarter(processutils.open_process).open_process
+        processutils.open_process = StandbyStarter(processutils.open_process).open_process
     sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
     runpy.run_module("prefect", run_name="__main__")
 

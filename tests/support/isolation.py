@@ -26,6 +26,7 @@ _OFFLINE = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
+    "PERENNIAL_STANDBY": "false",  # its imports cost each stack three seconds of a core
     "WANDB_MODE": "offline",
     "WANDB_SILENT": "true",
 }
