@@ -17,7 +17,7 @@ from tests.support.stack import Stage
 LOOK = 0.003
 """Seconds between two looks: the steps of a flow are tens of milliseconds apart."""
 
-TIMEOUT = 120.0
+TIMEOUT = 300.0
 """Seconds for a step to come; one that does not is left out, for what keeps it away may be another fault."""
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 
 from deployments.deploy import POOL
-from deployments.replay.waits import scrape
+from deployments.replay.waits import backlog, scrape
 from deployments.stack import supervisord
 from monitoring.lease import lease_key
 from monitoring.ledger import Ledger
@@ -19,6 +19,9 @@ from tests.faults.episodes.processes import service_workers, victims
 from tests.support.stack import Stage
 
 WORKER_SILENCE = timedelta(seconds=30)
+
+BACKLOG = 100
+"""Entries that wait while a monitor follows: what live traffic sends in some seconds."""
 
 
 def service_trouble(loop: Stage, workers: int) -> str | None:
@@ -55,6 +58,8 @@ def _stack_trouble(loop: Stage) -> str | None:
         return f"the monitor does not follow: {found.reason}"
     if not loop.loop.store.exists(lease_key(loop.spec.name)) or not victims(loop, "monitor"):
         return "no monitor follows"
+    if (waiting := backlog(loop.loop)) > BACKLOG:
+        return f"{waiting} entries wait for the monitor"
     if load_champion(loop.registry, loop.spec.name, loop.path.parent) is None:
         return "no champion can be loaded"
     return None
