@@ -12,6 +12,7 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import secrets  # noqa: E402
 import shutil  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections import Counter  # noqa: E402
@@ -45,6 +46,8 @@ console = Console(soft_wrap=True)
 def main() -> int:
     """Run the episodes; the exit code."""
     given = _arguments()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job, and a container's end, too
+        signal.signal(number, signal.default_int_handler)
     folder = Path("var/faults").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "home").mkdir(parents=True)
