@@ -1,5 +1,6 @@
 """Hooks: what a flow run is called, and what happens when it fails."""
 
+import errno
 import logging
 import os
 from dataclasses import replace
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import PerennialError
+
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+NO_SPACE = os.strerror(errno.ENOSPC)
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
     from monitoring import events
     from monitoring.policy import RetrainRequest
     from tasks.job import load_job, planned_moment
-    from tasks.promotion.retrain_request import record_outcome
+    from tasks.promotion.retrain_request import record_outcome, try_again
     from tasks.reporting.outcome import announce
 
     try:
@@ -69,9 +73,11 @@ def announce_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG
         request = RetrainRequest.model_validate(payload) if payload else None
     except (PerennialError, ValueError):
         return  # a spec or an event that cannot be read is what failed, and names no model
-    reason = str(error_of(state) or state.message)[:500]
+    error = error_of(state)
+    reason = str(error or state.message)[:500]
     try:
-        record_outcome.fn(job, request, "failed", reason)
+        if error is None or not (failed_by_machine(error) and try_again(job, request, reason)):
+            record_outcome.fn(job, request, "failed", reason)
     except (PerennialError, ValueError) as failure:
         logger.warning("the failure is announced, but not written down: %s", failure)
     announce.fn(job, events.RETRAIN_FAILED, request, error=reason)
@@ -81,3 +87,15 @@ def error_of(state: Any) -> BaseException | None:
     """The exception of a failed state, if it is known; the engine wraps it where results may be kept."""
     error = getattr(state.data, "result", state.data)
     return error if isinstance(error, BaseException) else None
+
+
+def failed_by_machine(error: BaseException) -> bool:
+    """Whether the machine had no room, memory or files left, or its disk failed: what another run may do well."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, MemoryError) or (isinstance(chain, OSError) and chain.errno in OF_THE_MACHINE):
+            return True
+        if NO_SPACE in str(chain):  # libraries that write without Python tell it in words alone
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False

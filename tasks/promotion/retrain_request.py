@@ -136,3 +136,17 @@ def record_outcome(job: Job, request: RetrainRequest | None, outcome: Outcome, r
     if (event_id := decision_of(job, request)) is not None:
         job.registry.require_token(job.spec.name)
         ledger.record_outcome(job.home, event_id, outcome, datetime.now(UTC), job.run_id, reason)
+
+
+def try_again(job: Job, request: RetrainRequest | None, reason: str) -> bool:
+    """Write that this run died of its machine: the monitor sends the request again, within its budget.
+
+    False where nobody would: for what no monitor has decided, or another run has taken over.
+    """
+    event_id = decision_of(job, request)
+    entry = ledger.read_entry(job.home, event_id) if event_id else None
+    if entry is None or (entry.request is None and entry.planned is None):
+        return False
+    job.registry.require_token(job.spec.name)
+    died = ledger.LedgerStep(stage="died", at=datetime.now(UTC), flow_run=job.run_id, reason=reason)
+    return ledger.advance(job.home, entry.event_id, died)
