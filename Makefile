@@ -8,6 +8,10 @@ PACKAGES := perennial service monitoring tasks flows deployments
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-deploy security clean
+URL ?= http://127.0.0.1:8000
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image check-s3 canary smoke rollback-release check-delivery clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -28,6 +32,18 @@ up: .venv/.installed  ## start the stack and leave it running (SPEC=examples/fli
 
 down: .venv/.installed  ## end the stack
 	$(BIN)/perennial down
+
+canary: .venv/.installed  ## bring a release to two local replicas, or back when it fails (RELEASE=other/.venv/bin/python; ARGS="--watch 60")
+	$(BIN)/python -m deployments.delivery canary $(SPEC) $(if $(RELEASE),--release $(RELEASE)) $(ARGS)
+
+smoke: .venv/.installed  ## test a running service, leaving no prediction behind (URL=http://127.0.0.1:8000)
+	$(BIN)/python -m deployments.delivery smoke $(URL)
+
+rollback-release: .venv/.installed  ## bring the release before back to the local replicas
+	$(BIN)/python -m deployments.delivery rollback-release $(ARGS)
+
+check-delivery: .venv/.installed  ## test that cycle with real replicas, nginx where it is installed, and broken releases
+	TEST_DELIVERY=1 $(BIN)/python -m pytest tests/deployments/delivery $(ARGS)
 
 test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry", WORKERS=0 for one after another)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
