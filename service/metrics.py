@@ -129,10 +129,12 @@ class HttpMetrics:
         self._requests = PrometheusCounter(REQUESTS, "Requests answered", [*labels, "code"], registry=own)
         self._seconds = Histogram("perennial_request_seconds", "Time to answer", labels, buckets=BUCKETS, registry=own)
         self._labels = PrometheusCounter("perennial_labels", "Labels accepted into the stream", ["model"], registry=own)
+        self._key_rows = PrometheusCounter("perennial_key_rows", "Rows and labels that a key has sent", ["key"], registry=own)
         self._in_flight = Gauge("perennial_in_flight", "Requests in flight", registry=own, multiprocess_mode="livesum")
         self._planned: asyncio.TimerHandle | None = None
         self._codes: Counter[tuple[RouteLabels, int]] = Counter()
         self._times: dict[RouteLabels, _Observations] = {}
+        self._rows: Counter[str] = Counter()
         self._now_in_flight = 0
 
     def in_flight_changed(self, requests: int) -> None:
@@ -148,6 +150,10 @@ class HttpMetrics:
             times = self._times[labels] = _Observations()
         times.add(seconds)
 
+    def rows_of_key(self, key: str, rows: int) -> None:
+        """A request with these rows or labels was answered; `key` is the name of its API key."""
+        self._rows[key] += rows
+
     def labels_accepted(self, model: str, rows: int) -> None:
         """Labels of a model went into the stream; from any thread."""
         self._labels.labels(model).inc(rows)
@@ -158,6 +164,9 @@ class HttpMetrics:
         self._planned = None
         codes, self._codes = self._codes, Counter()
         times, self._times = self._times, {}
+        rows, self._rows = self._rows, Counter()
+        for key, count in rows.items():
+            self._key_rows.labels(key).inc(count)
         for (labels, code), count in codes.items():
             self._requests.labels(*labels, str(code)).inc(count)
         for labels, some in times.items():

@@ -19,7 +19,7 @@ from perennial.settings import Settings
 from service.errors import HEADERS, JsonResponse, ServiceError, error_response
 from service.metrics import HttpMetrics, RouteLabels
 from service.web.auth import ApiKeyRing
-from service.web.quota import Quotas
+from service.web.quota import CountRows, Quotas
 from service.web.routes import DOCS, METRICS, MODELS, PAGES_OF_A_MODEL, PROBES, UI, Route, RouteTable, long_path, ui_of
 
 JSON = "application/json"
@@ -33,12 +33,13 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that went away before
 class AccessPolicy:
     """Who may do what; the same for the life of a process, but for the keys."""
 
-    def __init__(self, settings: Settings, names: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, names: Sequence[str] = (), count_rows: CountRows = lambda *_: None) -> None:
         docs = DOCS.union(long_path(name, page) for name in names for page in PAGES_OF_A_MODEL)
         pages = ((METRICS, settings.metrics_access), (docs, settings.docs_access))
         self._closed = frozenset[str]().union(*(page for page, access in pages if access == "closed"))
         self._public = PROBES.union(*(page for page, access in pages if access == "open"))
-        self._keys, self._quotas = ApiKeyRing(settings, names), Quotas(settings)
+        self._keys, self._quotas = ApiKeyRing(settings, names), Quotas(settings, count=count_rows)
+        self._counts = self._keys.required or self._quotas.limited
 
     def refusal(self, scope: Scope, route: Route) -> ServiceError | None:
         """Why this request is not let in, if so."""
@@ -54,7 +55,7 @@ class AccessPolicy:
             return ServiceError(HTTPStatus.FORBIDDEN, "cross_origin", "pages of other sites may not send requests here")
         if in_flight.is_full and path not in METRICS:
             return in_flight.busy()
-        return self._over_quota(headers, scope) if self._quotas.limited and scope["method"] == "POST" else None
+        return self._over_quota(headers, scope) if self._counts and scope["method"] == "POST" else None
 
     def _over_quota(self, headers: Mapping[bytes, bytes], scope: Scope) -> ServiceError | None:
         """Why the quota of the key lets no request through now, if so; it stays in the scope: rows are taken later."""

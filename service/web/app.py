@@ -129,7 +129,7 @@ def build_app(app: FastAPI, state: AppState) -> ASGIApp:
     settings = state.settings
     routes = RouteTable(list(state.models), max(1, settings.max_in_flight // settings.workers))
     endpoints = PostEndpoints(app, _post_handlers(state), int(settings.max_body_mb * 1_000_000))
-    policy = AccessPolicy(settings, list(state.models))
+    policy = AccessPolicy(settings, list(state.models), state.metrics.rows_of_key)
     return AdmissionMiddleware(endpoints, policy, routes, state.metrics, settings.timeout)
 
 

@@ -1,5 +1,6 @@
 """Who gets in, and what is refused before anything looks at it; against a real service with keys."""
 
+import hashlib
 import socket
 import time
 from collections.abc import Iterator
@@ -260,3 +261,7 @@ def test_a_key_over_its_quota_is_told_when_to_come_again_and_the_others_are_answ
     assert ask(limited, OLD, "/predict", 1).status_code == 200
     limited.client.headers["X-API-Key"] = GIVEN
     assert limited.metric("perennial_requests_total", code="429") == 2
+    sent = {
+        key: limited.metric("perennial_key_rows_total", key=hashlib.sha256(key.encode()).hexdigest()[:8]) for key in (GIVEN, OLD)
+    }
+    assert sent == {GIVEN: 20, OLD: 1}

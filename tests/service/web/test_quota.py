@@ -57,5 +57,14 @@ def test_a_wait_is_never_told_as_nothing(wait: float) -> None:
     assert refused.retry_after == 1
 
 
-def test_without_quotas_nothing_is_counted() -> None:
+def test_the_rows_of_each_key_are_counted_without_quotas_and_nothing_is_refused() -> None:
+    counted: list[tuple[str, int]] = []
+    quotas = Quotas(Settings(), count=lambda key, rows: counted.append((key, rows)))
+    for key in (b"a key of a client", b"a key of another", b""):
+        assert quotas.admit(quota := quotas.find(key)) is None
+        quota.charge(5)
+    assert counted == [("784e9e0f", 5), ("98a0ebe1", 5)], "a client without a key is nobody"
+
+
+def test_without_quotas_nothing_is_limited() -> None:
     assert not Quotas(Settings()).limited
