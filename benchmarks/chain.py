@@ -7,7 +7,6 @@ of the service. Writes benchmarks/results/chain.json.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -20,7 +19,7 @@ import httpx
 import polars as pl
 
 from benchmarks.fleet import say
-from benchmarks.fleet_stack import running, train, url_of
+from benchmarks.fleet_stack import running, url_of
 from benchmarks.measure import machine, write_results
 from deployments.prefect_client import FLEET, PrefectClient
 from deployments.stack.state import Stack
@@ -30,6 +29,7 @@ from monitoring.policy import RetrainRequest
 from monitoring.window import Window
 from perennial.registry import CHAMPION, Registry
 from tests.support import models
+from tests.support.prefect_server import pointed_at
 from tests.support.waiting import wait_until
 
 RESULTS = Path(__file__).resolve().parent / "results" / "chain.json"
@@ -90,7 +90,7 @@ class Lab:
 
     def serving(self, name: str) -> int:
         """The version that answers."""
-        found: int = httpx.get(f"{url_of(self.stack)}/models/{name}/model", timeout=60).json()["version"]
+        found: int = httpx.get(f"{url_of(self.stack)}/models/{name}/model", timeout=60).json().get("version", 0)
         return found
 
 
@@ -112,9 +112,13 @@ def main() -> None:
 def measure(folder: Path, rounds: int) -> dict[str, list[Moments]]:
     specs = prepare(folder)
     found: dict[str, list[Moments]] = {REFIT: [], CHALLENGER: [], SHADOW: []}
-    with running(folder, specs) as (stack, settings), PrefectClient(stack.prefect.url, {}) as api:
-        os.environ["PREFECT_API_URL"] = stack.prefect.url
-        train(specs, settings)
+    with (
+        running(folder, specs) as (stack, settings),
+        PrefectClient(stack.prefect.url, {}) as api,
+        pointed_at(stack.prefect.url),
+    ):
+        for spec in specs:
+            api.start_run(api.deployment_id(f"train/{FLEET}"), {"spec": str(spec)})
         lab = Lab(stack, api, Registry(settings.registry_url))
         wait_until(lambda: all(lab.serving(name) == 1 for name in PROMOTE), TIMEOUT, "both models to serve")
         for number in range(rounds):

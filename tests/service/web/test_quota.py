@@ -61,7 +61,8 @@ def test_the_rows_of_each_key_are_counted_without_quotas_and_nothing_is_refused(
     counted: list[tuple[str, int]] = []
     quotas = Quotas(Settings(), count=lambda key, rows: counted.append((key, rows)))
     for key in (b"a key of a client", b"a key of another", b""):
-        assert quotas.admit(quota := quotas.find(key)) is None
+        quota = quotas.find(key)
+        assert quotas.admit(quota) is None
         quota.charge(5)
     assert counted == [("784e9e0f", 5), ("98a0ebe1", 5)], "a client without a key is nobody"
 
