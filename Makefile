@@ -4,14 +4,12 @@ BIN := .venv/bin
 ARGS ?=
 WORKERS ?= 3
 SPEC ?= examples/flights.toml
+OVERLAY ?= production
+URL ?= http://127.0.0.1:8000
 PACKAGES := perennial service monitoring tasks flows deployments
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-deploy security clean
-URL ?= http://127.0.0.1:8000
-
-.DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-train bench-decisions docs docs-site lock wheel check-image check-s3 canary smoke rollback-release check-delivery clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 canary smoke rollback-release check-delivery check-deploy security system image push-image release-service release-flows clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -126,12 +124,31 @@ check-s3: .venv-scale/.installed  ## test registry and prediction log on a real 
 check-image: .venv/.installed  ## build and run the container images (root on Debian; needs buildah, debootstrap)
 	$(BIN)/python -m tests.image.check
 
+system:  ## what a machine needs beside Python: LightGBM's OpenMP (Homebrew on macOS, apt where this is root)
+	@if [ "$$(uname)" = Darwin ]; then brew install --quiet libomp; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then apt-get install --quiet --yes libgomp1; fi
+
+image:  ## build both container images with Docker, and run their commands
+	docker build --target serve --tag perennial:serve .
+	docker build --target full --tag perennial:full .
+	docker run --rm --read-only perennial:serve
+	docker run --rm --read-only --tmpfs /tmp perennial:full perennial version
+
+push-image:  ## build both images with provenance and bill of materials, and push them (REPOSITORY=ghcr.io/us/perennial TAG=v1.2.3)
+	deployments/push-image
+
+release-service:  ## bring an image to the replicas on Kubernetes, or back when its canary fails (SERVE_IMAGE=...@sha256:...; ARGS="--watch 60")
+	deployments/kubernetes/with-kubeconfig deployments/kubernetes/release $(SERVE_IMAGE) $(ARGS)
+
+release-flows:  ## apply the overlay with two images, and deploy the flows (SERVE_IMAGE=... FULL_IMAGE=... OVERLAY=production)
+	deployments/kubernetes/with-kubeconfig deployments/kubernetes/apply $(OVERLAY) $(SERVE_IMAGE) $(FULL_IMAGE)
+
 check-deploy: .venv/.installed .venv-deploy/.installed  ## check compose file, Kubernetes objects, Terraform, workflows, alert rules, Dockerfile
 	$(BIN)/python -m tests.clusters.check
 
 security: .venv-deploy/.installed  ## known holes of the locked versions, insecure calls, secrets in files
 	.venv-deploy/bin/pip-audit --disable-pip --no-deps --require-hashes -r requirements.lock
-	.venv-deploy/bin/bandit --quiet --recursive --severity-level medium $(PACKAGES)
+	.venv-deploy/bin/bandit --configfile pyproject.toml --quiet --recursive --severity-level medium $(PACKAGES)
 	.venv-deploy/bin/python -m tests.clusters.secrets
 
 clean:  ## remove the environment and all state

@@ -21,6 +21,11 @@ DEPLOYMENTS = ROOT / "deployments"
 KUBERNETES, TERRAFORM, MONITORING = DEPLOYMENTS / "kubernetes", DEPLOYMENTS / "terraform", DEPLOYMENTS / "monitoring"
 COMPOSE, COMPOSE_FILES = DEPLOYMENTS / "compose.yaml", DEPLOYMENTS / "compose"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+SCRIPTS = [
+    *(COMPOSE_FILES / name for name in ("make-secrets", "with-secrets")),
+    *(KUBERNETES / name for name in ("apply", "with-kubeconfig")),
+    DEPLOYMENTS / "push-image",
+]
 TOOLS = ROOT / ".venv-deploy" / "bin"
 PACKAGE_OF = {"promtool": "prometheus", "amtool": "prometheus-alertmanager", "caddy": "caddy", "shellcheck": "shellcheck"}
 """Programs that Debian packages bring."""
@@ -104,8 +109,7 @@ def compose_checks() -> Iterator[Check]:
     schema = ("--builtin-schema", "vendor.compose-spec", str(COMPOSE))
     yield Check("compose: schema", (tool("check-jsonschema"), *schema))
     yield Check("compose: config", ("docker", "compose", "--file", str(COMPOSE), "config", "--quiet"), "docker")
-    scripts = [str(COMPOSE_FILES / name) for name in ("make-secrets", "with-secrets")]
-    yield Check("compose: scripts", ("shellcheck", *scripts), "shellcheck")
+    yield Check("scripts: shellcheck", ("shellcheck", *map(str, SCRIPTS)), "shellcheck")
     caddy = ("caddy", "validate", "--adapter", "caddyfile", "--config", str(COMPOSE_FILES / "Caddyfile"))
     yield Check("compose: proxy", caddy, "caddy")
     yield Check("compose: alertmanager", ("amtool", "check-config", str(COMPOSE_FILES / "alertmanager.yml")), "amtool")
