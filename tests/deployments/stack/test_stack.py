@@ -200,7 +200,7 @@ def test_a_directory_adds_models_to_the_service_and_nothing_to_prefect_and_one_i
     stack: Stack, stack_settings: Settings, spec_copy: Path, api: PrefectClient
 ) -> None:
     before, pids = prefect_objects(api), program_pids(stack)
-    assert [len(ids) for ids in before] == [7, 3]
+    assert [len(ids) for ids in before] == [7, 4]
     (spec_copy.parent / "wrong.toml").write_text("name = 1")
     both, broken = stacks.up([spec_copy.parent], stack_settings, os.environ, now())
     assert [model.name for model in both.models] == ["flights", "other"]
