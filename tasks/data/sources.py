@@ -129,11 +129,23 @@ def _read_zip(name: str, file: IO[bytes], source: SourceSpec, rows: int | None) 
 def _parse(name: str, file: str, content: str | BytesIO, source: SourceSpec, rows: int | None) -> tuple[str, pl.DataFrame]:
     """One table and the name of its file."""
     if file.lower().endswith(_PARQUET):
-        return file, pl.read_parquet(content, n_rows=rows)
+        return file, _read_parquet(content, rows)
     if file.lower().endswith(_CSV):
         return file, CsvFile(name, Path(file).name, content, source).read(rows)
     known = ", ".join((*_CSV, *_PARQUET, *_COMPRESSED))
     raise SourceError(f"source {name!r}: {Path(file).name} is of no known format; known endings: {known}")
+
+
+def _read_parquet(content: str | BytesIO, rows: int | None) -> pl.DataFrame:
+    """The table of a Parquet file; of one on disk column by column, each in one piece.
+
+    Read at once the columns come in as many pieces as the file has row groups, and the first column that is added to them makes
+    polars copy all of them: the table is in memory twice then.
+    """
+    if not isinstance(content, str) or "://" in content:
+        return pl.read_parquet(content, n_rows=rows)
+    names = pl.read_parquet_schema(content)
+    return pl.DataFrame([pl.read_parquet(content, columns=[name], n_rows=rows).to_series().rechunk() for name in names])
 
 
 def _stacked(name: str, tables: list[tuple[str, pl.DataFrame]]) -> RawTable:

@@ -137,3 +137,14 @@ def test_a_table_is_read_from_the_web(tmp_path: Path, web: str) -> None:
     assert read(tmp_path, path=f"{web}/rows.parquet").equals(read(tmp_path, path="rows.parquet"))
     with pytest.raises(SourceError, match=r"cannot read http://.*/nothing.csv"):
         read(tmp_path, path=f"{web}/nothing.csv")
+
+
+def test_a_parquet_file_on_disk_is_read_in_one_piece(tmp_path: Path) -> None:
+    """Pieces would all be copied once a column is added, with the table in memory twice meanwhile."""
+    table = pl.DataFrame({"n": range(1_000), "shop": [None, "north"] * 500, "on": [[1], None] * 500})
+    table.write_parquet(tmp_path / "rows.parquet", row_group_size=100)
+    source = SourceSpec(path="rows.parquet")
+    frame = read_source("rows", source, tmp_path, {}).frame
+    assert frame.n_chunks("all") == [1, 1, 1]
+    assert frame.equals(table)
+    assert read_source("rows", source, tmp_path, {}, 150).frame.equals(table.head(150))
