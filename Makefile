@@ -9,7 +9,7 @@ URL ?= http://127.0.0.1:8000
 PACKAGES := perennial service monitoring tasks flows deployments
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 canary smoke rollback-release check-delivery check-deploy security system image push-image release-service release-flows clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-dask canary smoke rollback-release check-delivery check-deploy security system image push-image release-service release-flows clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -114,6 +114,9 @@ wheel: .venv/.installed  ## build the package into dist/
 
 check-s3: .venv-scale/.installed  ## test registry and prediction log on a real S3 server (moto), in an environment of its own
 	.venv-scale/bin/python -m pytest tests/s3 $(ARGS)
+
+check-dask: .venv-scale/.installed  ## test a backtest on a Dask cluster of two worker processes, in an environment of its own
+	.venv-scale/bin/python -m pytest tests/dask $(ARGS)
 
 .venv-scale/.installed: requirements-scale.lock
 	$(PYTHON) -m venv .venv-scale

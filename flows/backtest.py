@@ -13,10 +13,10 @@ from tasks.data.validate import validate
 from tasks.hooks import report_failure, run_name
 from tasks.job import open_job
 from tasks.reporting.artifacts import show_checks
-from tasks.task_defaults import thread_per_core
+from tasks.task_defaults import core_or_cluster
 
 
-@flow(name="backtest", flow_run_name=run_name, on_failure=[report_failure], task_runner=thread_per_core())
+@flow(name="backtest", flow_run_name=run_name, on_failure=[report_failure], task_runner=core_or_cluster())
 def backtest(spec: str, start: str | None = None, label_delay: str | None = None, data: Sequence[str] = ()) -> str:
     """Live through the sources' history from `start` on (ISO time; a sixth of it is the past by default).
 

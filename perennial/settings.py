@@ -51,6 +51,11 @@ class Settings(FrozenModel):
         description="fsspec URL below which the prediction logs are, in a directory for each model (default: each in its model's "
         "home); every process of a model needs the same",
     )
+    dask_scheduler: str = Field(
+        "",
+        description="where a backtest trains: address of a Dask scheduler (`tcp://host:8786`), or `local` for a process "
+        "on each core of this machine (default: threads of the flow's own process)",
+    )
     environment: str = Field("local", description="name of the environment, for Sentry and W&B")
     commit: str = Field("", description="commit that this installation was built from, for Sentry; the image sets it")
     host: str = Field("127.0.0.1", description="address the service listens on")

@@ -35,7 +35,7 @@ from tasks.backtest.loss_matrix import Cell, LossMatrix, MatrixRow
 from tasks.backtest.probes import Probes
 from tasks.backtest.trainings import fitted_at, read, require_contrast, single_threaded, training_data, write
 from tasks.job import Job
-from tasks.task_defaults import local_task
+from tasks.task_defaults import local_task, spread
 from tasks.training.fit import choose_rounds, make_trainer
 from tasks.training.learner_choice import compare_learners, with_learner
 from tasks.training.training_data import TrainingData, build_training_data, reference_profile
@@ -94,7 +94,7 @@ class Runner(Protocol):
 
 def in_flow(step: "Task[[History, Item], Done]", history: History, items: Sequence[Item]) -> list[Done]:
     """By the task runner of the flow in which this is called."""
-    futures: Any = step.map(unmapped(history), list(items))
+    futures: Any = step.map(unmapped(spread(history)), list(items))
     found: list[Done] = futures.result()
     return found
 

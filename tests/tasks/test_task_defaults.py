@@ -1,11 +1,14 @@
 """What is tried again: lost connections; what is not: our own refusals."""
 
+import importlib.util
+
 import httpx
 import pytest
+from prefect.task_runners import ThreadPoolTaskRunner
 from sqlalchemy.exc import OperationalError
 
-from perennial.errors import ChecksFailed, SourceError, SpecError, StoreUnreachable
-from tasks.task_defaults import BACKOFF, is_transient, local_task, remote_task
+from perennial.errors import ChecksFailed, SettingsError, SourceError, SpecError, StoreUnreachable
+from tasks.task_defaults import BACKOFF, core_or_cluster, is_transient, local_task, remote_task, spread
 
 
 def caused(by: BaseException) -> SourceError:
@@ -57,3 +60,19 @@ def test_a_task_keeps_the_function_and_only_a_remote_one_is_tried_again() -> Non
     near, far = local_task("double")(double), remote_task("double")(double)
     assert near.fn(4) == far.fn(4) == 8
     assert (near.name, near.retries, far.retries) == ("double", 0, len(BACKOFF))
+
+
+def test_where_a_flow_trains_is_asked_of_the_settings_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = core_or_cluster()
+    assert isinstance(declared.duplicate(), ThreadPoolTaskRunner)
+    monkeypatch.setenv("PERENNIAL_DASK_SCHEDULER", "tcp://nowhere:8786")
+    if importlib.util.find_spec("prefect_dask") is None:
+        with pytest.raises(SettingsError, match=r'pip install "perennial\[dask\]"'):
+            declared.duplicate()
+    else:
+        assert declared.duplicate().address == "tcp://nowhere:8786"  # type: ignore[attr-defined]
+
+
+def test_a_value_for_many_tasks_is_itself_without_a_cluster() -> None:
+    value = object()
+    assert spread(value) is value
