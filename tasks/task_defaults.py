@@ -40,7 +40,7 @@ def remote_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     return task(name=name, cache_policy=NO_CACHE, retries=len(delays), retry_delay_seconds=delays, retry_condition_fn=_retry)
 
 
-class _CoresOrCluster(ThreadPoolTaskRunner):
+class _CoresOrCluster(ThreadPoolTaskRunner[Any]):
     """Threads, unless the settings of the process that runs the flow name a Dask cluster; Prefect duplicates it for each run."""
 
     def duplicate(self) -> Any:
