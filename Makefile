@@ -9,7 +9,7 @@ URL ?= http://127.0.0.1:8000
 PACKAGES := perennial service monitoring tasks flows deployments
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-dask canary smoke rollback-release check-delivery check-deploy security system image push-image release-service release-flows clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-dask canary smoke rollback-release check-delivery check-triage check-deploy security system image push-image release-service release-flows clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -42,6 +42,9 @@ rollback-release: .venv/.installed  ## bring the release before back to the loca
 
 check-delivery: .venv/.installed  ## test that cycle with real replicas, nginx where it is installed, and broken releases
 	TEST_DELIVERY=1 $(BIN)/python -m pytest tests/deployments/delivery $(ARGS)
+
+check-triage: .venv/.installed  ## test that three kinds of failures are three issues in Bugsink (installs it)
+	TEST_TRIAGE=1 $(BIN)/python -m pytest tests/triage $(ARGS)
 
 test: .venv/.installed  ## run every test (ARGS="tests/perennial -k registry", WORKERS=0 for one after another)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
@@ -103,6 +106,7 @@ lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group serve -o requirements-serve.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group docs -o requirements-docs.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group triage -o requirements-triage.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --extra s3 --extra dask --group dev --group scale pyproject.toml -o requirements-scale.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group deploy -o requirements-deploy.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock pyproject.toml -o requirements-full.lock

@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 RESOURCES = Path("deployments", "resources")  # in the wheel
-COPIED = ("prefect.yaml", "examples/*.toml", "examples/*.py")
+COPIED = ("prefect.yaml", "requirements-triage.lock", "examples/*.toml", "examples/*.py")
 
 
 class BuildWithResources(build_py):

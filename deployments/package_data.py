@@ -13,5 +13,8 @@ _ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 PREFECT_FILE = _ROOT / "prefect.yaml"
 """The deployments of all models; it is itself valid, for the flights example."""
 
+TRIAGE_LOCK = _ROOT / "requirements-triage.lock"
+"""What the server of `perennial up --triage` is installed from."""
+
 EXAMPLES = _ROOT / "examples"
 """Specs with the Python files of their sources."""

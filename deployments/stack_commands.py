@@ -17,6 +17,9 @@ def up(
         float | None,
         Parameter(help="percent of the rows, 0 to 50, that the newest challenger answers; a change starts the service anew"),
     ] = None,
+    triage: Annotated[
+        bool, Parameter(help="run Bugsink too, which gets every error report (installs it the first time)", negative="")
+    ] = False,
 ) -> int:
     """Start the stack for specs, deploy the flows, and wait until every part is healthy.
 
@@ -25,7 +28,7 @@ def up(
     """
     from deployments.terminal import bring_up
 
-    return bring_up(specs, challenger_share)
+    return bring_up(specs, challenger_share, triage=triage)
 
 
 def down() -> int:

@@ -61,9 +61,10 @@ def show_training(spec: Path, state: "State[Any]") -> int:
     return 0
 
 
-def bring_up(specs: Sequence[Path], challenger_share: float | None = None) -> int:
+def bring_up(specs: Sequence[Path], challenger_share: float | None = None, *, triage: bool = False) -> int:
     """Bring the stack up for specs and say where it answers; returns the exit code: 1 where a spec was left out."""
     from deployments.stack import stack as stacks
+    from deployments.stack.plan import StackOptions
     from deployments.stack.status import StackProgress
 
     if not specs:
@@ -71,13 +72,17 @@ def bring_up(specs: Sequence[Path], challenger_share: float | None = None) -> in
     if challenger_share is not None and not 0 <= challenger_share <= MAX_CHALLENGER_SHARE:
         raise SettingsError(f"--challenger-share {challenger_share:g}: expected 0 to {MAX_CHALLENGER_SHARE} percent of the rows")
     with StackProgress(make_console()) as progress:
-        stack, broken = stacks.up(specs, read_settings(), os.environ, datetime.now(UTC), progress, challenger_share)
+        stack, broken = stacks.up(
+            specs, read_settings(), os.environ, datetime.now(UTC), progress, StackOptions(challenger_share, triage)
+        )
     show({**_addresses(stack), "left out": "\n".join(broken.values()), "next": _next_step(specs)})
     return 1 if broken else 0
 
 
 def _addresses(stack: "Stack") -> dict[str, str]:
     from deployments.proxies import describe_proxies
+    from deployments.stack.programs import triage_home
+    from deployments.stack.triage import ACCOUNT
 
     assert stack.service is not None
     asked = os.environ.get("PERENNIAL_PORT", str(stack.service.port))
@@ -88,6 +93,7 @@ def _addresses(stack: "Stack") -> dict[str, str]:
         "service": f"{stack.service.url}/docs",
         "models": "\n".join(several),
         "challengers": f"answer {share:g} % of the rows" if (share := stack.service.challenger_share) else "",
+        "triage": f"{url}   (account: {triage_home(stack.home) / ACCOUNT})" if (url := stack.triage_url) else "",
         "port": moved if asked != str(stack.service.port) else "",
         "proxy": describe_proxies(os.environ),
         "logs": str(stack.state_dir / "logs"),

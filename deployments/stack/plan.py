@@ -4,13 +4,14 @@ A program keeps its port over restarts: stack.json remembers the last port of ea
 PERENNIAL_PORT asks for it by number. A port asked for that another program of the stack has leads to the next free one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from deployments.stack import embedded_redis, prefect_server
+from deployments.stack import embedded_redis, prefect_server, triage
 from deployments.stack.ports import PortReservations
-from deployments.stack.state import PREFECT, SERVICE, STORE, Address, HostedModel, Service, Stack, state_dir
+from deployments.stack.state import PREFECT, SERVICE, STORE, TRIAGE, Address, HostedModel, Service, Stack, state_dir
 from deployments.stack.supervisord import socket_path
 from perennial.errors import StackError
 from perennial.settings import LOOPBACK, Settings
@@ -50,6 +51,34 @@ def with_models(stack: Stack, models: Sequence[HostedModel], settings: Settings,
         return stack
     service = Service(host=settings.host, port=_service_port(stack, settings, ports))
     return stack.model_copy(update={"service": service, "ports": {**stack.ports, SERVICE: service.port}})
+
+
+ReportProgress = Callable[[str, str], None]
+"""Called with (component, state) at every step: `starting`, then `ready`."""
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What `up` may be asked for beyond specs and settings."""
+
+    challenger_share: float | None = None
+    triage: bool = False
+
+
+NO_OPTIONS = StackOptions()
+
+
+def with_options(stack: Stack, options: StackOptions, running: bool, settings: Settings, ports: PortReservations) -> Stack:
+    """The stack with what was asked for; raises StackError where a running one cannot have it any more."""
+    stack = with_challenger_share(stack, options.challenger_share)
+    if not options.triage or stack.triage_port is not None:
+        return stack
+    if running:
+        raise StackError("the stack runs without --triage, and its programs report elsewhere: run `perennial down` first")
+    if settings.sentry_dsn is not None:
+        raise StackError("SENTRY_DSN is set, so errors go there: unset it, or do without --triage")
+    port = ports.find(LOOPBACK[0], stack.ports.get(TRIAGE, triage.PREFERRED_PORT), set(stack.ports.values()))
+    return stack.model_copy(update={"triage_port": port, "ports": {**stack.ports, TRIAGE: port}})
 
 
 def with_challenger_share(stack: Stack, percent: float | None) -> Stack:

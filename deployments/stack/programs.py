@@ -1,4 +1,7 @@
-"""From the stack's value to the programs that run it and the environment they share; pure, so that it can be read and tested."""
+"""From the stack's value to the programs that run it and the environment they share.
+
+It reads nothing but the DSN of the triage server, so that it can be read and tested.
+"""
 
 import os
 import sys
@@ -7,8 +10,8 @@ from pathlib import Path
 
 from deployments.deploy import POOL
 from deployments.proxies import direct_loopback
-from deployments.stack import embedded_redis, prefect_server, prefect_worker
-from deployments.stack.state import PREFECT, SERVICE, STORE, WORKER, Stack, state_dir
+from deployments.stack import embedded_redis, prefect_server, prefect_worker, triage
+from deployments.stack.state import PREFECT, SERVICE, STORE, TRIAGE, WORKER, Stack, state_dir
 from deployments.stack.supervisord import Program
 from perennial.learners.declarations import PASSIVE_OPENMP
 from perennial.settings import variable
@@ -27,6 +30,8 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
         found.append(Program(name=STORE, command=command, order=10, directory=directory))
     if stack.prefect.port is not None:
         found.append(Program(name=PREFECT, command=prefect_server.COMMAND, order=20, directory=directory))
+    if stack.triage_port is not None:
+        found.append(triage.program(triage_home(stack.home), TRIAGE, stack.triage_port))
     if stack.service is not None:
         # The list, not the models in it: the service reads it again, and a program that is started otherwise is started anew.
         command = (sys.executable, "-m", "service", "--spec", str(stack.spec_list))
@@ -42,6 +47,7 @@ def stack_programs(stack: Stack) -> tuple[Program, ...]:
 def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment with the components' addresses: every program inherits it, so that no file holds a secret."""
     addresses = {"REDIS_URL": stack.store.url, "PREFECT_API_URL": stack.prefect.url, "PERENNIAL_HOME": str(stack.home)}
+    addresses |= {} if stack.triage_port is None else {"SENTRY_DSN": triage.read_dsn(triage_home(stack.home))}
     server = {} if stack.prefect.port is None else prefect_server.server_environment(prefect_home(stack.home), stack.prefect.port)
     waiting, value = PASSIVE_OPENMP
     # This interpreter's programs first, whether or not its environment is activated.
@@ -53,6 +59,11 @@ def environment(stack: Stack, environ: Mapping[str, str]) -> dict[str, str]:
 def prefect_home(home: Path) -> Path:
     """Prefect's own files: profile, SQLite database, leases."""
     return state_dir(home) / "prefect"
+
+
+def triage_home(home: Path) -> Path:
+    """Bugsink's environment, database and DSN."""
+    return state_dir(home) / "triage"
 
 
 def store_home(home: Path) -> Path:

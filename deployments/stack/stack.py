@@ -19,14 +19,14 @@ from deployments import deploy
 from deployments.deploy import POOL, TAG
 from deployments.namesakes import refuse_namesakes
 from deployments.prefect_client import FLEET, PrefectClient, require_api
-from deployments.stack import plan, programs, supervisord
+from deployments.stack import plan, programs, supervisord, triage
 from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.given_specs import read_specs, unreadable
 from deployments.stack.health import is_healthy, serves_its_models
 from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.prefect_worker import RUN_COMMAND
 from deployments.stack.process_tree import tree_listens
-from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, WORKER, Stack, load_stack, save_stack, state_dir
+from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, TRIAGE, WORKER, Stack, load_stack, save_stack, state_dir
 from monitoring.lease import lease_key
 from perennial.errors import PerennialError, StackError
 from perennial.fleet import spec_files, write_spec_list
@@ -38,23 +38,20 @@ from service.prediction_log.redis_client import connect
 READY_TIMEOUT = timedelta(seconds=180)  # for one component; a Prefect server takes 5 to 20 s, longer on a busy machine
 POLL_INTERVAL = timedelta(seconds=0.1)  # between two looks at a component that is starting
 
-ReportProgress = Callable[[str, str], None]
-"""Called with (component, state) at every step: `starting`, then `ready`."""
-
 
 def up(
     specs: Sequence[Path],
     settings: Settings,
     environ: Mapping[str, str],
     now: datetime,
-    report: ReportProgress = lambda *_: None,
-    challenger_share: float | None = None,
+    report: plan.ReportProgress = lambda *_: None,
+    options: plan.StackOptions = plan.NO_OPTIONS,
 ) -> tuple[Stack, Mapping[str, str]]:
     """Bring the stack up for specs, or directories of them, and deploy the flows; models are added to those that run.
 
-    Safe to repeat: what runs is left alone, and the service takes in one more model without refusing a request; another
-    `challenger_share` starts it anew. Returns the stack, and what is wrong with specs of directories that it does without.
-    Raises StackError, SpecError, StoreUnreachable or PrefectUnreachable.
+    Safe to repeat: what runs is left alone, and the service takes in one more model without refusing a request. Returns the
+    stack, and what is wrong with specs of directories that it does without. Raises StackError, SpecError, StoreUnreachable or
+    PrefectUnreachable.
     """
     given, directory = read_specs(specs, settings), state_dir(settings.home)
     with _locked(directory) as ports:
@@ -69,8 +66,7 @@ def up(
         lost = unreadable(stack.models, settings)
         for name in lost:
             stack = plan.without_model(stack, name)
-        stack = plan.with_models(stack, given.models, settings, ports)
-        stack = plan.with_challenger_share(stack, challenger_share)
+        stack = plan.with_options(plan.with_models(stack, given.models, settings, ports), options, running, settings, ports)
         try:
             _launch(stack, environ, None if running else ports.descriptors)
             with PrefectClient(stack.prefect.url, environ) as api:
@@ -132,7 +128,7 @@ def _locked(directory: Path) -> Iterator[PortReservations]:
         yield ports
 
 
-def down(settings: Settings, report: ReportProgress = lambda *_: None) -> bool:
+def down(settings: Settings, report: plan.ReportProgress = lambda *_: None) -> bool:
     """End every process of the stack, in order; False when nothing was running."""
     directory = state_dir(settings.home)
     if supervisord.find_supervisor(directory) is None and not stack_processes(settings):
@@ -255,11 +251,13 @@ class _Startup:
 
     stack: Stack
     api: PrefectClient
-    report: ReportProgress
+    report: plan.ReportProgress
 
     def run(self, environ: Mapping[str, str], now: datetime) -> None:
         stack, service = self.stack, self.stack.service
         assert service is not None
+        if (port := stack.triage_port) is not None:
+            self._start(TRIAGE, lambda: triage.answers(port))
         self._start(STORE, lambda: self._owns(STORE, stack.store.port) and store_is_up(stack.store.url))
         self._start(PREFECT, lambda: self._owns(PREFECT, stack.prefect.port) and self.api.healthy())
         self._start_worker(now)
@@ -331,6 +329,8 @@ def _launch(stack: Stack, environ: Mapping[str, str], port_locks: Sequence[int] 
         require_api(stack.prefect.url, environ, "start it, or change or unset PREFECT_API_URL")
     for directory in (programs.store_home(stack.home), programs.prefect_home(stack.home)):
         directory.mkdir(parents=True, exist_ok=True)
+    if stack.triage_port is not None and port_locks is not None:
+        triage.prepare(programs.triage_home(stack.home), stack.triage_port)
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
     save_stack(stack)
     write_spec_list(stack.spec_list, [model.spec for model in stack.models])

@@ -10,7 +10,7 @@ from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, StackError
 
-STORE, PREFECT, SERVICE, WORKER, MONITOR = "store", "prefect", "service", "worker", "monitor"
+STORE, PREFECT, SERVICE, WORKER, MONITOR, TRIAGE = "store", "prefect", "service", "worker", "monitor", "triage"
 """Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run, of
 which the monitor is one."""
 
@@ -52,6 +52,7 @@ class Stack(StoredModel):
     store: Address
     prefect: Address
     service: Service | None = Field(None, description="None without models")
+    triage_port: int | None = Field(None, description="of Bugsink on loopback, where `up --triage` asked for it")
     models: tuple[HostedModel, ...] = ()
     ports: dict[str, int] = Field(
         default_factory=dict, description="the last port of each program, also of those that do not run now"
@@ -77,6 +78,10 @@ class Stack(StoredModel):
         ports = {name: port for name, port in raw.get("ports", {}).items() if not name.startswith("service-")}
         first = raw["services"][0]["port"] if raw["services"] else None
         return {**kept, "ports": {**ports, **({SERVICE: first} if first else {})}}
+
+    @property
+    def triage_url(self) -> str | None:
+        return f"http://127.0.0.1:{self.triage_port}" if self.triage_port is not None else None
 
     def spec_of(self, model: str) -> Path | None:
         """The spec of a model, if the stack has it."""

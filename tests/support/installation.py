@@ -19,6 +19,7 @@ from tests.support.processes import ROOT, python, run_to_end, without_wandb_dire
 
 SOURCES = ("perennial", "service", "monitoring", "tasks", "flows", "deployments", "examples")
 FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "prefect.yaml", "requirements.lock")
+LOCKS = ("requirements-triage.lock",)
 TIMEOUT = 240.0
 
 
@@ -46,7 +47,7 @@ def build_wheel(directory: Path) -> Path:
     source, built = directory / "source", directory / "built"
     for name in SOURCES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
+    for name in (*FILES, *LOCKS):
         shutil.copy(ROOT / name, source / name)
     with tarfile.open(_build("sdist", source, built)) as archive:
         archive.extractall(directory / "unpacked", filter="data")
