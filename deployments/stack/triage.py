@@ -58,7 +58,9 @@ def program(directory: Path, name: str, port: int) -> Program:
     python = str(directory / "venv" / "bin" / "python")
     bind = ("--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "2", "--timeout", "60")
     command = (python, "-m", "gunicorn", *bind, "bugsink.wsgi")
-    return Program(name=name, command=command, order=5, directory=directory, environment=_environment(directory))
+    return Program(
+        name=name, command=command, order=5, directory=directory, environment={**_environment(directory), "HOME": str(directory)}
+    )
 
 
 def read_dsn(directory: Path) -> str:
