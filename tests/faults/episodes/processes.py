@@ -5,12 +5,13 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import psutil
 
 from deployments.stack import supervisord
 from perennial.errors import PrefectUnreachable, StackError
-from tests.faults.episodes.plan import FLOW_STEPS, Fault
+from tests.faults.episodes.plan import AT_RANDOM, FLOW_STEPS, Fault
 from tests.faults.victims import flow_process
 from tests.support.stack import Stage
 from tests.support.waiting import wait_until
@@ -30,13 +31,21 @@ def harmed_part(fault: Fault) -> str | None:
     return "store" if victim == "store" else None
 
 
-def harm_processes(loop: Stage, fault: Fault) -> str:
+def aim(loop: Stage, fault: Fault, wait: Callable[[Fault], bool]) -> list[int]:
+    """The processes of a flow run that is to be harmed after a step: found before that, for the next step comes at once."""
+    victim = fault.kind.partition(" ")[2]
+    if victim not in FLOW_STEPS or (victim == "retrain" and not wait(replace(fault, moment="started"))):
+        return []
+    pids = wait_until(lambda: victims(loop, victim), FIND_TIMEOUT, f"{victim} to be at work")
+    if victim == "retrain" and fault.moment == AT_RANDOM:
+        threading.Event().wait(fault.delay / 3)
+    return pids
+
+
+def harm_processes(loop: Stage, fault: Fault, aimed: list[int]) -> str:
     """Do it; returns what was done to which processes. Raises AssertionError where the victim does not come."""
     verb, _, victim = fault.kind.partition(" ")
-    if fault.moment in ("published", "promoted", "settled", "closed") and victim in FLOW_STEPS:
-        pids = victims(loop, victim)  # at once: the run is in the gap between two steps, or over
-    else:
-        pids = wait_until(lambda: victims(loop, victim), FIND_TIMEOUT, f"{victim} to be at work")
+    pids = aimed or wait_until(lambda: victims(loop, victim), FIND_TIMEOUT, f"{victim} to be at work")
     {"kill": _kill, "stop": _stop, "restart": _restart}[verb](pids, fault.seconds)
     return f"{verb} {victim} {pids}"
 

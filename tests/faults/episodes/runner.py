@@ -14,7 +14,7 @@ from tests.faults.episodes.data_faults import DATA_FAULTS
 from tests.faults.episodes.moments import Moments
 from tests.faults.episodes.parts import Parts
 from tests.faults.episodes.plan import Episode, Fault
-from tests.faults.episodes.processes import harm_processes, harmed_part
+from tests.faults.episodes.processes import aim, harm_processes, harmed_part
 from tests.faults.episodes.stopped import StoppedStack
 from tests.faults.episodes.whole import service_trouble, trouble
 from tests.support.stack import Stage
@@ -79,17 +79,18 @@ class Runner:
         return Ended(episode, time.monotonic() - began, tuple(done), self.tally.since(before), tuple(notes))
 
     def _harm(self, fault: Fault, moments: Moments, harms: ExitStack, done: list[str], notes: list[str]) -> None:
-        if not moments.wait(fault):
-            notes.append(f"{fault}: its moment did not come")
-            return
-        for part in self._parts_of(fault):
-            harms.enter_context(self._harmed(part))
         try:
-            done.append(self._do(fault))
+            aimed = aim(self.loop, fault, moments.wait)
+            if not moments.wait(fault):
+                notes.append(f"{fault}: its moment did not come")
+                return
+            for part in self._parts_of(fault):
+                harms.enter_context(self._harmed(part))
+            done.append(self._do(fault, aimed))
         except AssertionError as error:
             notes.append(f"{fault}: {error}")
 
-    def _do(self, fault: Fault) -> str:
+    def _do(self, fault: Fault, aimed: list[int]) -> str:
         if fault.kind == "damaged files":
             what, gone = self.home.damage(seed=round(fault.delay * 100))
             self.gone |= gone
@@ -97,7 +98,7 @@ class Runner:
         if fault.kind in DATA_FAULTS:
             DATA_FAULTS[fault.kind](self.loop, fault, self.clients)
             return fault.kind
-        said = harm_processes(self.loop, fault)
+        said = harm_processes(self.loop, fault, aimed)
         if fault.kind == "kill supervisor":
             self.home.up()
         return said
