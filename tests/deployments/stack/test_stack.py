@@ -162,9 +162,8 @@ def burst_runs(api: PrefectClient) -> list[dict[str, Any]]:
 
 def test_the_worker_goes_on_when_the_prefect_server_comes_back(stack: Stack, api: PrefectClient) -> None:
     _kill(stack, PREFECT)
-    assert stack.prefect.port is not None
     with PortReservations() as others:
-        assert others.find("127.0.0.1", stack.prefect.port) != stack.prefect.port, "it is away, but its port is the stack's"
+        assert others.find("127.0.0.1", stack.ports[PREFECT]) != stack.ports[PREFECT], "it is away, but its port is the stack's"
     wait_until(api.healthy, 120, "the server to answer again")
     wait_healthy(stack)
     asked = request(4)
@@ -263,9 +262,8 @@ def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: P
     with log.open("w") as output:
         # A shell without job control has its background jobs ignore SIGINT, and children inherit that.
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output, preexec_fn=_heed_interrupts)
-        wait_until(
-            lambda: "store" in log.read_text() and supervisord.find_supervisor(state_dir(own.home)), 30, "the supervisor to start"
-        )
+        directory = state_dir(own.home)
+        wait_until(lambda: "store" in log.read_text() and supervisord.find_supervisor(directory), 30, "the supervisor to start")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert log.read_text().endswith("interrupted\n")
