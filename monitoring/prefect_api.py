@@ -51,6 +51,7 @@ class FlowRun(FrozenModel):
     state_at: AwareDatetime | None = Field(None, validation_alias=AliasPath("state", "timestamp"), description="since when")
     state: str = Field("PENDING", validation_alias=AliasPath("state", "type"), description="state type, such as COMPLETED")
     message: Annotated[str, BeforeValidator(lambda text: text or "")] = Field("", validation_alias=AliasPath("state", "message"))
+    process: str | None = Field(None, validation_alias="infrastructure_pid", description="what its worker calls its process")
     auto_scheduled: bool = Field(description="created by the deployment's schedule")
     created_by: str | None = Field(None, validation_alias=AliasPath("created_by", "type"))
     event_id: str | None = Field(None, validation_alias=AliasPath("parameters", "event", "event_id"))

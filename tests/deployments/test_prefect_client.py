@@ -1,6 +1,7 @@
 """What the stack asks of a Prefect API, and runs whose process is gone, against this session's real server."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,13 +9,16 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from deployments.prefect_client import ACTION_FAILED, PrefectClient
+from deployments.prefect_client import ACTION_FAILED, STARTED, PrefectClient
+from deployments.stack.lost_runs import end_lost_runs
 from perennial.errors import PrefectUnreachable
 from tests.deployments.conftest import deployed
 from tests.support.http_server import QuietHandler, http_server
 from tests.support.waiting import wait_until
 
 POOL = "crashed"
+NOBODY = str(2**22)
+"""A number that no process has: the kernel's go up to the one before."""
 
 
 @pytest.fixture
@@ -81,6 +85,25 @@ def test_runs_without_a_process_are_ended_and_requested_ones_stay(client: Prefec
     assert [run.id for run in client.pool_runs(POOL, ("CRASHED",))] == [started]
     assert [run.id for run in client.pool_runs(POOL, ("SCHEDULED",))] == [asked]
     assert client.end_crashed_runs(POOL, datetime.now(UTC)) == 0
+
+
+def test_runs_that_a_killed_worker_had_taken_are_ended_unless_a_process_may_work_on_them(
+    client: PrefectClient, deployment: str
+) -> None:
+    def taken(state: str, process: str | None) -> str:
+        run = client.start_run(deployment)
+        _post(client, f"/flow_runs/{run}/set_state", {"state": {"type": state}, "force": True})
+        httpx.patch(f"{client.url}/flow_runs/{run}", json={"infrastructure_pid": process}).raise_for_status()
+        return run
+
+    lost = {taken("PENDING", None), taken("PENDING", NOBODY), taken("RUNNING", NOBODY)}
+    kept = {taken("RUNNING", None), taken("RUNNING", str(os.getpid())), taken("RUNNING", "cluster:job")}
+    before = datetime.now(UTC)
+    own = taken("PENDING", None)
+    assert end_lost_runs(client, POOL, before) == 3
+    assert {run.id for run in client.pool_runs(POOL, ("CRASHED",))} == lost
+    assert {run.id for run in client.pool_runs(POOL, STARTED)} == {*kept, own}
+    assert end_lost_runs(client, POOL, before) == 0
 
 
 def test_a_scheduled_run_is_skipped_when_its_time_has_passed(client: PrefectClient, deployment: str) -> None:

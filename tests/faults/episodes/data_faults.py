@@ -46,7 +46,7 @@ def disk_full(loop: Stage, fault: Fault, _: Clients) -> None:
 
 def slow_disk(loop: Stage, fault: Fault, _: Clients) -> None:
     """Whoever writes to the disk waits nearly all the time, and Prefect's database is locked by a write that takes long."""
-    database = sqlite3.connect(loop.stack.state_dir / "prefect" / "prefect.db", isolation_level=None, timeout=10)
+    database = sqlite3.connect(loop.stack.state_dir / "prefect" / "prefect.db", isolation_level=None, timeout=60)
     try:
         database.execute("BEGIN IMMEDIATE")
         pulse(lambda: [*victims(loop, "store"), *victims(loop, "monitor")], fault.seconds, rest=0.4, work=0.1)

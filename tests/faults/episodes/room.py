@@ -4,6 +4,7 @@ The mount is in a mount namespace of its own, so it is gone with the last of the
 """
 
 import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -34,9 +35,21 @@ def filled(directory: Path) -> Iterator[None]:
     """Leave no room on the disk of a directory while the block lasts."""
     ballast = directory / "ballast"
     try:
-        free = os.statvfs(directory)
         with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+            _take_all(file.fileno(), os.statvfs(directory).f_frsize)
         yield
     finally:
         ballast.unlink(missing_ok=True)
+
+
+def _take_all(file: int, block: int) -> None:
+    """Grow a file until no block is free, by ever smaller pieces: others write at the same time."""
+    piece, size = os.fstatvfs(file).f_bavail * block, 0
+    while piece >= block:
+        try:
+            os.posix_fallocate(file, size, piece)
+            size += piece
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            piece = piece // 2 // block * block

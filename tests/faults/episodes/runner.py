@@ -87,8 +87,8 @@ class Runner:
             for part in self._parts_of(fault):
                 harms.enter_context(self._harmed(part))
             done.append(self._do(fault, aimed))
-        except AssertionError as error:
-            notes.append(f"{fault}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a fault has met is of its episode, and the others follow
+            notes.append(f"{fault}: {type(error).__name__}: {error}")
 
     def _do(self, fault: Fault, aimed: list[int]) -> str:
         if fault.kind == "damaged files":
