@@ -6,7 +6,7 @@ A run costs its worker a process whose imports take two to three seconds of a co
 kind in `deployments.stack.standby_process`, a child of its own like every run, and hands it the next one: everything else is
 Prefect's. The next standby is started a while after a run, so that its imports do not slow that run down. A run starts in a
 new process, as it would with `PERENNIAL_STANDBY=false`, where none stands by, where its environment or directory is another one,
-and where our code has changed since. What a worker before it has left unfinished is ended in a thread meanwhile.
+and where our code has changed since. A thread of it ends what a killed worker has left.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from typing import Any
 
 from deployments.deploy import POOL
 from deployments.namesakes import OWN_PACKAGES
-from deployments.stack.lost_runs import start_ending_lost_runs
+from deployments.stack.lost_runs import start_watching_runs
 from perennial.settings import load_settings
 
 COMMAND = (sys.executable, "-m", "deployments.stack.prefect_worker")
@@ -140,7 +140,7 @@ def main() -> None:
         from prefect.utilities import processutils
 
         processutils.open_process = StandbyStarter(processutils.open_process).open_process
-    start_ending_lost_runs(POOL, os.environ, threading.Event())
+    start_watching_runs(POOL, os.environ, threading.Event())
     sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
     runpy.run_module("prefect", run_name="__main__")
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from deployments.prefect_client import ACTION_FAILED, STARTED, PrefectClient
-from deployments.stack.lost_runs import end_lost_runs
+from deployments.stack.lost_runs import AUTOMATION_TIME, end_lost_runs, restart_crashed
 from perennial.errors import PrefectUnreachable
 from tests.deployments.conftest import deployed
 from tests.support.http_server import QuietHandler, http_server
@@ -104,6 +104,27 @@ def test_runs_that_a_killed_worker_had_taken_are_ended_unless_a_process_may_work
     assert {run.id for run in client.pool_runs(POOL, ("CRASHED",))} == lost
     assert {run.id for run in client.pool_runs(POOL, STARTED)} == {*kept, own}
     assert end_lost_runs(client, POOL, before) == 0
+
+
+def test_a_deployment_whose_newest_run_has_crashed_is_started_once_unless_something_else_has_started_it(
+    client: PrefectClient,
+) -> None:
+    deployment, name = deployed(client, "restarted"), "restarted"
+
+    def restarted() -> bool:
+        return restart_crashed(client, name, name, datetime.now(UTC) + 2 * AUTOMATION_TIME)
+
+    assert not restarted(), "it has never run"
+    crashed = client.start_run(deployment)
+    assert not restarted(), "its run waits"
+    client.end_run(crashed, "CRASHED", "")
+    assert not restart_crashed(client, name, name, datetime.now(UTC)), "its automation has not had its time"
+    assert restarted()
+    assert not restarted(), "its run waits again"
+    (waiting,) = client.pool_runs(name, ("SCHEDULED",))
+    client.end_run(waiting.id, "CANCELLED", "a person's wish")
+    assert not restarted()
+    httpx.delete(f"{client.url}/work_pools/{name}").raise_for_status()
 
 
 def test_a_scheduled_run_is_skipped_when_its_time_has_passed(client: PrefectClient, deployment: str) -> None:
