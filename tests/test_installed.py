@@ -48,11 +48,14 @@ def here(tmp_path: Path, installed: Installation) -> Iterator[Path]:
     installed.run("perennial", "down", cwd=tmp_path)
 
 
-def test_the_wheel_has_prefect_yaml_and_the_examples_as_the_checkout_has_them(wheel: Path) -> None:
+def test_the_wheel_has_the_resources_as_the_checkout_has_them(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name.removeprefix(RESOURCES): archive.read(name) for name in archive.namelist() if name.startswith(RESOURCES)}
     examples = [path for path in (ROOT / "examples").iterdir() if path.is_file()]
-    assert packed == {str(path.relative_to(ROOT)): path.read_bytes() for path in (ROOT / "prefect.yaml", *examples)}
+    assert packed == {
+        str(path.relative_to(ROOT)): path.read_bytes()
+        for path in (ROOT / "prefect.yaml", ROOT / "requirements-triage.lock", *examples)
+    }
     assert not (ROOT / RESOURCES).exists()  # it would be preferred to the files of the checkout, and age
 
 

@@ -252,6 +252,8 @@ def test_a_key_does_what_it_may_and_nothing_else(limited: Serving) -> None:
 
 
 def test_a_key_over_its_quota_is_told_when_to_come_again_and_the_others_are_answered(limited: Serving) -> None:
+    limited.client.headers["X-API-Key"] = GIVEN
+    before = rows_by_key(limited)
     assert ask(limited, GIVEN, "/predict", 20).status_code == 200
     for path in ("/predict", "/feedback"):
         refused = ask(limited, GIVEN, path, 1)
@@ -259,8 +261,10 @@ def test_a_key_over_its_quota_is_told_when_to_come_again_and_the_others_are_answ
         assert 100 < int(refused.headers["retry-after"]) <= 192
     assert limited.client.get("/model", headers={"X-API-Key": GIVEN}).status_code == 200, "reading has no quota"
     assert ask(limited, OLD, "/predict", 1).status_code == 200
-    limited.client.headers["X-API-Key"] = GIVEN
     assert limited.metric("perennial_requests_total", code="429") == 2
+    assert {key: sent - before[key] for key, sent in rows_by_key(limited).items()} == {GIVEN: 20, OLD: 1}
+
+
+def rows_by_key(service: Serving) -> dict[str, float]:
     names = {key: hashlib.sha256(key.encode()).hexdigest()[:8] for key in (GIVEN, OLD)}
-    sent = {key: limited.metric("perennial_key_rows_total", key=name) for key, name in names.items()}
-    assert sent == {GIVEN: 20, OLD: 1}
+    return {key: service.metric("perennial_key_rows_total", key=name) for key, name in names.items()}

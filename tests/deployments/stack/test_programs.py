@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from deployments.stack import plan, programs, supervisord
+from deployments.stack.ports import PortReservations
 from deployments.stack.state import Stack
+from perennial.errors import StackError
 from perennial.settings import Settings, load_settings
 from tests.deployments.stack.test_plan import planned
 
@@ -49,6 +52,32 @@ def test_the_challengers_share_reaches_the_service_and_is_kept_until_another_is_
     shared = plan.with_challenger_share(embedded, 12.5)
     assert (share(shared), share(plan.with_challenger_share(shared, None))) == ("12.5", "12.5")
     assert share(plan.with_challenger_share(shared, 0)) == "0"
+
+
+def test_with_triage_every_program_reports_to_bugsink_but_bugsink_itself(embedded: Stack) -> None:
+    settings = Settings(home=embedded.home)
+    with PortReservations() as ports:
+        stack = plan.with_options(embedded, plan.StackOptions(triage=True), False, settings, ports)
+        assert plan.with_options(stack, plan.StackOptions(triage=True), True, settings, ports) == stack, (
+            "a second up asks for no more"
+        )
+    directory = programs.triage_home(stack.home)
+    directory.mkdir(parents=True)
+    (directory / "dsn").write_text("http://key@127.0.0.1:8055/1")
+    assert programs.environment(stack, {})["SENTRY_DSN"] == "http://key@127.0.0.1:8055/1"
+    first, *_ = programs.stack_programs(stack)
+    (own,) = (program for program in programs.stack_programs(stack) if program.name == "triage")
+    assert own.environment["SENTRY_DSN"] == ""
+    assert f"127.0.0.1:{stack.triage_port}" in own.command
+    assert own.order < first.order, "it starts before what reports to it, and ends last"
+
+
+def test_triage_is_refused_where_the_programs_would_not_report_to_it(embedded: Stack) -> None:
+    asked, elsewhere = plan.StackOptions(triage=True), Settings(home=embedded.home, sentry_dsn=SecretStr("https://key@there/1"))
+    with PortReservations() as ports, pytest.raises(StackError, match="run `perennial down` first"):
+        plan.with_options(embedded, asked, True, Settings(home=embedded.home), ports)
+    with PortReservations() as ports, pytest.raises(StackError, match="SENTRY_DSN is set"):
+        plan.with_options(embedded, asked, False, elsewhere, ports)
 
 
 def test_telemetry_is_off(embedded: Stack) -> None:
