@@ -25,6 +25,7 @@ from tasks.data.column_types import RawTable
 from tasks.data.csv_files import CsvFile
 
 WEB_TIMEOUT = timedelta(seconds=60)  # how long a web server may stay silent
+WIDE = 500  # columns from which a Parquet file is read at once: a column read alone reads what the file says of all
 
 _CSV, _PARQUET = (".csv", ".tsv"), (".parquet", ".pq")
 _COMPRESSED = (".zip", ".gz", ".bz2", ".xz")
@@ -140,12 +141,11 @@ def _read_parquet(content: str | BytesIO, rows: int | None) -> pl.DataFrame:
     """The table of a Parquet file; of one on disk column by column, each in one piece.
 
     Read at once the columns come in as many pieces as the file has row groups, and the first column that is added to them makes
-    polars copy all of them: the table is in memory twice then.
+    polars copy all of them: the table is in memory twice then. Columns are named by their place: a name may be a pattern to polars.
     """
-    if not isinstance(content, str) or "://" in content:
+    if not isinstance(content, str) or "://" in content or (width := len(pl.read_parquet_schema(content))) >= WIDE:
         return pl.read_parquet(content, n_rows=rows)
-    names = pl.read_parquet_schema(content)
-    return pl.DataFrame([pl.read_parquet(content, columns=[name], n_rows=rows).to_series().rechunk() for name in names])
+    return pl.DataFrame([pl.read_parquet(content, columns=[place], n_rows=rows).to_series().rechunk() for place in range(width)])
 
 
 def _stacked(name: str, tables: list[tuple[str, pl.DataFrame]]) -> RawTable:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from deployments.cli import run
+from monitoring.part_files import LocalParts
 from monitoring.partitions import PART_ROWS, Partitions
 from perennial.errors import CorruptVersion, RegistryError
 from perennial.model import Model
@@ -30,7 +31,7 @@ def numbered(first: int, count: int, day: datetime = NOW) -> pl.DataFrame:
 
 def partitions(folder: Path) -> Partitions:
     """A writer that has just been started."""
-    return Partitions(folder, SCHEMA, ("_id",), "t", timedelta(hours=1))
+    return Partitions(LocalParts(folder), SCHEMA, ("_id",), "t", timedelta(hours=1))
 
 
 @pytest.mark.parametrize(("parts", "deleted"), [(2, 0), (2, 1), (3, 1), (3, 0), (1, 0)])
