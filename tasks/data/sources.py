@@ -141,7 +141,7 @@ def _read_parquet(content: str | BytesIO, rows: int | None) -> pl.DataFrame:
     """The table of a Parquet file; of one on disk column by column, each in one piece.
 
     Read at once the columns come in as many pieces as the file has row groups, and the first column that is added to them makes
-    polars copy all of them: the table is in memory twice then. Columns are named by their place: a name may be a pattern to polars.
+    polars copy all of them: the table is in memory twice then. Columns are read by their place, for a name may be a pattern.
     """
     if not isinstance(content, str) or "://" in content or (width := len(pl.read_parquet_schema(content))) >= WIDE:
         return pl.read_parquet(content, n_rows=rows)

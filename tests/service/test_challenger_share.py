@@ -48,7 +48,7 @@ def test_an_id_is_answered_by_one_version_in_whatever_request_and_by_whichever_w
     by_challenger = 2 * sum(SHARE.has(row["id"]) for row in sent)
     assert shared.metric("perennial_predictions_total", model=NAME, version="2") == by_challenger > 0
     assert shared.metric("perennial_predictions_total", model=NAME, version="1") == 120 - by_challenger
-    assert shared.metric("perennial_challenger_share", model=NAME) == 2 * 0.3, "of each of two workers"
+    wait_until(lambda: shared.metric("perennial_challenger_share", model=NAME) == 2 * 0.3, 20, "the gauge of each of two workers")
     info = shared.client.get("/model").json()
     assert info["challenger"] == {"version": 2, "share": 30.0, "withheld": None}
     assert info["answered"] == {"1": 120 - by_challenger, "2": by_challenger}

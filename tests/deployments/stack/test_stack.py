@@ -262,8 +262,7 @@ def test_ctrl_c_while_coming_up_ends_what_was_started(own: Settings, tmp_path: P
     with log.open("w") as output:
         # A shell without job control has its background jobs ignore SIGINT, and children inherit that.
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output, preexec_fn=_heed_interrupts)
-        directory = state_dir(own.home)
-        wait_until(lambda: "store" in log.read_text() and supervisord.find_supervisor(directory), 30, "the supervisor to start")
+        wait_until(lambda: supervisord.find_supervisor(state_dir(own.home)) and log.read_text(), 30, "the supervisor to start")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert log.read_text().endswith("interrupted\n")
