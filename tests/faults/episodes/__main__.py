@@ -56,13 +56,14 @@ def main() -> int:
     if given.only:
         episodes = [one for one in episodes if one.number in given.only]
     console.print(f"{len(episodes)} episodes of seed {given.seed}; again: make faults ARGS={_again(given)!r}")
-    ended, began, tally = list[Ended](), time.monotonic(), Tally()
+    ended, began = list[Ended](), time.monotonic()
     try:
-        tally = live(folder, episodes, given.seed, ended)
+        live(folder, episodes, given.seed, ended)
     except KeyboardInterrupt:
         console.print("interrupted: the stack is down, and what was counted until then follows")
     finally:
         left = _left_behind()
+    tally = sum((one.wrong for one in ended), Tally())
     summary = _summary(ended, given.seed, tally)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     console.print(_table(ended))
@@ -74,8 +75,8 @@ def main() -> int:
     return 0
 
 
-def live(folder: Path, episodes: Sequence[Episode], seed: int, ended: list[Ended]) -> Tally:
-    """One stack for all episodes; what was counted at the end. `ended` grows by each."""
+def live(folder: Path, episodes: Sequence[Episode], seed: int, ended: list[Ended]) -> None:
+    """One stack for all episodes; `ended` grows by each."""
     home, spec = folder / "home" / "var", _spec(folder / "home")
     environ = {"PERENNIAL_TIMEOUT": TIMEOUT, "PERENNIAL_TRAINING_LEASE": LEASE, "PERENNIAL_WORKERS": str(WORKERS)}
     with stage(spec, home, **environ) as loop:
@@ -88,7 +89,6 @@ def live(folder: Path, episodes: Sequence[Episode], seed: int, ended: list[Ended
                 for episode in episodes:
                     ended.append(runner.run(episode))
                     _say(ended[-1], len(episodes), loop.champion)
-                return runner.tally
         finally:
             if not all(one.clean for one in ended) or len(ended) < len(episodes):
                 shutil.copytree(home / "stack" / "logs", folder / "logs", dirs_exist_ok=True)

@@ -83,6 +83,9 @@ class Tally:
         """What came since an earlier tally of the same run."""
         return Tally(*(getattr(self, one.name) - getattr(before, one.name) for one in fields(self)))
 
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
     def __str__(self) -> str:
         wrong = {name.replace("_", " "): count for name, count in asdict(self).items() if count}
         return ", ".join(f"{count} {name}" for name, count in wrong.items()) or "nothing lost"

@@ -75,7 +75,11 @@ class Runner:
             for fault in episode.faults:
                 self._harm(fault, moments, harms, done, notes)
             notes += self._recover(window)
-        before, self.tally = self.tally, self.count(notes)
+        before = self.tally
+        try:
+            self.tally = self.count(notes)
+        except Exception as error:  # noqa: BLE001 - a part that cannot be read; the next episode counts what this one has left
+            notes.append(f"not counted: {type(error).__name__}: {error}")
         return Ended(episode, time.monotonic() - began, tuple(done), self.tally.since(before), tuple(notes))
 
     def _harm(self, fault: Fault, moments: Moments, harms: ExitStack, done: list[str], notes: list[str]) -> None:

@@ -58,6 +58,7 @@ def test_a_request_may_fail_while_the_service_is_harmed_and_a_label_while_the_st
 
 def test_an_episode_is_what_came_since_the_one_before():
     assert Tally(3, 1, 0, 2).since(Tally(1, 1, 0, 2)) == Tally(2)
+    assert Tally(2) + Tally(1, 1, 0, 2) == Tally(3, 1, 0, 2), "and all of them are the run's"
     assert Tally().clean
     assert not Tally(labels_lost=1).clean
 
