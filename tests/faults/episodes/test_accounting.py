@@ -61,6 +61,7 @@ def test_an_episode_is_what_came_since_the_one_before():
     assert Tally(2) + Tally(1, 1, 0, 2) == Tally(3, 1, 0, 2), "and all of them are the run's"
     assert Tally().clean
     assert not Tally(labels_lost=1).clean
+    assert Tally(2).since(Tally(5)).clean, "what was missing until then has come"
 
 
 def test_a_seed_repeats_its_episodes_and_each_kind_comes_once_before_any_comes_again():
