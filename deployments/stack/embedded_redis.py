@@ -15,8 +15,9 @@ PREFERRED_PORT = 6390  # not 6379, the port of a Redis that the machine may alre
 
 def store_command(directory: Path, port: int) -> tuple[str, ...]:
     """The command of a store on loopback with its append-only file in `directory`; raises StackError without a server."""
-    # Written every second: at worst the last second is lost with the machine, nothing with the process.
-    durability = ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
+    # On disk before the answer. With `everysec` a store answers before it has written while an fsync is under way, and a kill in
+    # that moment takes entries along that were confirmed.
+    durability = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
     return (str(find_server()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *durability)
 
 

