@@ -9,20 +9,7 @@ terraform {
   }
 }
 
-provider "prefect" {}
-
-provider "kubernetes" {}
-
 provider "aws" {}
-
-module "perennial" {
-  source                = "../perennial"
-  image                 = var.image
-  specs                 = { for name in fileset(var.specs, "*.toml") : name => file("${var.specs}/${name}") }
-  secrets               = var.secrets
-  api_keys              = var.api_keys
-  notification_block_id = var.notification_block_id
-}
 
 resource "aws_s3_bucket" "registry" {
   bucket = var.bucket

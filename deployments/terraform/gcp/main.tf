@@ -9,10 +9,6 @@ terraform {
   }
 }
 
-provider "prefect" {}
-
-provider "kubernetes" {}
-
 provider "google" {}
 
 variable "location" {
@@ -31,15 +27,6 @@ variable "readers" {
   description = "Members that the service is"
   type        = list(string)
   default     = []
-}
-
-module "perennial" {
-  source                = "../perennial"
-  image                 = var.image
-  specs                 = { for name in fileset(var.specs, "*.toml") : name => file("${var.specs}/${name}") }
-  secrets               = var.secrets
-  api_keys              = var.api_keys
-  notification_block_id = var.notification_block_id
 }
 
 resource "google_storage_bucket" "registry" {

@@ -10,10 +10,6 @@ terraform {
   }
 }
 
-provider "prefect" {}
-
-provider "kubernetes" {}
-
 provider "aws" {
   region                      = "us-east-1" # S3 servers want one, and do not look at it
   skip_credentials_validation = true
@@ -27,15 +23,6 @@ provider "aws" {
 variable "s3_endpoint" {
   description = "URL of the S3 server"
   type        = string
-}
-
-module "perennial" {
-  source                = "../perennial"
-  image                 = var.image
-  specs                 = { for name in fileset(var.specs, "*.toml") : name => file("${var.specs}/${name}") }
-  secrets               = var.secrets
-  api_keys              = var.api_keys
-  notification_block_id = var.notification_block_id
 }
 
 resource "aws_s3_bucket" "registry" {

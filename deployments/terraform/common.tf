@@ -1,3 +1,18 @@
+# What every root has: each of self-hosted, aws and gcp links to this file.
+
+provider "prefect" {}
+
+provider "kubernetes" {}
+
+module "perennial" {
+  source                = "../perennial"
+  image                 = var.image
+  specs                 = { for name in fileset(var.specs, "*.toml") : name => file("${var.specs}/${name}") }
+  secrets               = var.secrets
+  api_keys              = var.api_keys
+  notification_block_id = var.notification_block_id
+}
+
 variable "image" {
   description = "Image of the target `full`, by digest"
   type        = string
