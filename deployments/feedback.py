@@ -16,7 +16,7 @@ import polars as pl
 import redis
 
 from deployments.stack.stack import environment_of
-from monitoring.archive import Archive
+from monitoring.archive import open_labels
 from monitoring.partitions import collect
 from perennial.errors import NewerFormat, RecordError, StackError
 from perennial.labels import codec_of
@@ -24,7 +24,6 @@ from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT
 from perennial.model_loading import load_card
 from perennial.record import LabelBatch, decode_label_batch, encode_batch
 from perennial.registry import Registry
-from perennial.schema import Schema
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 from perennial.spec_sources import LabelsSpec
@@ -97,8 +96,7 @@ def _label_texts(spec: ModelSpec, settings: Settings) -> tuple[str, ...]:
 
 def _archived(spec: ModelSpec, settings: Settings, table: LabelTable) -> pl.DataFrame:
     """The labels of the table's ids that are in the prediction log, in the order of their receipt."""
-    schema = Schema(columns=(), target=spec.target, event_time=spec.event_time, id=spec.id)
-    archive = Archive(settings.model_home(spec.name), spec.task, schema, url=settings.archive_url(spec.name))
+    archive = open_labels(spec, settings)
     known = archive.labels().join(table.rows.lazy().select(ID).unique(), on=ID, how="semi", maintain_order="left")
     return collect(known.sort(RECEIVED_AT, maintain_order=True).select(table.rows.columns), archive.home)
 

@@ -89,7 +89,7 @@ def subject_of(id_: str | None, before: str | None) -> Subject:
 def plan_forgetting(model: ModelReference, subject: Subject) -> Forgetting:
     """Look at everything and change nothing; raises StackError without a store, StoreUnreachable, ArchiveError, DataError."""
     url = _store_url(model)
-    log = find_log_rows(model.home, subject, model.settings.archive_url(model.name))
+    log = find_log_rows(model.home, subject, model.archive_url)
     datasets = find_dataset_rows(model.home, subject)
     with translate_redis_errors(url), connect(url) as store:
         stream_rows = erase_streams(store, model.name, subject, dry=True)
@@ -106,7 +106,7 @@ def forget(plan: Forgetting, now: datetime) -> None:
     require_rest(home, plan.datasets)
     with translate_redis_errors(url), connect(url) as store, _alone(store, plan.model):
         erase_streams(store, name, plan.subject)
-        log = find_log_rows(home, plan.subject, plan.model.settings.archive_url(name))
+        log = find_log_rows(home, plan.subject, plan.model.archive_url)
         windows = affected_windows(home, log.times)
         erase_log(log)
         erase_datasets(home, plan.subject, find_dataset_rows(home, plan.subject), now)

@@ -54,7 +54,7 @@ def history_json(entries: tuple[HistoryEntry, ...]) -> str:
 def read_trace(reference: str, id_: str, event_time: str | None, settings: Settings) -> Trace:
     """One prediction of a model, traced; raises SpecError, RegistryError, PredictionNotFound."""
     model = find_model(reference, settings)
-    return trace_prediction(model.home, model.registry, model.name, id_, _moment(event_time), settings.archive_url(model.name))
+    return trace_prediction(model.home, model.registry, model.name, id_, _moment(event_time), model.archive_url)
 
 
 def trace_rows(trace: Trace) -> dict[str, str]:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from monitoring.archive import CONTRADICTORY, UNMATCHED, Archive
+from monitoring.archive import CONTRADICTORY, UNMATCHED, open_labels
 from monitoring.label_retention import read_dropped
 from monitoring.partitions import collect
 from perennial.log_columns import EVENT_TIME, ID, LABEL, RECEIVED_AT
-from perennial.schema import Schema
 from perennial.settings import Settings
 from perennial.spec import ModelSpec, load_spec
 from tasks.data.label_source import load_state
@@ -23,8 +22,7 @@ SHOWN = 3  # refused rows of a file
 def label_report(path: Path, settings: Settings, *, unmatched: bool) -> list[str]:
     """Lines of counts and, with `unmatched`, one for every label that joined nothing or that a later one contradicts."""
     spec = load_spec(path)
-    schema = Schema(columns=(), target=spec.target, event_time=spec.event_time, id=spec.id)
-    archive = Archive(settings.model_home(spec.name), spec.task, schema, url=settings.archive_url(spec.name))
+    archive = open_labels(spec, settings)
     issues, counts = archive.label_issues(), archive.counts()
     sent = collect(archive.labels().select(LABEL), archive.home)[LABEL]
     classes = sent.value_counts(sort=True).iter_rows() if spec.task != "regression" else ()

@@ -28,6 +28,11 @@ class ModelReference:
         return self.settings.model_home(self.name)
 
     @property
+    def archive_url(self) -> str | None:
+        """Where its prediction log is; None where it is in its home."""
+        return self.settings.archive_url(self.name)
+
+    @property
     def registry(self) -> Registry:
         return Registry(self.settings.registry_url)
 

@@ -143,7 +143,7 @@ class OpenModel:
         another one), then the inputs that the newest version knows. A label is null until it has come. What was asked in the
         last seconds is not there yet: the monitor archives it.
         """
-        return prediction_table(self.home, self._newest_card(), self.reference.settings.archive_url(self.name))
+        return prediction_table(self.home, self._newest_card(), self.reference.archive_url)
 
     def windows(self) -> pl.LazyFrame:
         """Every closed window, oldest first: rows, labels, signals and bounds, metrics, the account, the decision, its reason."""
@@ -164,8 +164,8 @@ class OpenModel:
 
         Raises PredictionNotFound that says what the log has.
         """
-        url = self.reference.settings.archive_url(self.name)
-        return trace_prediction(self.home, self.reference.registry, self.name, prediction_id, event_time, url)
+        model = self.reference
+        return trace_prediction(self.home, model.registry, self.name, prediction_id, event_time, model.archive_url)
 
     def train(self, frame: pl.DataFrame) -> Training:
         """Train on this frame by the flow `train`, as `perennial train` does on the spec's sources, and say what came of it.

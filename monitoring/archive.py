@@ -30,7 +30,8 @@ from perennial.labels import LabelCodec, StoredLabel
 from perennial.log_columns import DIGEST, EVENT_TIME, ID, LABEL, RECEIVED_AT, SCORE, SERVED_AT, VERSION
 from perennial.record import LabelBatch, PredictionBatch
 from perennial.schema import POLARS, Schema, cast_or_null, cast_series
-from perennial.spec import Task
+from perennial.settings import Settings
+from perennial.spec import ModelSpec, Task
 from perennial.value_types import EXPECTED, OLDEST, Dtype
 
 TIME = POLARS["datetime"]
@@ -243,6 +244,12 @@ class Archive:
             if len(found) == CORROBORATION:
                 break
         return found
+
+
+def open_labels(spec: ModelSpec, settings: Settings) -> Archive:
+    """The prediction log of a model without its inputs: for what looks at ids and labels, and needs no champion."""
+    schema = Schema(columns=(), target=spec.target, event_time=spec.event_time, id=spec.id)
+    return Archive(settings.model_home(spec.name), spec.task, schema, url=settings.archive_url(spec.name))
 
 
 def _nearest(sent: pl.LazyFrame, at: str, asked: pl.LazyFrame, time: str) -> pl.LazyFrame:

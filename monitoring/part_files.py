@@ -71,15 +71,13 @@ class LocalParts:
         return {_day(path) for path in self.folder.glob(f"{DAY}*")}
 
     def parts(self, day: date) -> list[Path]:
-        return sorted(path for path in (self.folder / _named(day)).glob("part-[0-9]*.parquet") if _is_part(path))
+        return sorted(path for path in (self.folder / day_folder(day)).glob("part-[0-9]*.parquet") if _is_part(path))
 
     def parts_of(self, days: tuple[date, ...]) -> list[Path]:
         return [path for day in days for path in self.parts(day)]
 
     def create(self, path: Path, content: bytes) -> None:
-        with _naming(path):
-            if not create_exclusively(LocalFileSystem(), str(path), content):
-                raise FileExistsError(errno.EEXIST, "another writer has just created it")
+        _create(LocalFileSystem(), str(path), content)
 
     def replace(self, path: Path, content: bytes) -> None:
         with _naming(path):
@@ -109,19 +107,17 @@ class StoredParts:
         return {_day(self.folder / name) for name in self._listed("")}
 
     def parts(self, day: date) -> list[Path]:
-        return self._copied(_named(day), self._listed(f"/{_named(day)}"))
+        return self._copied(day_folder(day), self._listed(f"/{day_folder(day)}"))
 
     def parts_of(self, days: tuple[date, ...]) -> list[Path]:
         if len(days) < 2:
             return [path for day in days for path in self.parts(day)]
-        wanted = {_named(day) for day in days}
+        wanted = {day_folder(day) for day in days}
         listed = self._listed("")
         return self._copied(None, {name: one for name, one in listed.items() if name.partition("/")[0] in wanted}, listed)
 
     def create(self, path: Path, content: bytes) -> None:
-        with _naming(self._object(path)):
-            if not create_exclusively(self._files, self._object(path), content):
-                raise FileExistsError(errno.EEXIST, "another writer has just created it")
+        _create(self._files, self._object(path), content)
 
     def replace(self, path: Path, content: bytes) -> None:
         with _naming(self._object(path)):
@@ -166,6 +162,12 @@ class StoredParts:
             replace(LocalFileSystem(), str(self.folder / name), self._files.cat_file(f"{self._root}/{name}"))
 
 
+def _create(files: Any, path: str, content: bytes) -> None:
+    with _naming(path):
+        if not create_exclusively(files, path, content):
+            raise FileExistsError(errno.EEXIST, "another writer has just created it")
+
+
 def _read_copies(folder: Path) -> dict[str, str]:
     """What was copied; nothing where that cannot be read, so that all is copied anew."""
     path = folder / "copies.json"
@@ -174,7 +176,8 @@ def _read_copies(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _named(day: date) -> str:
+def day_folder(day: date) -> str:
+    """The directory of a date's parts, below that of the table."""
     return f"{DAY}{day.isoformat()}"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from monitoring.part_files import PartFiles
+from monitoring.part_files import PartFiles, day_folder
 from perennial.base import FORMAT, refuse_newer_format
 from perennial.errors import SET_ASIDE, ArchiveError
 from perennial.schema import float_text
@@ -123,7 +123,7 @@ class Partitions:
             return alike, pl.concat([tail, rows.select(tail.columns)])
         # After the last number, not the count of parts: a part may have been deleted, and its successor is not written over.
         number = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
-        return self.folder / f"date={day.isoformat()}" / f"part-{number:05d}.parquet", rows
+        return self.folder / day_folder(day) / f"part-{number:05d}.parquet", rows
 
     def _read(self, paths: list[Path], schema: pl.Schema) -> pl.LazyFrame:
         if not paths:

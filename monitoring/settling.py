@@ -56,8 +56,10 @@ def trained_for(registry: Registry, request: RetrainRequest) -> int | None:
 def trained_by_clock(registry: Registry, name: str, since: datetime) -> int | None:
     """The newest version that was trained by the clock since a moment."""
     for version in reversed(registry.versions(name)):
-        kind, at = _card_field(registry, name, version, "cause", "kind"), _card_field(registry, name, version, "trained_at")
-        if kind == "schedule" and at is not None and datetime.fromisoformat(at) >= since:
+        if _card_field(registry, name, version, "cause", "kind") != "schedule":
+            continue
+        at = _card_field(registry, name, version, "trained_at")
+        if at is not None and datetime.fromisoformat(at) >= since:
             return version
     return None
 

@@ -107,7 +107,7 @@ class _Log:
         return Archive(self.home, card.task, schema, url=self.url)
 
 
-def _find(log: "_Log", registry: Registry, name: str, id_: str, event_time: datetime | None) -> dict[str, Any]:
+def _find(log: _Log, registry: Registry, name: str, id_: str, event_time: datetime | None) -> dict[str, Any]:
     """The log's own columns of the prediction; raises PredictionNotFound that says what the log has instead."""
     versions = registry.versions(name)
     if not versions:
@@ -131,7 +131,7 @@ def _find(log: "_Log", registry: Registry, name: str, id_: str, event_time: date
     )
 
 
-def _predictions(log: "_Log", card: ModelCard, schema: Schema, id_: str) -> list[dict[str, Any]]:
+def _predictions(log: _Log, card: ModelCard, schema: Schema, id_: str) -> list[dict[str, Any]]:
     """The predictions of an id with their labels, the newest last."""
     rows = collect(log.archive(card, schema).predictions_of(id_), log.home)
     return rows.sort(EVENT_TIME, SERVED_AT, maintain_order=True).to_dicts()

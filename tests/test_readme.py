@@ -16,7 +16,7 @@ from deployments.stack.state import load_stack
 from perennial.settings import FOREIGN, PREFIX, Settings, variable
 from perennial.spec import load_spec
 from tests.support.prefect_database import prepare_home
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, without_wandb_directories
 from tests.support.stack import given_store, perennial
 
 README = (ROOT / "README.md").read_text()
@@ -60,9 +60,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     prepare_home(home)
     own = {"PERENNIAL_HOME": str(home), **given_store()}
     with _down_afterwards(own):
-        kept = {name: value for name, value in os.environ.items() if not (name.startswith("WANDB_") and name.endswith("_DIR"))}
         path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        yield Shell({**kept, **own, "PATH": path}, home)
+        yield Shell({**without_wandb_directories(os.environ), **own, "PATH": path}, home)
 
 
 @contextmanager

@@ -64,14 +64,14 @@ class Rollout:
         replicas.apply(delivery)
         return delivery, outcome
 
-    def await_ready(self, replica: Replica, socket_of: Delivery) -> list[str]:
+    def await_ready(self, replica: Replica, delivery: Delivery) -> list[str]:
         """What keeps a replica from answering; nothing once it does."""
         deadline = time.monotonic() + READY_TIMEOUT.total_seconds()
         while time.monotonic() < deadline:
             if self._get(replica, "/ready") is not None:
                 return []
-            if supervisord.states(socket_of.socket)[replica.name].state in supervisord.DEAD_STATES:
-                return [f"{replica.name} does not start: see {supervisord.log_file(socket_of.directory, replica.name)}"]
+            if supervisord.states(delivery.socket)[replica.name].state in supervisord.DEAD_STATES:
+                return [f"{replica.name} does not start: see {supervisord.log_file(delivery.directory, replica.name)}"]
             time.sleep(TURN)
         return [f"{replica.name} is not ready after {READY_TIMEOUT.total_seconds():g} s"]
 

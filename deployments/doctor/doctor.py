@@ -18,12 +18,13 @@ from deployments.doctor.stack_files import left_over, stack_damages
 from deployments.stack.stack import environment_of
 from deployments.stack.state import state_dir
 from deployments.stack.supervisord import find_supervisor
+from monitoring.part_files import COPIES
 from perennial.errors import PerennialError, RegistryError
 from perennial.registry import Registry
 from perennial.settings import Settings
 from perennial.spec import RESERVED, load_spec
 
-OURS = ("monitor", "predictions", "labels", "windows", "datasets", "service", "requests", "label_source", "archive-copies")
+OURS = ("monitor", "predictions", "labels", "windows", "datasets", "service", "requests", "label_source", COPIES)
 """Directories of a model's home by which it is one."""
 
 

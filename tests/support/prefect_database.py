@@ -3,7 +3,6 @@
 The demo's tests and those of the installed package start without it, as a person's first start does.
 """
 
-import fcntl
 import os
 import shutil
 import sqlite3
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from deployments.stack.programs import prefect_home
+from perennial.atomic_files import locked
 from tests.support.processes import python
 
 NAME = "prefect.db"
@@ -36,8 +36,7 @@ def _migrated() -> Path:
     """The file that all test processes of this user share; the first one makes it, and the others wait."""
     directory = Path(tempfile.gettempdir()) / f"perennial-{os.getuid()}-test-prefect-{version('prefect')}"
     directory.mkdir(mode=0o700, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(directory):
         if not (directory / NAME).exists():
             _migrate(directory)
     return directory / NAME

@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 import httpx
-import redis
 
 from perennial.record import PredictionBatch, encode_batch
-from service.prediction_log.streams import labels_stream, predictions_stream, to_entry
+from service.prediction_log.streams import append, labels_stream, predictions_stream
 from tests.faults.episodes.accounting import Answer
 from tests.faults.episodes.clients import Clients
 from tests.faults.episodes.plan import Fault
@@ -95,7 +94,7 @@ def poisoned_record(loop: Stage, fault: Fault, _: Clients) -> None:
     ]
     for number, change in enumerate(wrong):
         record = PredictionBatch(**{**good, "ids": (f"forged-{number}",), **change})
-        _add(loop.loop.store, predictions_stream(loop.spec.name), encode_batch(record))
+        append(loop.loop.store, predictions_stream(loop.spec.name), encode_batch(record))
 
 
 def clock_jump(loop: Stage, fault: Fault, clients: Clients) -> None:
@@ -144,11 +143,6 @@ def _repeat_event(loop: Stage) -> None:
 
 def _ask(loop: Stage, row: dict[str, object]) -> httpx.Response:
     return httpx.post(f"{loop.loop.service_url}/predict", json={"instances": [row]}, timeout=30, trust_env=False)
-
-
-def _add(store: redis.Redis, stream: str, payload: bytes) -> None:
-    entry: Any = to_entry(payload)
-    store.xadd(stream, entry)
 
 
 def _pause(seconds: float) -> None:
