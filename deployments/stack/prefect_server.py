@@ -7,6 +7,10 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 PREFERRED_PORT = 4200  # Prefect's own default
 COMMAND = (sys.executable, "-m", "deployments.stack.prefect_server")  # where it listens is in its environment
@@ -69,7 +73,24 @@ def start_collector_thread(stop: threading.Event, interval: timedelta = COLLECT_
     return thread
 
 
+def lock_at_begin() -> None:
+    """Let every transaction of this process's Prefect server that may write take SQLite's write lock when it begins.
+
+    Prefect begins most of them without it: they read, and ask for the lock when they write. If another one has written in
+    between, SQLite refuses at once, because what was read is old. The server answers 503, and its clients, itself among them,
+    come again after two seconds: nearly every run that an automation creates did. At its beginning one waits, for milliseconds.
+    """
+    from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
+
+    def begin(_: AioSqliteConfiguration, connection: "Connection") -> None:
+        if SQLITE_BEGIN_MODE.get() is not None:  # else it only reads, each statement for itself
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    AioSqliteConfiguration.begin_sqlite_stmt = begin  # type: ignore[method-assign, assignment]
+
+
 if __name__ == "__main__":  # `prefect server start`, with its garbage collected in a thread
+    lock_at_begin()
     start_collector_thread(threading.Event())
     sys.argv = ["prefect", "server", "start"]
     runpy.run_module("prefect", run_name="__main__")

@@ -1,4 +1,4 @@
-"""The embedded Prefect server goes on answering while writers lock each other out of its SQLite file."""
+"""The embedded Prefect server answers all who write at the same time, and collects its garbage where that may wait."""
 
 import gc
 import threading
@@ -18,9 +18,10 @@ from tests.support.prefect_server import prefect_server
 from tests.support.waiting import wait_until
 
 NAME = "contended"
-WRITERS, ROUNDS = 4, 30
+WRITERS, ROUNDS = 4, 10
+"""With transactions that ask for the lock when they write, one in ten of these requests was refused."""
 PATIENCE = 30.0
-"""Seconds; the standstill this is about lasts the 60 s for which SQLite waits for a lock."""
+"""Seconds; a standstill lasts the 60 s for which SQLite waits for a lock."""
 
 
 class Loop:
@@ -51,12 +52,11 @@ def test_garbage_is_collected_in_a_thread_of_its_own(stop: threading.Event) -> N
     assert (found, thread.is_alive(), gc.isenabled()) == (["garbage"], False, False)
 
 
-def test_writers_that_lock_each_other_out_do_not_stop_the_server(tmp_path: Path) -> None:
+def test_writers_wait_for_each_other_and_none_is_refused(tmp_path: Path) -> None:
     with prefect_server(tmp_path) as url, PrefectClient(url, {}) as api, ThreadPoolExecutor(WRITERS) as pool:
         deployment = deployed(api, NAME)
         seen = sum(pool.map(lambda _: _write(url, deployment), range(WRITERS)), Counter[int]())
-    assert seen[503] > 0, f"nobody was ever locked out, so this has shown nothing: {seen}"
-    assert set(seen) <= {201, 204, 503}
+    assert set(seen) <= {201, 204}, seen
 
 
 def _write(url: str, deployment: str) -> Counter[int]:

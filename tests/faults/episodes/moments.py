@@ -37,7 +37,7 @@ class Moments:
             "sent": lambda: self._steps("sent"),
             "started": lambda: self._steps("started"),
             "published": lambda: bool(set(self._manifests()) - self._versions),
-            "promoted": self._promoted,
+            "promoted": lambda: self._promoted() or self._steps(None),  # a refused version never is
             "settled": lambda: self._steps(None),
             "closed": lambda: load_result(self._loop.loop.home, self._window) is not None,
         }[fault.moment]
