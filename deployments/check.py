@@ -8,7 +8,6 @@ from rich.console import RenderableType
 
 from perennial.durations import format_duration
 from perennial.spec import ModelSpec, load_spec
-from perennial.spec_sources import SourceSpec
 from perennial.user_functions import load_function
 from tasks.data.columns import column_table, summarise_columns
 from tasks.data.ingest import Assembled, assemble
@@ -68,13 +67,9 @@ def _account(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
         ("features", ", ".join(features)),
         ("window", f"{format_duration(window.length)}, {late}, {window.min_rows} rows or more"),
         ("signals", ", ".join(signals) or "none"),
-        *([("labels", f"{_origin(spec.labels)}, looked at every {format_duration(spec.labels.every)}")] if spec.labels else []),
+        *([("labels", f"{spec.labels.where}, looked at every {format_duration(spec.labels.every)}")] if spec.labels else []),
         ("retraining", f"on {spec.retrain.data} rows{_where(spec)}, at most once in {format_duration(spec.cooldown)}"),
     )
-
-
-def _origin(source: SourceSpec) -> str:
-    return source.path or source.loader or f"a query on {source.connection}"
 
 
 def _where(spec: ModelSpec) -> str:

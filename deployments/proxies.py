@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from urllib.request import getproxies_environment, proxy_bypass
 
 from perennial.errors import SettingsError
-from perennial.logs import without_credentials
+from perennial.redaction import without_credentials
 from perennial.settings import LOOPBACK
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy")

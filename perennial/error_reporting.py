@@ -22,7 +22,7 @@ from sentry_sdk.scrubber import EventScrubber
 from sentry_sdk.utils import BadDsn
 
 from perennial import errors
-from perennial.logs import without_credentials
+from perennial.redaction import without_credentials
 from perennial.settings import Settings
 from perennial.version import __version__
 

@@ -4,13 +4,12 @@ Modules say `logging.getLogger(__name__)`; only entry points call `configure_log
 """
 
 import logging
-import re
 import sys
 import time
 
+from perennial.redaction import without_credentials
 from perennial.settings import Settings
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]*@")
 _CHATTY = ("httpx", "httpcore", "urllib3", "fsspec", "asyncio", "matplotlib")  # at INFO they log each request or file
 
 
@@ -25,11 +24,6 @@ def configure_logging(settings: Settings, component: str) -> None:
     root.setLevel(settings.log_level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
-
-
-def without_credentials(text: str) -> str:
-    """The text with the user and password of every URL in it replaced by `***`."""
-    return _CREDENTIALS.sub("***@", text)
 
 
 class LineFormatter(logging.Formatter):

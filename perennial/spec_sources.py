@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from perennial.base import FrozenModel
 from perennial.durations import Duration
+from perennial.redaction import without_credentials
 
 _RATE = re.compile(r"(?P<rows>\d+(?:\.\d+)?)/(?P<unit>second|minute|hour|day|week)")
 
@@ -51,10 +52,20 @@ class SourceSpec(FrozenModel):
     time_start: date = Field(date(2000, 1, 1), description="day (UTC) on which the first row comes under `time_from_rows`")
 
     @property
+    def where(self) -> str:
+        """Where its rows come from, in words that hold no credentials."""
+        return without_credentials(self.path or self.loader or f"the query on {self.connection}")
+
+    @property
     def row_interval(self) -> timedelta | None:
         """From one row to the next under `time_from_rows`; None without it."""
         found = _RATE.fullmatch(self.time_from_rows or "")
         return timedelta(**{f"{found['unit']}s": 1}) / float(found["rows"]) if found else None
+
+    @field_serializer("path")
+    def _without_credentials(self, path: str | None) -> str | None:
+        """A spec is written into cards, W&B and reports, which more people read than may read its tables."""
+        return None if path is None else without_credentials(path)
 
     @field_validator("time_from_rows")
     @classmethod

@@ -19,14 +19,14 @@ from deployments import deploy
 from deployments.deploy import POOL, TAG
 from deployments.namesakes import refuse_namesakes
 from deployments.prefect_client import FLEET, PrefectClient, require_api
-from deployments.stack import plan, programs, supervisord, triage
+from deployments.stack import plan, programs, state, supervisord, triage
 from deployments.stack.embedded_redis import require_store, store_is_up
 from deployments.stack.given_specs import read_specs, unreadable
 from deployments.stack.health import is_healthy, serves_its_models
 from deployments.stack.ports import PortReservations, is_free, reachable
 from deployments.stack.prefect_worker import RUN_COMMAND
 from deployments.stack.process_tree import tree_listens
-from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, TRIAGE, WORKER, Stack, load_stack, save_stack, state_dir
+from deployments.stack.state import MONITOR, PREFECT, SERVICE, STORE, TRIAGE, WORKER, Stack, state_dir
 from monitoring.lease import lease_key
 from perennial.errors import PerennialError, StackError
 from perennial.fleet import spec_files, write_spec_list
@@ -58,8 +58,8 @@ def up(
         running = supervisord.find_supervisor(directory) is not None
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
-            supervisord.stop(directory, _socket(settings.home))
-        before = load_stack(settings.home)
+            supervisord.stop(directory, state.socket_of(settings.home))
+        before = state.last_stack(settings)
         ports.own = before.ports.values() if before and running else ()
         stack = plan.base_stack(before, running, settings, ports, now)
         refuse_namesakes(stack.directory)
@@ -134,14 +134,14 @@ def down(settings: Settings, report: plan.ReportProgress = lambda *_: None) -> b
     if supervisord.find_supervisor(directory) is None and not stack_processes(settings):
         return False
     report("stack", "stopping")
-    supervisord.stop(directory, _socket(settings.home))
+    supervisord.stop(directory, state.socket_of(settings.home))
     report("stack", "stopped")
     return True
 
 
 def running_stack(settings: Settings) -> Stack | None:
     """The stack of this home directory, if its supervisor runs."""
-    return load_stack(settings.home) if supervisord.find_supervisor(state_dir(settings.home)) else None
+    return state.last_stack(settings) if supervisord.find_supervisor(state_dir(settings.home)) else None
 
 
 def store_of(stack: Stack | None, settings: Settings) -> str | None:
@@ -151,7 +151,7 @@ def store_of(stack: Stack | None, settings: Settings) -> str | None:
 
 def stack_processes(settings: Settings) -> list[int]:
     """Process ids of the stack's programs, running or outliving a supervisor that was killed."""
-    return [process.pid for process in supervisord.program_processes(state_dir(settings.home), _socket(settings.home))]
+    return [process.pid for process in supervisord.program_processes(state_dir(settings.home), state.socket_of(settings.home))]
 
 
 def outlived_supervisor(settings: Settings) -> str | None:
@@ -309,15 +309,6 @@ class _Startup:
         return f"; the end of {log}:\n{log.read_text(errors='replace').strip()[-1_500:]}" if log.exists() else ""
 
 
-def _socket(home: Path) -> Path:
-    """The supervisor's socket: as stack.json has it, which may come from an environment with another TMPDIR; else computed."""
-    try:
-        stack = load_stack(home)
-    except StackError:
-        stack = None
-    return stack.socket if stack is not None else supervisord.socket_path(state_dir(home))
-
-
 def _launch(stack: Stack, environ: Mapping[str, str], port_locks: Sequence[int] | None = None) -> None:
     """Start the supervisor with the locks of its ports, or, without them, let the running one take in what is new.
 
@@ -332,7 +323,7 @@ def _launch(stack: Stack, environ: Mapping[str, str], port_locks: Sequence[int] 
     if stack.triage_port is not None and port_locks is not None:
         triage.prepare(programs.triage_home(stack.home), stack.triage_port)
     supervisord.write_config(stack.state_dir, stack.socket, programs.stack_programs(stack))
-    save_stack(stack)
+    state.save_stack(stack)
     write_spec_list(stack.spec_list, [model.spec for model in stack.models])
     if port_locks is None:
         supervisord.update_programs(stack.socket)

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, field_serializer, model_validator
 
 from deployments.stack.ports import reachable
+from deployments.stack.supervisord import socket_path
 from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, StackError
+from perennial.redaction import without_credentials
+from perennial.settings import Settings
 
 STORE, PREFECT, SERVICE, WORKER, MONITOR, TRIAGE = "store", "prefect", "service", "worker", "monitor", "triage"
 """Names of the components, as `status` shows them; a worker polls the work pool and starts one process for each flow run, of
@@ -20,6 +23,15 @@ class Address(FrozenModel):
 
     url: str
     port: int | None = None
+
+    @field_serializer("url")
+    def _without_credentials(self, url: str) -> str:
+        """The file holds no secret: a password comes from the environment each time."""
+        return without_credentials(url)
+
+    def as_given(self, url: str | None) -> "Address":
+        """The address with the password that it has in the environment, where that names the same place."""
+        return self if url is None or without_credentials(url) != self.url else self.model_copy(update={"url": url})
 
 
 class Service(FrozenModel):
@@ -83,6 +95,11 @@ class Stack(StoredModel):
     def triage_url(self) -> str | None:
         return f"http://127.0.0.1:{self.triage_port}" if self.triage_port is not None else None
 
+    def with_passwords(self, settings: Settings) -> "Stack":
+        """The stack as its file has it, with the passwords of its addresses, which are in the environment only."""
+        store, prefect = self.store.as_given(settings.redis_url), self.prefect.as_given(settings.prefect_api_url)
+        return self.model_copy(update={"store": store, "prefect": prefect})
+
     def spec_of(self, model: str) -> Path | None:
         """The spec of a model, if the stack has it."""
         return next((one.spec for one in self.models if one.name == model), None)
@@ -99,8 +116,17 @@ def state_dir(home: Path) -> Path:
     return home.absolute() / "stack"
 
 
+def last_stack(settings: Settings) -> Stack | None:
+    """The stack last started in this home directory, its addresses with the environment's passwords; raises as `load_stack`."""
+    stack = load_stack(settings.home)
+    return stack.with_passwords(settings) if stack is not None else None
+
+
 def load_stack(home: Path) -> Stack | None:
-    """The stack last started in this home directory; raises StackError for a damaged file, NewerFormat for a later release's."""
+    """The stack last started in this home directory, as its file has it: without passwords.
+
+    Raises StackError for a damaged file, NewerFormat for a later release's.
+    """
     file = state_dir(home) / "stack.json"
     try:
         return read_stored(Stack, file.read_bytes(), str(file))
@@ -110,6 +136,15 @@ def load_stack(home: Path) -> Stack | None:
         raise StackError(
             f"{file} cannot be read: run `perennial down`, delete it ({SET_ASIDE}), and start again\n  {error}"
         ) from error
+
+
+def socket_of(home: Path) -> Path:
+    """The supervisor's socket: as stack.json has it, which may come from an environment with another TMPDIR; else computed."""
+    try:
+        stack = load_stack(home)
+    except StackError:
+        stack = None
+    return stack.socket if stack is not None else socket_path(state_dir(home))
 
 
 def save_stack(stack: Stack) -> None:

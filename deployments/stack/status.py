@@ -23,7 +23,7 @@ from monitoring.lease import lease_key
 from monitoring.state import newest_result
 from monitoring.trouble import read_trouble
 from perennial.errors import PerennialError
-from perennial.logs import without_credentials
+from perennial.redaction import without_credentials
 from service.prediction_log.redis_client import connect, translate_redis_errors
 
 RUNNING, NO_MODEL, AWAY = "running", "no model yet", "does not answer"

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from perennial.errors import StoreUnreachable
-from perennial.logs import without_credentials
+from perennial.redaction import without_credentials
 
 ANSWER_TIMEOUT = timedelta(seconds=3)  # for a store that is frozen rather than gone; a megabyte of entries takes it milliseconds
 CONNECT_TIMEOUT = timedelta(seconds=2)  # to open a connection

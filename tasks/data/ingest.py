@@ -51,7 +51,7 @@ def with_table(job: Job, table: str | None) -> Job:
 def ingest(job: Job, until: str | None) -> Dataset:
     """Read, join, derive and sort the spec's sources; keep the rows before `until` (ISO time, excluded) as a dataset."""
     table = before(assemble(job.spec, job.base, job.environ), job.spec.event_time, parse_until(until))
-    origin = tuple(source.path or source.loader or f"query on {source.connection}" for source in job.spec.sources.values())
+    origin = tuple(source.where for source in job.spec.sources.values())
     dataset = store_dataset(table.frame, job.spec.event_time, job.home, origin, job.now)
     return replace(dataset, unread=table.unread, odd=table.odd, joins=table.joins)
 

@@ -115,11 +115,11 @@ class LabelSource:
     def _parts(self, now: datetime) -> Iterator[Part]:
         path = self._source.path
         if path is None:
-            yield Part(self._source.loader or f"the query on {self._source.connection}", self._source)
+            yield Part(self._source.where, self._source)
             return
         path = path.removeprefix("file://")
         if "://" in path:
-            yield Part(path, self._source, _remote_stamp(path))
+            yield Part(self._source.where.removeprefix("file://"), self._source, _remote_stamp(path))
             return
         for found in sorted(glob(str(self._base / path))):  # noqa: PTH207 - Path.glob refuses an absolute pattern
             yield self._file(Path(found), now)

@@ -19,6 +19,7 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 
 from perennial.errors import FunctionError, PerennialError, SourceError
+from perennial.redaction import without_credentials
 from perennial.spec_sources import SourceSpec
 from perennial.user_functions import load_function
 from tasks.data.column_types import RawTable
@@ -47,7 +48,6 @@ def read_source(
 
     Raises SourceError naming the source, where it was looked for and what to do; FunctionError for a loader's mistake.
     """
-    where = source.path or source.loader or f"the database in {source.connection}"
     try:
         if source.path is not None:
             return _read_files(name, source.path, source, base, rows)
@@ -58,7 +58,7 @@ def read_source(
     except PerennialError:
         raise
     except Exception as error:  # every driver and protocol has its own errors
-        raise SourceError(f"source {name!r}: cannot read {where}: {type(error).__name__}: {error}") from error
+        raise SourceError(f"source {name!r}: cannot read {source.where}: {type(error).__name__}: {error}") from error
 
 
 def _read_files(name: str, path: str, source: SourceSpec, base: Path, rows: int | None) -> RawTable:
@@ -78,25 +78,27 @@ def _files_of(name: str, path: str, base: Path) -> list[str]:
 def csv_head(name: str, path: str, base: Path, size: int) -> tuple[str, bytes] | None:
     """The name of the first CSV file of a source and its first bytes, unpacked; None of a source that has no CSV file."""
     file = _files_of(name, path, base)[0]
-    compression = get_compression(file, "infer")
+    named = _without_query(file)
+    compression = get_compression(named, "infer")
     try:
         with _open(file) as stream:
             if compression == "zip":
                 with zipfile.ZipFile(stream) as archive:
                     members = [one for one in sorted(archive.namelist()) if one.lower().endswith(_CSV)]
                     return (members[0], archive.read(members[0])[:size]) if members else None
-            inner = file if compression is None else file.rpartition(".")[0]
+            inner = named if compression is None else named.rpartition(".")[0]
             if not inner.lower().endswith(_CSV):
                 return None
             head: bytes = (stream if compression is None else compr[compression](stream, mode="rb")).read(size)
             return Path(inner).name, head
     except Exception as error:  # every protocol has its own errors
-        raise SourceError(f"source {name!r}: cannot read {file}: {type(error).__name__}: {error}") from error
+        raise SourceError(f"source {name!r}: cannot read {without_credentials(file)}: {type(error).__name__}: {error}") from error
 
 
 def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> Iterator[tuple[str, pl.DataFrame]]:
     """The tables in a file: polars reads what is not compressed on disk, S3, GCS and Azure; the rest is unpacked in memory."""
-    compression = get_compression(path, "infer")
+    named = _without_query(path)
+    compression = get_compression(named, "infer")
     if compression is None and not path.startswith(WEB):
         yield _parse(name, path, path, source, rows)
         return
@@ -104,17 +106,30 @@ def _read_file(name: str, path: str, source: SourceSpec, rows: int | None) -> It
         if compression == "zip":
             yield from _read_zip(name, stream, source, rows)
         else:
-            file = path if compression is None else path.rpartition(".")[0]
+            file = named if compression is None else named.rpartition(".")[0]
             yield _parse(name, file, BytesIO(compr[compression](stream, mode="rb").read()), source, rows)
+
+
+def _without_query(path: str) -> str:
+    """What a file is called: of a web address what stands before its query, which may be a signature."""
+    return path.partition("?")[0] if path.startswith(WEB) else path
 
 
 def _open(path: str) -> IO[bytes]:
     """The bytes of a file; the web's by httpx, for fsspec would need aiohttp for them."""
     if path.startswith(WEB):
-        answer = httpx.get(path, follow_redirects=True, timeout=WEB_TIMEOUT.total_seconds())
-        return BytesIO(answer.raise_for_status().content)
+        return BytesIO(_download(path))
     stream: IO[bytes] = fsspec.open(path, "rb").open()
     return stream
+
+
+def _download(url: str) -> bytes:
+    answer = httpx.get(url, follow_redirects=True, timeout=WEB_TIMEOUT.total_seconds())
+    try:
+        return answer.raise_for_status().content
+    except httpx.HTTPStatusError as error:  # its message quotes the address, and with the traceback it comes into logs
+        message = without_credentials(str(error))
+        raise httpx.HTTPStatusError(message, request=answer.request, response=answer) from None
 
 
 def _read_zip(name: str, file: IO[bytes], source: SourceSpec, rows: int | None) -> Iterator[tuple[str, pl.DataFrame]]:

@@ -114,8 +114,27 @@ def test_the_triggers_listen_to_the_events_that_the_monitor_sends() -> None:
 def test_the_monitor_outlasts_its_interval() -> None:
     monitor = read(deploy.template())["flows.monitor.monitor"]
     (schedule,) = monitor["schedules"]
-    assert monitor["parameters"]["minutes"] * 60 > schedule["interval"]
-    assert monitor["concurrency_limit"] == {"limit": 2, "collision_strategy": "CANCEL_NEW"}
+    lasts, interval, limit = monitor["parameters"]["minutes"] * 60, schedule["interval"], monitor["concurrency_limit"]
+    assert limit["collision_strategy"] == "CANCEL_NEW"
+    kills = range(interval, 2 * interval)
+    assert [kill for kill in kills if is_followed(kill, lasts, interval, limit["limit"])] == list(kills)
+    missed, overlap = [kill for kill in kills if not is_followed(kill, lasts, interval, 2)], lasts - interval
+    near = [kill for kill in kills if kill - kills.start < overlap or kills.stop - kill < overlap]
+    assert missed == near, "the third run is for these"
+
+
+def is_followed(killed: int, lasts: float, interval: int, limit: int) -> bool:
+    """Whether a monitor runs at each second of six intervals, where the elder one is killed and started again at one of them."""
+    ends: list[float] = []
+    for now in range(6 * interval):
+        ends = [end for end in ends if end > now]
+        if now == killed:
+            ends = [*sorted(ends)[1:], now + lasts]
+        if now % interval == 0 and len(ends) < limit:
+            ends.append(now + lasts)
+        if not ends:
+            return False
+    return True
 
 
 def test_a_monitor_that_was_killed_or_has_failed_is_started_again_and_no_other_flow() -> None:

@@ -41,6 +41,22 @@ def test_a_store_and_api_from_the_environment_are_not_embedded(tmp_path: Path) -
     assert (stack.prefect.url, stack.prefect.port) == ("https://there/api", None)
 
 
+def test_a_password_of_the_environment_is_in_no_file_and_is_taken_from_there_each_time(tmp_path: Path) -> None:
+    environ = {"REDIS_URL": "redis://me:hunter2@there:6379/2", "PREFECT_API_URL": "https://me:hunter2@there/api"}
+    settings = load_settings({**environ, "PERENNIAL_HOME": str(tmp_path)})
+    stack = planned(settings)
+    save_stack(stack)
+    assert "hunter2" not in (stack.state_dir / "stack.json").read_text()
+    stored = load_stack(tmp_path)
+    assert stored is not None
+    assert stored.with_passwords(settings) == stack
+    assert stored.with_passwords(Settings()).store.url == "redis://***@there:6379/2"
+    plan.refuse_other_addresses(stored.with_passwords(settings), settings)
+    other = load_settings({**environ, "REDIS_URL": "redis://me:hunter2@elsewhere:6379/2", "PERENNIAL_HOME": str(tmp_path)})
+    with pytest.raises(StackError, match="what REDIS_URL points at"):
+        plan.refuse_other_addresses(stored.with_passwords(other), other)
+
+
 def test_ports_are_different_and_remembered(tmp_path: Path) -> None:
     stack = planned(Settings(home=tmp_path))
     save_stack(stack)

@@ -4,11 +4,8 @@ import bz2
 import gzip
 import lzma
 import sqlite3
-import threading
 import zipfile
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -19,6 +16,7 @@ from perennial.errors import FunctionError, SourceError
 from perennial.spec_sources import SourceSpec
 from tasks.data.column_types import type_columns
 from tasks.data.sources import read_source
+from tests.support.http_server import file_server
 
 CSV = "when,amount,shop\n2024-01-01T00:00:00Z,1.5,north\n2024-01-01T01:00:00Z,NA,\n"
 
@@ -95,7 +93,7 @@ def test_a_query_runs_on_the_database_that_the_environment_names(tmp_path: Path)
     assert table.rows() == [(None, "north"), (2.5, "east")]
     with pytest.raises(SourceError, match="set SALES_DB to the SQLAlchemy URL"):
         read(tmp_path, query="select * from sold", connection="SALES_DB")
-    with pytest.raises(SourceError, match=r"cannot read the database in SALES_DB: .*no such table: absent"):
+    with pytest.raises(SourceError, match=r"cannot read the query on SALES_DB: .*no such table: absent"):
         read(tmp_path, url, query="select * from absent", connection="SALES_DB")
 
 
@@ -114,18 +112,8 @@ def test_a_loader_returns_a_frame_lazy_or_not(tmp_path: Path) -> None:
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
     """A web server of the files in `tmp_path`."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """A test's output is for the test."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with file_server(tmp_path) as url:
+        yield url
 
 
 def test_a_table_is_read_from_the_web(tmp_path: Path, web: str) -> None:
@@ -135,6 +123,7 @@ def test_a_table_is_read_from_the_web(tmp_path: Path, web: str) -> None:
     assert read(tmp_path, path=f"{web}/rows.csv").equals(read(tmp_path, path="rows.csv"))
     assert read(tmp_path, path=f"{web}/rows.csv.gz").equals(read(tmp_path, path="rows.csv"))
     assert read(tmp_path, path=f"{web}/rows.parquet").equals(read(tmp_path, path="rows.parquet"))
+    assert read(tmp_path, path=f"{web}/rows.csv.gz?sig=a.b").equals(read(tmp_path, path="rows.csv")), "a query is no ending"
     with pytest.raises(SourceError, match=r"cannot read http://.*/nothing.csv"):
         read(tmp_path, path=f"{web}/nothing.csv")
 
