@@ -125,7 +125,8 @@ def _again(given: argparse.Namespace) -> str:
 
 
 def _say(one: Ended, count: int, champion: int | None) -> None:
-    said = "ok" if one.clean else f"WRONG: {one.wrong}; " + "; ".join(one.notes)
+    well = "ok" if len(one.done) == len(one.episode.faults) else "ok, without a training to harm: the week rolled back"
+    said = well if one.clean else f"WRONG: {one.wrong}; " + "; ".join(one.notes)
     console.print(f"[{one.episode.number}/{count}] {one.seconds:5.1f} s  {one.episode}  version {champion}  {said}", markup=False)
 
 

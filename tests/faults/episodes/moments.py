@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from monitoring.ledger import LedgerEntry, read_entry
 from monitoring.ledger import Stage as Step
-from monitoring.ledger import read_entry
 from monitoring.state import load_result
 from monitoring.window import window_at
 from perennial.errors import RegistryError
@@ -36,8 +36,9 @@ class Moments:
             "decided": lambda: self._steps("decided"),
             "sent": lambda: self._steps("sent"),
             "started": lambda: self._steps("started"),
-            "published": lambda: bool(set(self._manifests()) - self._versions),
-            "promoted": lambda: self._promoted() or self._steps(None),  # a refused version never is
+            # A week that rolls back publishes nothing, and a refused version is never promoted.
+            "published": lambda: bool(set(self._manifests()) - self._versions) or self._steps(None),
+            "promoted": lambda: self._promoted() or self._steps(None),
             "settled": lambda: self._steps(None),
             "closed": lambda: load_result(self._loop.loop.home, self._window) is not None,
         }[fault.moment]
@@ -48,6 +49,10 @@ class Moments:
             pause.wait(LOOK)
         return True
 
+    def rolled_back(self) -> bool:
+        """Whether the week's decision was to go back, for which no flow runs."""
+        return any(entry.outcome == "rolled back" for entry in self._new_entries())
+
     def _promoted(self) -> bool:
         try:
             return self._loop.champion != self._champion
@@ -56,11 +61,12 @@ class Moments:
 
     def _steps(self, stage: Step | None) -> bool:
         """Whether a new decision has come to this step, or past it; None is its outcome."""
-        for path in set(self._decisions()) - self._known:
-            entry = read_entry(self._loop.loop.home, path.name)
-            if entry is not None and (entry.outcome is not None or (stage is not None and entry.count(stage))):
-                return True
-        return False
+        entries = self._new_entries()
+        return any(entry.outcome is not None or (stage is not None and bool(entry.count(stage))) for entry in entries)
+
+    def _new_entries(self) -> list[LedgerEntry]:
+        found = (read_entry(self._loop.loop.home, path.name) for path in set(self._decisions()) - self._known)
+        return [entry for entry in found if entry is not None]
 
     def _decisions(self) -> list[Path]:
         return list((self._loop.loop.home / "decisions").glob("*-*"))

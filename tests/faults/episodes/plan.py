@@ -44,6 +44,11 @@ class Fault:
     delay: float = 0.0
     seconds: float = 4.0
 
+    @property
+    def is_of_training(self) -> bool:
+        """Whether it harms the process of a training."""
+        return self.kind.endswith(" retrain")
+
     def __str__(self) -> str:
         return f"{self.kind}, {self.moment}" if self.moment != AT_RANDOM else f"{self.kind}, {self.delay:.1f} s in"
 

@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import psutil
 
@@ -31,13 +30,13 @@ def harmed_part(fault: Fault) -> str | None:
     return "store" if victim == "store" else None
 
 
-def aim(loop: Stage, fault: Fault, wait: Callable[[Fault], bool]) -> list[int]:
+def aim(loop: Stage, fault: Fault) -> list[int]:
     """The processes of a flow run that is to be harmed after a step: found before that, for the next step comes at once."""
     victim = fault.kind.partition(" ")[2]
-    if victim not in FLOW_STEPS or (victim == "retrain" and not wait(replace(fault, moment="started"))):
+    if victim not in FLOW_STEPS:
         return []
     pids = wait_until(lambda: victims(loop, victim), FIND_TIMEOUT, f"{victim} to be at work")
-    if victim == "retrain" and fault.moment == AT_RANDOM:
+    if fault.is_of_training and fault.moment == AT_RANDOM:
         threading.Event().wait(fault.delay / 3)
     return pids
 
