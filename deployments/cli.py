@@ -277,8 +277,13 @@ def demo(
     until: Annotated[datetime | None, Parameter(help="last day to live through, such as 2013-06-30")] = None,
     keep: Annotated[bool, Parameter(help="leave the stack up afterwards", negative="")] = False,
     quick: Annotated[bool, Parameter(help="to 30 April only: a few minutes", negative="")] = False,
+    on: Annotated[str | None, Parameter(help="on services that run already: the URL at which flights answers there")] = None,
 ) -> int:
-    """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves."""
+    """Live through a year of flights: predictions, late labels, drift, retraining, promotion, all by themselves.
+
+    It brings up a stack of its own. With `--on` it starts and ends nothing: REDIS_URL, PREFECT_API_URL, PERENNIAL_HOME and the
+    like are those of the services, and `perennial deploy` has deployed the flights there; docs/clusters.md has such a loop.
+    """
     from deployments.foreground import make_prefect_home
 
     settings = read_settings()
@@ -286,9 +291,10 @@ def demo(
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_HOME", str(settings.home.absolute() / "prefect"))
     make_prefect_home(os.environ)
-    from deployments.demo.demo import replay_end, run_demo
+    from deployments.demo.demo import replay_end, run_demo, run_demo_on
 
-    return run_demo(settings, os.environ, replay_end(until, quick=quick), keep, make_console())
+    end, console = replay_end(until, quick=quick), make_console()
+    return run_demo_on(on, settings, os.environ, end, console) if on else run_demo(settings, os.environ, end, keep, console)
 
 
 @app.command

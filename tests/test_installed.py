@@ -22,7 +22,7 @@ from tests.support.stack import given_store
 RESOURCES = "deployments/resources/"
 READ_DEMO = """
 import deployments
-from deployments.demo.demo import SPEC
+from deployments.demo.loop import SPEC
 from perennial.spec import load_spec
 from perennial.user_functions import load_function
 sources = load_spec(SPEC).sources

@@ -1,13 +1,13 @@
 """The demo: a year of real flights sent through the whole loop, without a person's help.
 
-`run_demo` is the order of events. It brings a stack up in a home of its own, has the first champion trained by its deployment,
-lets the driver replay the table, collects the evidence, writes the report, and takes the stack down.
+`run_demo` brings a stack up in a home of its own, and takes it down; `run_demo_on` does without, on services that run already.
+What both do in between is `_live_through`: the first champion is trained by its deployment, the driver replays the table, the
+evidence is collected, the report written.
 """
 
 import os
 import shutil
 import signal
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -15,16 +15,15 @@ import polars as pl
 from rich.console import Console
 
 from deployments.demo.evidence import Evidence, collect_evidence
+from deployments.demo.loop import DemoLoop, bring_up_loop, find_loop
 from deployments.demo.report import exit_code, write_report
 from deployments.demo.summary import summarise
-from deployments.package_data import EXAMPLES
 from deployments.prefect_client import PrefectClient, PrefectHistory
 from deployments.replay.display import print_line
 from deployments.replay.replay import Stretch, paced_driver
 from deployments.replay.waits import TRAINING_TIMEOUT, LoopHandles, LoopWaiter, if_ended, poll_until
 from deployments.stack.process_tree import PeakMemory
-from deployments.stack.stack import down, running_stack, up
-from deployments.stack.supervisord import find_supervisor
+from deployments.stack.stack import down, running_stack
 from monitoring.page import read_story
 from perennial.errors import StackError
 from perennial.registry import Registry
@@ -33,8 +32,6 @@ from perennial.spec import ModelSpec, load_spec
 from service.prediction_log.redis_client import connect
 from tasks.data.ingest import assemble
 from tasks.serving.replay import prepare
-
-SPEC = EXAMPLES / "flights.toml"
 
 START = datetime(2013, 3, 1, tzinfo=UTC)  # the first champion learns January and February; from here on the service is asked
 QUICK_UNTIL = datetime(2013, 5, 1, tzinfo=UTC)  # the end of `--quick`: the whole of April
@@ -62,7 +59,9 @@ def run_demo(settings: Settings, environ: Mapping[str, str], until: datetime | N
         down(own)  # that of an earlier demo which kept it up
         shutil.rmtree(own.home, ignore_errors=True)
         own.home.mkdir(parents=True)
-        return exit_code(_replay_and_report(own, stack_environ, until, console), until is None, console)
+        evidence = _live_through(bring_up_loop(own, stack_environ, console), stack_environ, until, console)
+        print_line(console, f"logs: {own.home / 'stack/logs'}")
+        return exit_code(evidence, until is None, console)
     finally:
         if not keep:
             down(own)
@@ -72,41 +71,49 @@ def run_demo(settings: Settings, environ: Mapping[str, str], until: datetime | N
             print_line(console, f"the stack stays up; end it with: PERENNIAL_HOME={own.home} perennial down")
 
 
+def run_demo_on(url: str, settings: Settings, environ: Mapping[str, str], until: datetime | None, console: Console) -> int:
+    """Run it on services that run already, in which flights answers at `url`; returns and raises as `run_demo` does.
+
+    Nothing is started and nothing ended. The report goes into the home, which is that of the services.
+    """
+    return exit_code(_live_through(find_loop(url, settings, environ), environ, until, console), until is None, console)
+
+
 def demo_settings(settings: Settings) -> Settings:
     """The demo's own home, registry and prediction log, so that it touches nothing of its user's."""
     return settings.model_copy(update={"home": settings.home.absolute() / "demo", "registry": "", "archive": ""})
 
 
-def _replay_and_report(own: Settings, environ: Mapping[str, str], until: datetime | None, console: Console) -> Evidence:
-    began, now, spec = time.monotonic(), datetime.now(UTC), load_spec(SPEC)
-    stack, _ = up([SPEC], own, environ, now, lambda component, state: print_line(console, f"{component}: {state}"))
-    supervisor = find_supervisor(stack.state_dir)
-    pids = [os.getpid(), *([supervisor.pid] if supervisor else [])]
-    with PeakMemory(pids) as memory, PrefectClient(stack.prefect.url, environ) as api:
-        service, home = stack.service, own.model_home(spec.name)
-        assert service is not None
-        store, registry = connect(stack.store.url), Registry(own.registry_url)
-        history = PrefectHistory(api, spec.name, now, str(SPEC))
-        loop = LoopHandles(spec.name, home, service.url, stack.store.url, store, registry, history, authorization(own, spec.name))
-        table = _train(loop, spec, console, environ)
+def _live_through(found: DemoLoop, environ: Mapping[str, str], until: datetime | None, console: Console) -> Evidence:
+    settings, spec, base = found.settings, load_spec(found.spec), found.spec.parent
+    home, registry = settings.model_home(spec.name), Registry(settings.registry_url)
+    with (
+        PeakMemory([os.getpid(), *found.pids]) as memory,
+        PrefectClient(found.prefect_url, environ) as api,
+        connect(found.store_url) as store,
+    ):
+        history, headers = PrefectHistory(api, spec.name, found.since, str(found.spec)), authorization(settings, spec.name)
+        archive = settings.archive_url(spec.name)
+        loop = LoopHandles(spec.name, home, found.service_url, found.store_url, store, registry, history, headers, archive)
+        table = _train(loop, found, spec, console, environ)
         waiter = LoopWaiter(loop, tolerant=True, explain=lambda text: print_line(console, text))
-        driver = paced_driver(waiter, Stretch(spec, SPEC.parent, table, START, until, LABEL_DELAY), console, now)
+        driver = paced_driver(waiter, Stretch(spec, base, table, START, until, LABEL_DELAY), console, found.since)
         sent = driver.replay(table, until, LABEL_DELAY, console)
         print_line(console, "counting what happened")
-        wall_time = timedelta(seconds=time.monotonic() - began)
-        evidence = collect_evidence(waiter, spec, SPEC.parent, sent)
-    story = read_story(home, registry, spec.name, stack.prefect.url)
-    write_report(evidence, summarise(evidence, memory.mb, wall_time), own.home, story, console)
-    for name, path in (("summary", "summary.json"), ("timeline", "timeline.html"), ("logs", "stack/logs")):
-        print_line(console, f"{name}: {own.home / path}")
+        wall_time = datetime.now(UTC) - found.since
+        evidence = collect_evidence(waiter, spec, base, sent)
+    story = read_story(home, registry, spec.name, found.prefect_url)
+    write_report(evidence, summarise(evidence, memory.mb, wall_time), settings.home, story, console)
+    for name, file in (("summary", "summary.json"), ("timeline", "timeline.html")):
+        print_line(console, f"{name}: {settings.home / file}")
     return evidence
 
 
-def _train(loop: LoopHandles, spec: ModelSpec, console: Console, environ: Mapping[str, str]) -> pl.DataFrame:
+def _train(loop: LoopHandles, found: DemoLoop, spec: ModelSpec, console: Console, environ: Mapping[str, str]) -> pl.DataFrame:
     """Have the first champion trained by its deployment; meanwhile read the table to replay. Returns that table."""
     print_line(console, f"training the first champion on everything before {START:%d %B %Y}")
     run_id = loop.history.start("train", {"until": START.isoformat()})
-    table = prepare(assemble(spec, SPEC.parent, environ).frame, spec)
+    table = prepare(assemble(spec, found.spec.parent, environ).frame, spec)
     run = poll_until(lambda: if_ended(loop.history.client.run(run_id)), TRAINING_TIMEOUT, "the first training to end")
     if run.state != "COMPLETED":
         raise StackError(f"the first training ended {run.state}: {run.message}; see flow run {run.name} in the Prefect UI")

@@ -64,7 +64,7 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
     windows, moves, versions = load_results(loop.home), registry.history(loop.model), registry.versions(loop.model)
     cards = [load_card(registry, loop.model, version) for version in versions]
     events = _events(waiter, windows, moves)
-    frozen = open_frozen_baseline(registry, spec, base, loop.home)
+    frozen = open_frozen_baseline(registry, spec, base, loop.home, archive_url=loop.archive_url)
     first_served = frozen.archive.scan().group_by(VERSION).agg(pl.col(EVENT_TIME).min()).collect()
     return Evidence(
         sent=sent,
@@ -79,7 +79,7 @@ def collect_evidence(waiter: LoopWaiter, spec: ModelSpec, base: Path, sent: Sent
         moves=moves,
         cards=cards,
         version_comparisons={
-            version: open_frozen_baseline(registry, spec, base, loop.home, previous).answered_by(version)
+            version: open_frozen_baseline(registry, spec, base, loop.home, previous, loop.archive_url).answered_by(version)
             for version, previous in replacements(moves)
         },
         first_served=dict(first_served.iter_rows()),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,14 +15,16 @@ import psutil
 import pytest
 from rich.console import Console
 
-from deployments.demo.demo import QUICK_UNTIL, SPEC, demo_settings, replay_end
+from deployments.demo.demo import QUICK_UNTIL, demo_settings, replay_end
+from deployments.demo.loop import SPEC, find_loop, find_spec
 from deployments.demo.report import exit_code
 from deployments.demo.summary import unmet_goals
 from deployments.replay.display import ReplayProgress, panel, print_line
 from monitoring.state import load_results
+from perennial.errors import StackError
 from perennial.model_loading import load_card
 from perennial.registry import Registry
-from perennial.settings import Settings
+from perennial.settings import Settings, load_settings
 from perennial.spec import load_spec
 from tasks.serving.replay import Sent
 from tests.deployments.demo.test_summary import comparison, evidence
@@ -136,6 +139,20 @@ def test_the_demo_keeps_to_a_home_and_registry_of_its_own(tmp_path: Path) -> Non
     own = demo_settings(Settings(home=tmp_path, registry="s3://bucket/registry"))
     assert own.home == tmp_path / "demo"
     assert own.registry_url == str(tmp_path / "demo" / "registry")
+
+
+@pytest.mark.parametrize("left_out", ["REDIS_URL", "PREFECT_API_URL"])
+def test_a_demo_on_services_must_be_told_where_they_are(left_out: str) -> None:
+    environ = {"REDIS_URL": "redis://127.0.0.1:1/0", "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    with pytest.raises(StackError, match="REDIS_URL and PREFECT_API_URL"):
+        find_loop("http://127.0.0.1:1", load_settings({name: environ[name] for name in environ if name != left_out}), {})
+
+
+def test_the_spec_is_the_one_that_the_monitor_follows_by_the_path_that_it_has(tmp_path: Path) -> None:
+    specs = shutil.copytree(SPEC.parent, tmp_path / "specs")
+    assert find_spec([str(specs)], "http://prefect/api") == specs / "flights.toml"
+    with pytest.raises(StackError, match="follows flights: run `perennial deploy"):
+        find_spec([str(SPEC.with_name("bike_sharing.toml"))], "http://prefect/api")
 
 
 def a_progress() -> ReplayProgress:
