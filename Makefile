@@ -9,7 +9,7 @@ URL ?= http://127.0.0.1:8000
 PACKAGES := perennial service monitoring tasks flows deployments
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-dask canary smoke rollback-release check-delivery check-triage check-deploy security system image push-image release-service release-flows clean
+.PHONY: help demo up down test fuzz faults lint format bench bench-serve bench-fleet bench-chain bench-train bench-decisions docs docs-site lock wheel check-image check-s3 check-dask check-services canary smoke rollback-release check-delivery check-triage check-deploy security system image push-image release-service release-flows clean
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -109,6 +109,7 @@ lock: .venv/.installed  ## resolve the dependencies anew for every platform
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group triage -o requirements-triage.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --extra s3 --extra dask --group dev --group scale pyproject.toml -o requirements-scale.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group deploy -o requirements-deploy.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock --group prefect-server -o requirements-prefect-server.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --constraints requirements.lock pyproject.toml -o requirements-full.lock
 
 wheel: .venv/.installed  ## build the package into dist/
@@ -121,6 +122,14 @@ check-s3: .venv-scale/.installed  ## test registry and prediction log on a real 
 
 check-dask: .venv-scale/.installed  ## test a backtest on a Dask cluster of two worker processes, in an environment of its own
 	.venv-scale/bin/python -m pytest tests/dask $(ARGS)
+
+check-services: .venv/.installed .venv-prefect/.installed  ## test every role without containers, two of each, on PostgreSQL, Redis and nginx (of apt where this is root)
+	TEST_SERVICES=1 $(BIN)/python -m pytest tests/services $(ARGS)
+
+.venv-prefect/.installed: requirements-prefect-server.lock
+	$(PYTHON) -m venv .venv-prefect
+	.venv-prefect/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-prefect-server.lock
+	@touch $@
 
 .venv-scale/.installed: requirements-scale.lock
 	$(PYTHON) -m venv .venv-scale
@@ -159,4 +168,4 @@ security: .venv-deploy/.installed  ## known holes of the locked versions, insecu
 	.venv-deploy/bin/python -m tests.clusters.secrets
 
 clean:  ## remove the environment and all state
-	rm -rf .venv .venv-docs .venv-scale .venv-deploy var build dist benchmarks/.envs
+	rm -rf .venv .venv-docs .venv-scale .venv-deploy .venv-prefect var build dist benchmarks/.envs

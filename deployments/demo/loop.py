@@ -50,7 +50,8 @@ def bring_up_loop(settings: Settings, environ: Mapping[str, str], console: Conso
 def find_loop(url: str, settings: Settings, environ: Mapping[str, str]) -> DemoLoop:
     """The loop of services that run already, in which the demo's model answers at `url`; raises StackError where it is none.
 
-    Its model has no version yet: a demo begins with the first one, and an event is answered once, so that it cannot be repeated.
+    A model that has versions is refused: a demo begins with the first one. The events of a second demo would have the ids of the
+    first one's, and a server answers each only once.
     """
     store, prefect, now = settings.redis_url, settings.prefect_api_url, datetime.now(UTC)
     if store is None or prefect is None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.services.debian_services import SITE, write_main
+from tests.support.debian import install_packages
 from tests.support.processes import ROOT
 
 DEPLOYMENTS = ROOT / "deployments"
@@ -27,7 +29,13 @@ SCRIPTS = [
     DEPLOYMENTS / "push-image",
 ]
 TOOLS = ROOT / ".venv-deploy" / "bin"
-PACKAGE_OF = {"promtool": "prometheus", "amtool": "prometheus-alertmanager", "caddy": "caddy", "shellcheck": "shellcheck"}
+PACKAGE_OF = {
+    "promtool": "prometheus",
+    "amtool": "prometheus-alertmanager",
+    "caddy": "caddy",
+    "nginx": "nginx",
+    "shellcheck": "shellcheck",
+}
 """Programs that Debian packages bring."""
 
 ELSEWHERE = {
@@ -49,7 +57,7 @@ class Check:
 
 def main() -> int:
     """Run all, print a line for each; 1 when one found something."""
-    install_packages()
+    install_packages(PACKAGE_OF)
     with tempfile.TemporaryDirectory() as directory:
         results = [(check.name, run(check)) for check in checks(Path(directory))]
     for name, said in results:
@@ -60,18 +68,6 @@ def main() -> int:
         print(f"\n{name}: {said}")
     print(f"\n{len(results) - len(failed) - len(skipped)} checks passed, {len(failed)} failed, {len(skipped)} did not run")
     return 1 if failed or (skipped and os.environ.get("STRICT")) else 0
-
-
-def install_packages() -> None:
-    """What is missing and Debian has; without root or apt nothing, and the checks say what they lack."""
-    missing = [package for program, package in PACKAGE_OF.items() if shutil.which(program) is None]
-    if not missing or os.geteuid() or shutil.which("apt-get") is None:
-        return
-    quiet = {"check": False, "stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-    print(f"installing {', '.join(missing)}")
-    subprocess.run(["apt-get", "update", "--quiet"], **quiet)
-    for package in missing:  # one by one: one that this release lacks must not keep the others away
-        subprocess.run(["apt-get", "install", "--quiet", "--yes", "--no-install-recommends", package], **quiet)
 
 
 def run(check: Check) -> str:
@@ -100,7 +96,8 @@ def fix_of(program: str) -> str:
 
 def checks(directory: Path) -> Iterator[Check]:
     """All of them; what kustomize builds goes to `directory`."""
-    for kind in (compose_checks, lambda: kubernetes_checks(directory), workflow_checks, rule_checks, terraform_checks):
+    kinds = (compose_checks, lambda: nginx_checks(directory), lambda: kubernetes_checks(directory), workflow_checks, rule_checks)
+    for kind in (*kinds, terraform_checks):
         yield from kind()
     yield Check("Dockerfile: hadolint", (str(Path(sys.executable).parent / "hadolint"), "Dockerfile"))
 
@@ -113,6 +110,13 @@ def compose_checks() -> Iterator[Check]:
     caddy = ("caddy", "validate", "--adapter", "caddyfile", "--config", str(COMPOSE_FILES / "Caddyfile"))
     yield Check("compose: proxy", caddy, "caddy")
     yield Check("compose: alertmanager", ("amtool", "check-config", str(COMPOSE_FILES / "alertmanager.yml")), "amtool")
+
+
+def nginx_checks(directory: Path) -> Iterator[Check]:
+    """The site in a configuration around it, as Debian has one."""
+    write_main(directory, SITE.read_text())
+    command = ("nginx", "-t", "-e", "stderr", "-p", str(directory), "-c", str(directory / "nginx.conf"))
+    yield Check("nginx: site", command, "nginx")
 
 
 def kubernetes_checks(directory: Path) -> Iterator[Check]:
