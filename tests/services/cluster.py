@@ -24,7 +24,7 @@ PREFECT_SERVER = ROOT / ".venv-prefect" / "bin" / "prefect"
 
 PERENNIAL = python("-c", "from deployments.cli import main; main()")
 ESTABLISHED = "01"  # in the states of /proc/net/tcp
-START_TIMEOUT = 180.0
+START_TIMEOUT = 300.0
 """Seconds for one process; a Prefect server's first start on a database takes 30, and two cores have ten processes to start."""
 
 
