@@ -58,7 +58,7 @@ def up(
         running = supervisord.find_supervisor(directory) is not None
         if not running:
             # What a killed supervisor left behind still holds the ports of last time and reads the same streams.
-            supervisord.stop(directory, state.socket_of(settings.home))
+            supervisord.stop(directory, _socket(settings.home))
         before = state.last_stack(settings)
         ports.own = before.ports.values() if before and running else ()
         stack = plan.base_stack(before, running, settings, ports, now)
@@ -134,7 +134,7 @@ def down(settings: Settings, report: plan.ReportProgress = lambda *_: None) -> b
     if supervisord.find_supervisor(directory) is None and not stack_processes(settings):
         return False
     report("stack", "stopping")
-    supervisord.stop(directory, state.socket_of(settings.home))
+    supervisord.stop(directory, _socket(settings.home))
     report("stack", "stopped")
     return True
 
@@ -151,7 +151,7 @@ def store_of(stack: Stack | None, settings: Settings) -> str | None:
 
 def stack_processes(settings: Settings) -> list[int]:
     """Process ids of the stack's programs, running or outliving a supervisor that was killed."""
-    return [process.pid for process in supervisord.program_processes(state_dir(settings.home), state.socket_of(settings.home))]
+    return [process.pid for process in supervisord.program_processes(state_dir(settings.home), _socket(settings.home))]
 
 
 def outlived_supervisor(settings: Settings) -> str | None:
@@ -307,6 +307,15 @@ class _Startup:
     def _log_end(self, name: str) -> str:
         log = supervisord.log_file(self.stack.state_dir, name)
         return f"; the end of {log}:\n{log.read_text(errors='replace').strip()[-1_500:]}" if log.exists() else ""
+
+
+def _socket(home: Path) -> Path:
+    """The supervisor's socket: as stack.json has it, which may come from an environment with another TMPDIR; else computed."""
+    try:
+        stack = state.load_stack(home)
+    except StackError:
+        stack = None
+    return stack.socket if stack is not None else supervisord.socket_path(state_dir(home))
 
 
 def _launch(stack: Stack, environ: Mapping[str, str], port_locks: Sequence[int] | None = None) -> None:

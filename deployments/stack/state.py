@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import AwareDatetime, Field, ValidationError, field_serializer, model_validator
 
 from deployments.stack.ports import reachable
-from deployments.stack.supervisord import socket_path
 from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, StackError
@@ -136,15 +135,6 @@ def load_stack(home: Path) -> Stack | None:
         raise StackError(
             f"{file} cannot be read: run `perennial down`, delete it ({SET_ASIDE}), and start again\n  {error}"
         ) from error
-
-
-def socket_of(home: Path) -> Path:
-    """The supervisor's socket: as stack.json has it, which may come from an environment with another TMPDIR; else computed."""
-    try:
-        stack = load_stack(home)
-    except StackError:
-        stack = None
-    return stack.socket if stack is not None else socket_path(state_dir(home))
 
 
 def save_stack(stack: Stack) -> None:
