@@ -92,14 +92,9 @@ docs-site: .venv-docs/.installed  ## build the documentation as a site, build/si
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "built; open build/site/index.html"
 
-.venv-docs/.installed: requirements-docs.lock
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
-	@touch $@
-
-.venv-deploy/.installed: requirements-deploy.lock
-	$(PYTHON) -m venv .venv-deploy
-	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-deploy.lock
+.venv-%/.installed: requirements-%.lock
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 lock: .venv/.installed  ## resolve the dependencies anew for every platform
@@ -123,13 +118,8 @@ check-s3: .venv-scale/.installed  ## test registry and prediction log on a real 
 check-dask: .venv-scale/.installed  ## test a backtest on a Dask cluster of two worker processes, in an environment of its own
 	.venv-scale/bin/python -m pytest tests/dask $(ARGS)
 
-check-services: .venv/.installed .venv-prefect/.installed  ## test every role without containers, two of each, on PostgreSQL, Redis and nginx (of apt where this is root)
+check-services: .venv/.installed .venv-prefect-server/.installed  ## test every role without containers, two of each, on PostgreSQL, Redis and nginx (of apt where this is root)
 	TEST_SERVICES=1 $(BIN)/python -m pytest tests/services $(ARGS)
-
-.venv-prefect/.installed: requirements-prefect-server.lock
-	$(PYTHON) -m venv .venv-prefect
-	.venv-prefect/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-prefect-server.lock
-	@touch $@
 
 .venv-scale/.installed: requirements-scale.lock
 	$(PYTHON) -m venv .venv-scale
@@ -168,4 +158,4 @@ security: .venv-deploy/.installed  ## known holes of the locked versions, insecu
 	.venv-deploy/bin/python -m tests.clusters.secrets
 
 clean:  ## remove the environment and all state
-	rm -rf .venv .venv-docs .venv-scale .venv-deploy .venv-prefect var build dist benchmarks/.envs
+	rm -rf .venv .venv-docs .venv-scale .venv-deploy .venv-prefect-server var build dist benchmarks/.envs

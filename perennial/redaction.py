@@ -4,6 +4,9 @@ They may stand before the host (`redis://user:password@host`), or in the query o
 """
 
 import re
+from typing import Annotated
+
+from pydantic import PlainSerializer
 
 MARK = "***"  # what stands for a credential
 
@@ -15,3 +18,7 @@ _PARAMETER = re.compile(rf"([?&][^=&?#\s]*(?:{_NAMES})[^=&?#\s]*=)[^&#\s'\"<>]+"
 def without_credentials(text: str) -> str:
     """The text with `***` for the credentials of every URL in it: user and password, and signatures and keys of the query."""
     return _PARAMETER.sub(rf"\1{MARK}", _USER_INFO.sub(f"{MARK}@", text))
+
+
+StoredAddress = Annotated[str, PlainSerializer(without_credentials)]
+"""A field with an address, or a path that may be one: whole in memory, without its credentials wherever it is written."""

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from perennial.base import FrozenModel
 from perennial.durations import Duration
-from perennial.redaction import without_credentials
+from perennial.redaction import StoredAddress, without_credentials
 
 _RATE = re.compile(r"(?P<rows>\d+(?:\.\d+)?)/(?P<unit>second|minute|hour|day|week)")
 
@@ -23,7 +23,9 @@ Character = Annotated[str, Field(min_length=1, max_length=1)]
 class SourceSpec(FrozenModel):
     """One table: a file or URL, a query on a database, or a Python loader. Exactly one of the three."""
 
-    path: str | None = Field(None, description="CSV or Parquet file, glob or URL (s3://, gs://, https://); relative to the spec")
+    path: StoredAddress | None = Field(
+        None, description="CSV or Parquet file, glob or URL (s3://, gs://, https://); relative to the spec"
+    )
     query: str | None = Field(None, description="SQL to run on the database that `connection` names")
     connection: str | None = Field(None, description="environment variable that holds the SQLAlchemy URL of the database")
     loader: str | None = Field(None, description="`file.py:function` beside the spec, returning a polars frame")
@@ -61,11 +63,6 @@ class SourceSpec(FrozenModel):
         """From one row to the next under `time_from_rows`; None without it."""
         found = _RATE.fullmatch(self.time_from_rows or "")
         return timedelta(**{f"{found['unit']}s": 1}) / float(found["rows"]) if found else None
-
-    @field_serializer("path")
-    def _without_credentials(self, path: str | None) -> str | None:
-        """A spec is written into cards, W&B and reports, which more people read than may read its tables."""
-        return None if path is None else without_credentials(path)
 
     @field_validator("time_from_rows")
     @classmethod

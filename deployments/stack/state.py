@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError, field_serializer, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from deployments.stack.ports import reachable
 from perennial.atomic_files import replace_stored
 from perennial.base import FrozenModel, StoredModel, read_stored
 from perennial.errors import SET_ASIDE, StackError
-from perennial.redaction import without_credentials
+from perennial.redaction import StoredAddress, without_credentials
 from perennial.settings import Settings
 
 STORE, PREFECT, SERVICE, WORKER, MONITOR, TRIAGE = "store", "prefect", "service", "worker", "monitor", "triage"
@@ -20,13 +20,8 @@ which the monitor is one."""
 class Address(FrozenModel):
     """Where a component answers; `port` is None when the stack does not run it."""
 
-    url: str
+    url: StoredAddress
     port: int | None = None
-
-    @field_serializer("url")
-    def _without_credentials(self, url: str) -> str:
-        """The file holds no secret: a password comes from the environment each time."""
-        return without_credentials(url)
 
     def as_given(self, url: str | None) -> "Address":
         """The address with the password that it has in the environment, where that names the same place."""

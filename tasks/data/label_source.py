@@ -119,7 +119,7 @@ class LabelSource:
             return
         path = path.removeprefix("file://")
         if "://" in path:
-            yield Part(self._source.where.removeprefix("file://"), self._source, _remote_stamp(path))
+            yield Part(self._source.where, self._source, _remote_stamp(path))
             return
         for found in sorted(glob(str(self._base / path))):  # noqa: PTH207 - Path.glob refuses an absolute pattern
             yield self._file(Path(found), now)

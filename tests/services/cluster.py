@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import httpx
 import psutil
 
 from deployments.deploy import POOL
 from deployments.prefect_client import FLEET, PrefectClient
+from deployments.stack.health import is_healthy
 from deployments.stack.process_tree import process_tree
 from tests.services import debian_services
 from tests.services.roles import Process, Roles
@@ -19,7 +19,7 @@ from tests.support.prefect_server import healthy
 from tests.support.processes import ROOT, free_port, python, wait_ready
 from tests.support.waiting import wait_until
 
-PREFECT_SERVER = ROOT / ".venv-prefect" / "bin" / "prefect"
+PREFECT_SERVER = ROOT / ".venv-prefect-server" / "bin" / "prefect"
 """One that knows Redis, as Prefect's own image does."""
 
 PERENNIAL = python("-c", "from deployments.cli import main; main()")
@@ -132,14 +132,8 @@ def _await_ready(cluster: Cluster) -> None:
     """Until replicas and workers answer; then the monitor begins, for which the schedule would take up to five minutes."""
     for port, process in zip(cluster.replica_ports, cluster.replicas, strict=True):
         name = f"replica-{port}"
-        wait_ready(process, partial(_answers, port), cluster.roles.log(name), START_TIMEOUT, name)
+        wait_ready(process, partial(is_healthy, f"http://127.0.0.1:{port}"), cluster.roles.log(name), START_TIMEOUT, name)
     with cluster.api() as api:
         began = datetime.now(UTC)
         wait_until(lambda: len(api.online_workers(POOL, began)) == len(cluster.workers), START_TIMEOUT, "both workers")
         api.start_run(api.deployment_id(f"monitor/{FLEET}"))
-
-
-def _answers(port: int) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).is_success
-    return False
