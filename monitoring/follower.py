@@ -24,6 +24,7 @@ from monitoring.revision import revise
 from monitoring.session import MonitorSession
 from monitoring.showing import show_closed
 from monitoring.state import WindowResult
+from monitoring.traced_windows import tracing_archival, tracing_closing
 from monitoring.trouble import Trouble, clear_trouble, read_trouble, write_trouble
 from monitoring.window import Window
 from perennial.error_reporting import report, tag
@@ -148,7 +149,8 @@ class ModelFollower:
             return
         if any(entry.record.version != session.model.card.version for entry in batch.predictions):
             self._update(session)
-        ingested = self.consumer.ingest(batch, session.archive)
+        with tracing_archival([entry.record for entry in batch.predictions], self._spec, self._home):
+            ingested = self.consumer.ingest(batch, session.archive)
         session.advance(batch, self._clock())
         self._since_close += ingested
         self._note(ingested=self.summary.ingested + ingested)
@@ -179,7 +181,8 @@ class ModelFollower:
         unreadable = self._since_close.unreadable_share
         judge, now = replace(session.judge_to_close(window), spec_path=self.model.path), self._clock()
         waited = session.state.account.waiting if session.state.account else ()
-        closed = close_window(window, judge, self._spec, session.state, unreadable, now)
+        with tracing_closing(window, self._home):
+            closed = close_window(window, judge, self._spec, session.state, unreadable, now)
         result, account = closed.result, closed.account
         session.record(result, account)
         drop_unmatched(session.archive, self._settings.keep_unmatched_labels, now)

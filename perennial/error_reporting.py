@@ -1,4 +1,4 @@
-"""Error reporting: sends errors, and check-ins of scheduled runs, to the Sentry of the settings, and nothing else.
+"""Error reporting: sends errors, check-ins of scheduled runs and steps of traces to the Sentry of the settings, and nothing else.
 
 What leaves the machine is where an error happened and in which model, version and run; never a value of a row. So messages are
 withheld unless their class speaks of the machinery only, and what gathers requests, log lines or local variables stays off. The
@@ -41,6 +41,11 @@ _KEPT = {
     *("event_id", "timestamp", "platform", "release", "environment", "server_name", "sdk"),
 }
 _KEPT_CONTEXTS = {"runtime", "trace"}
+_KEPT_OF_STEP = {
+    *("type", "transaction", "transaction_info", "contexts", "tags", "start_timestamp", "timestamp"),
+    *("event_id", "platform", "release", "environment", "server_name", "sdk"),
+}
+_KEPT_OF_TRACE = {"trace_id", "span_id", "parent_span_id", "op", "status", "origin"}
 _KEPT_CHECK_IN = {"event_id", "type", "check_in_id", "monitor_slug", "status", "monitor_config", "release", "environment"}
 _SPOKEN = (
     *(errors.SpecError, errors.RegistryError, errors.StoreUnreachable, errors.PrefectUnreachable),
@@ -70,6 +75,8 @@ def init_error_reporting(settings: Settings, component: str, **tags: Tag) -> Non
             max_breadcrumbs=0,
             event_scrubber=EventScrubber(recursive=True),
             before_send=scrub,
+            before_send_transaction=scrub_step,
+            traces_sample_rate=0.0,  # the SDK draws nothing: `perennial.tracing` says what is sent
             **_SWITCHED_OFF,
         )
     except BadDsn as error:
@@ -117,6 +124,14 @@ def scrub(event: "Event", _hint: "Hint") -> "Event | None":
         exception["value"] = _message(exception)
         exception.get("mechanism", {}).pop("data", None)
     return kept if exceptions else None
+
+
+def scrub_step(event: "Event", _hint: "Hint") -> "Event":
+    """Keep of a step of a trace its name, its times, its ids and the tags of the process."""
+    kept: Any = {key: value for key, value in event.items() if key in _KEPT_OF_STEP}
+    trace = event.get("contexts", {}).get("trace", {})
+    kept["contexts"] = {"trace": {key: value for key, value in trace.items() if key in _KEPT_OF_TRACE}}
+    return kept  # type: ignore[no-any-return]
 
 
 def _origin(error: BaseException) -> tuple[str, ...]:

@@ -23,7 +23,10 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 @dataclass(frozen=True, slots=True)
 class PredictionBatch:
-    """Predictions answered by one model version; row i has ids[i], event_times[i], columns[c][i], scores[i]."""
+    """Predictions answered by one model version; row i has ids[i], event_times[i], columns[c][i], scores[i].
+
+    `traces` are the headers of those requests that are traced (`perennial.tracing`).
+    """
 
     model: str
     version: int
@@ -32,6 +35,7 @@ class PredictionBatch:
     event_times: tuple[Time, ...]
     columns: Mapping[str, tuple[Scalar, ...]]
     scores: tuple[Score, ...]
+    traces: tuple[str, ...] = ()
     format: Literal[1] = FORMAT
 
 

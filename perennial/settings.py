@@ -141,6 +141,12 @@ class Settings(FrozenModel):
     prefect_api_url: str | None = Field(None, description="Prefect API to use instead of the embedded server")
     wandb_api_key: SecretStr | None = Field(None, description="W&B key; without it runs are kept offline")
     sentry_dsn: SecretStr | None = Field(None, description="Sentry DSN; without it errors are only logged")
+    traces_sample_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the requests for predictions that are traced to Sentry, as far as the window that they fall into",
+    )
 
     @property
     def registry_url(self) -> str:

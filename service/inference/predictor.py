@@ -32,12 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
-    """What is asked, as the client sent it, the version that was live then, and the predictor of its model."""
+    """What is asked, as the client sent it, the version that was live then, and the predictor of its model.
+
+    `trace` is the header of its trace, if it has one.
+    """
 
     operation: Operation
     body: bytes
     model: CompiledModel
     predictor: "Predictor"
+    trace: str = ""
 
 
 class DecodedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +55,7 @@ class DecodedRequest(msgspec.Struct, frozen=True, gc=False):
     predictor: "Predictor"
     rows: DecodedRows
     size: int
+    trace: str = ""
     divided: "DividedRequest | None" = None
 
 
@@ -99,7 +104,7 @@ class Predictor:
         model, self.used_at = request.model, now
         most = min(self._max_rows, EXPLAIN_ROWS) if request.operation == "explain" else self._max_rows
         rows = model.contract.decode(request.body, most, now)
-        decoded = DecodedRequest(request.operation, model, self, rows, len(request.body))
+        decoded = DecodedRequest(request.operation, model, self, rows, len(request.body), request.trace)
         return decoded if model.challenger is None else self._divide(decoded, model.challenger)
 
     def predict(self, requests: Sequence[DecodedRequest], now: datetime) -> list[Prediction]:
@@ -170,6 +175,7 @@ class Predictor:
             event_times=tuple([time for some in rows for time in some.event_times]),
             columns=model.contract.log_columns([cells for some in rows for cells in some.cells]),
             scores=tuple([tuple(one) if type(one) is list else one for answer in predictions for one in answer.scores]),
+            traces=tuple([prediction.request.trace for prediction in predictions if prediction.request.trace]),
         )
         self._log.append(batch, sum(prediction.request.size for prediction in predictions))
         odd = [some.odd for some in rows if some.odd]
@@ -198,7 +204,8 @@ def _part(whole: DecodedRequest, model: CompiledModel, places: Sequence[int]) ->
     cells = [rows.cells[place] for place in places]
     by_form = rows.odd[2:] if rows.odd and (model is whole.model or len(places) == len(rows.ids)) else ()
     encoded = model.contract.encode(ids, times, cells, *by_form)
-    return DecodedRequest(whole.operation, model, whole.predictor, encoded, whole.size * len(places) // len(rows.ids))
+    size = whole.size * len(places) // len(rows.ids)
+    return DecodedRequest(whole.operation, model, whole.predictor, encoded, size, whole.trace)
 
 
 def _answer(requests: Sequence[DecodedRequest]) -> list[dict[int, Prediction]]:

@@ -114,4 +114,5 @@ def _merge(group: Sequence[PendingBatch]) -> PredictionBatch:
         event_times=tuple(chain.from_iterable(batch.event_times for batch in batches)),
         columns={name: tuple(chain.from_iterable(batch.columns[name] for batch in batches)) for name in batches[0].columns},
         scores=tuple(chain.from_iterable(batch.scores for batch in batches)),
+        traces=tuple(chain.from_iterable(batch.traces for batch in batches)),
     )

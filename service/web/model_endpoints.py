@@ -1,6 +1,7 @@
 """What the addresses of one model do: predict, explain, take labels, say which version answers and whether it can."""
 
 import asyncio
+import random
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from perennial.base import FrozenModel
 from perennial.record import encode_batch
+from perennial.tracing import begin_trace
 from service.decoding.label_contract import LabelContract
 from service.errors import JsonResponse, ServiceError, unavailable
 from service.inference.batcher import RequestBatcher
@@ -57,7 +59,7 @@ class ModelEndpoints:
         self._watcher, self._predictor, self._log = served.watcher, served.predictor, served.log
         self._watching = watching
         self._batcher, self._store, self._store_url, self._metrics = batcher, store, plan.store_url, metrics
-        self._max_rows = plan.settings.max_rows
+        self._max_rows, self._trace_rate = plan.settings.max_rows, plan.settings.traces_sample_rate
         self._labels = LabelContract(served.name, served.label_codec)
 
     async def live(self) -> CompiledModel:
@@ -69,7 +71,10 @@ class ModelEndpoints:
     async def infer(self, operation: Operation, body: bytes) -> JsonResponse:
         """Scores of rows, or what their columns add to them; raises ServiceError (503) without a version."""
         live = self._watcher.live or await self.live()
-        return await self._batcher.submit(InferenceRequest(operation, body, live, self._predictor))
+        with begin_trace(f"/{operation}", self._trace_rate, random.random) as step:
+            response = await self._batcher.submit(InferenceRequest(operation, body, live, self._predictor, step.header))
+            step.answered(response.status)
+        return response
 
     async def feedback(self, body: bytes) -> JsonResponse:
         """Put labels into the stream, all or none; raises StoreUnreachable: a label is accepted only when it is safe."""

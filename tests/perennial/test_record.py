@@ -32,6 +32,7 @@ def prediction_batches(draw: st.DrawFn) -> PredictionBatch:
         event_times=draw(column(times)),
         columns=draw(st.dictionaries(texts, column(scalars), max_size=4)),
         scores=draw(column(floats) | column(st.tuples(floats, floats, floats))),
+        traces=tuple(draw(st.lists(texts, max_size=3))),
     )
 
 
