@@ -97,12 +97,12 @@ def _unread_bytes(port: int) -> int:
 
 
 def _start_daemons(roles: Roles, ports: dict[int, int], started: ExitStack) -> None:
-    store, site = roles.directory / "redis", roles.directory / "nginx"
-    store.mkdir()
+    site = roles.directory / "nginx"
     site.mkdir()
     password, url = roles.secret("postgres_password"), roles.secret("REDIS_URL")
     started.enter_context(debian_services.postgres(roles.ports["postgres"], password, roles.log("postgres")))
-    redis = debian_services.redis_server(roles.ports["redis"], roles.options("redis"), url, store, roles.log("redis"))
+    both = roles.ports["redis"], roles.ports["redis-tls"]
+    redis = debian_services.redis_server(both, roles.options("redis"), url, roles.store, roles.log("redis"))
     started.enter_context(redis)
     started.enter_context(debian_services.nginx(ports, site, roles.log("nginx")))
 

@@ -14,9 +14,11 @@ from tests.support.debian import require_program
 from tests.support.processes import ROOT, run_to_end, running, wait_ready
 from tests.support.store import answers
 
-PACKAGE_OF = {"postgres": "postgresql", "redis-server": "redis-server", "nginx": "nginx"}
+PACKAGE_OF = {"postgres": "postgresql", "redis-server": "redis-server", "nginx": "nginx", "openssl": "openssl"}
 SITE = ROOT / "deployments" / "nginx" / "perennial.conf"
 START_TIMEOUT = 60.0
+KEY_FILES = {"cert": "tls.crt", "key": "tls.key", "ca-cert": "tls.crt"}
+"""A server's certificate, its key, and the authority that vouches for it, which is itself."""
 
 
 @contextmanager
@@ -45,12 +47,24 @@ def _postgres_user() -> tuple[str, ...]:
 
 
 @contextmanager
-def redis_server(port: int, options: Sequence[str], url: str, directory: Path, log: Path) -> Iterator[None]:
-    """A Redis (or Valkey) with these options, in which the user of a URL may enter."""
-    command = [require_program("redis-server", "valkey-server"), "--bind", "127.0.0.1", "--port", str(port), "--dir", directory]
+def redis_server(ports: tuple[int, int], options: Sequence[str], url: str, directory: Path, log: Path) -> Iterator[None]:
+    """A Redis (or Valkey) with these options, in which the user of a URL may enter; `ports` are without TLS and with it."""
+    tls = [word for name in ("cert", "key", "ca-cert") for word in (f"--tls-{name}-file", directory / KEY_FILES[name])]
+    encrypted = ["--tls-port", str(ports[1]), *tls, "--tls-auth-clients", "no"]
+    program = require_program("redis-server", "valkey-server")
+    command = [program, "--bind", "127.0.0.1", "--port", str(ports[0]), *encrypted, "--dir", directory]
     with running([*command, *options], log) as process:
         wait_ready(process, lambda: answers(url), log, START_TIMEOUT, "redis")
         yield
+
+
+def make_certificate(directory: Path) -> Path:
+    """A new key for this machine's loopback address; returns what clients have to trust."""
+    made, key = directory / KEY_FILES["cert"], directory / KEY_FILES["key"]
+    about = ["-days", "2", "-subj", "/CN=perennial-test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    new = [require_program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", made, "-keyout", key]
+    run_to_end([*new, *about], directory, os.environ, START_TIMEOUT)
+    return made
 
 
 @contextmanager

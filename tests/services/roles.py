@@ -16,6 +16,7 @@ import yaml
 from deployments.package_data import EXAMPLES
 from tests.clusters.check import COMPOSE, COMPOSE_FILES
 from tests.clusters.files import SERVICES
+from tests.services.debian_services import make_certificate
 from tests.support.processes import free_port, run_to_end, running
 
 Process = subprocess.Popen[bytes]
@@ -28,15 +29,19 @@ class Roles:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.home, self.specs, self._secrets = (directory / name for name in ("", "var", "specs", "secrets"))
-        self.ports = {name: free_port() for name in ("postgres", "redis", "prefect", "service")}
-        self.specs.mkdir()
+        self.ports = {name: free_port() for name in ("postgres", "redis", "redis-tls", "prefect", "service")}
+        self.store = directory / "redis"
+        for new in (self.specs, self.store):
+            new.mkdir()
+        self._trusted = make_certificate(self.store)
         for file in EXAMPLES.glob("flights.*"):
             shutil.copy(file, self.specs)
         subprocess.run([COMPOSE_FILES / "make-secrets", self._secrets], check=True, capture_output=True)
 
     def secret(self, name: str) -> str:
-        """A secret by its file's name."""
-        return self._here((self._secrets / name).read_text())
+        """A secret by its file's name; our own processes reach the store by TLS."""
+        found = self._here((self._secrets / name).read_text())
+        return self._encrypted(found) if name == "REDIS_URL" else found
 
     def options(self, service: str) -> list[str]:
         """What follows the program in a service's command."""
@@ -79,6 +84,10 @@ class Roles:
             for name in SERVICES[service].get("secrets", ()):
                 (mounted / name).write_text(self.secret(SECRETS[name]))
         return mounted
+
+    def _encrypted(self, url: str) -> str:
+        plain, encrypted = (f"127.0.0.1:{self.ports[name]}" for name in ("redis", "redis-tls"))
+        return f"{url.replace('redis://', 'rediss://').replace(plain, encrypted)}?ssl_ca_certs={self._trusted}"
 
     def _here(self, text: str) -> str:
         own = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
