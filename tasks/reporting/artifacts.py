@@ -185,10 +185,13 @@ def show_checks(job: Job, checks: Checks) -> None:
 def show_trials(job: Job, tuned: Tuned) -> None:
     """Every trial of the search, as an artifact."""
     named = [(one.learner, trial) for one in tuned.compared for trial in one.trials]
-    plain = [(job.spec.learner, trial) for trial in tuned.trials]
-    table = [{"learner": name, "trial": one.number, "loss": one.loss, **one.params} for name, one in named or plain]
+    plain = [(job.spec.learner, trial) for trial in (*tuned.screened, *tuned.trials)]
+    of = [(name, {"trial": one.number, "rows": one.rows, "loss": one.loss, **one.params}) for name, one in named or plain]
+    table = [{"learner": name, **figures} for name, figures in of]
     rows = f"{tuned.rows:,} rows" if tuned.rows == tuned.known else f"the newest {tuned.rows:,} of {tuned.known:,} rows"
-    get_run_logger().info("%d trials on %s", len(table), rows)
+    if tuned.screened:
+        rows = f"{rows}, the best of {len(tuned.screened)} on {tuned.screened[0].rows:,}"
+    get_run_logger().info("%d trials on %s", sum(one.rows == tuned.rows for _, one in named or plain), rows)
     create_table_artifact(table, key=f"{job.spec.name}-trials", description=f"best loss {tuned.loss:.5g} on {rows}")
 
 

@@ -232,8 +232,11 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "wandb.Tabl
 
 def _trials(tuned: Tuned) -> "wandb.Table":
     names = tuple(tuned.params)
-    rows = [(one.number, one.loss, float(np.mean(one.rounds)), *(one.params[name] for name in names)) for one in tuned.trials]
-    return _table(("trial", "loss", "rounds", *names), rows)
+    rows = [
+        (one.number, one.rows, one.loss, float(np.mean(one.rounds)), *(one.params[name] for name in names))
+        for one in (*tuned.screened, *tuned.trials)
+    ]
+    return _table(("trial", "rows", "loss", "rounds", *names), rows)
 
 
 def _learners(tuned: Tuned) -> "wandb.Table":

@@ -74,7 +74,8 @@ def _search_on(search: Search, job: Job, data: TrainingData, trials: int, begun:
     every = [*begun.trials, *more.trials]
     best = min(every, key=lambda trial: trial.loss)
     numbered = tuple(trial.model_copy(update={"number": number}) for number, trial in enumerate(every))
-    return begun.model_copy(update={"params": best.params, "loss": best.loss, "trials": numbered})
+    screened = begun.screened + more.screened
+    return begun.model_copy(update={"params": best.params, "loss": best.loss, "trials": numbered, "screened": screened})
 
 
 def _record(job: Job, searches: Mapping[str, Tuned], reasons: Mapping[str, str]) -> tuple[ComparedLearner, ...]:

@@ -15,13 +15,10 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 
-from perennial.arrays import Indices
 from perennial.base import FrozenModel
-from perennial.learner import Trainer
 from perennial.learners.declarations import Params, Range
 from perennial.metrics import higher_is_better
 from perennial.model import Model
-from perennial.spec import ModelSpec
 from perennial.version import __version__
 from tasks.job import Job
 from tasks.training.fit import make_trainer
@@ -35,10 +32,19 @@ _STARTUP = 3
 """One trial in this many is random before TPE begins to learn; hyperopt's own 20 would make a short search all random."""
 
 
+_HALVING = 5
+"""A larger table than what is searched on is searched by successive halving (Jamieson and Talwalkar 2016) in two rungs: every
+trial sees a fifth of those rows, and the best fifth of the trials all of them."""
+
+_FEWEST = 10_000
+"""Rows of the lower rung: with fewer, chance would choose, and there would be no time to save."""
+
+
 class Trial(FrozenModel):
-    """One point of the search: its parameters, the mean metric over the folds (as a loss), and each fold's."""
+    """One point of the search on so many rows: its parameters, the mean metric over the folds (as a loss), and each fold's."""
 
     number: int
+    rows: int
     params: Params
     loss: float
     folds: tuple[float, ...]
@@ -66,8 +72,8 @@ class ComparedLearner(FrozenModel):
 class Tuned(FrozenModel):
     """The best parameters found, and every trial in the order it was made; none where the parameters were kept.
 
-    `rows` is how many were searched on, the newest of `known`; `compared` are all learners, the chosen one first, where the
-    spec leaves the learner open.
+    `rows` is how many were searched on, the newest of `known`; `screened` are the trials on fewer rows that chose `trials`
+    from among them; `compared` are all learners, the chosen one first, where the spec leaves the learner open.
     """
 
     params: Params
@@ -75,6 +81,7 @@ class Tuned(FrozenModel):
     known: int = 0
     loss: float | None = None
     trials: tuple[Trial, ...] = ()
+    screened: tuple[Trial, ...] = ()
     compared: tuple[ComparedLearner, ...] = ()
 
     @property
@@ -96,19 +103,47 @@ def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None)
     """TPE over `trials` points of the spec's space on the newest training rows, beginning at `start` where one is given.
 
     Deterministic in the spec's seed. Rows beyond `search.max_rows` cost time and hardly move the choice of parameters; the
-    estimator itself learns every row.
+    estimator itself learns every row. A table with more rows is searched by halving.
     """
+    most, known = job.spec.search.max_rows, len(data.table)
+    whole, screened = _Rung(job, data, most), list[Trial]()
+    if known > most and most // _HALVING >= _FEWEST:
+        screened = _search(job, _Rung(job, data, most // _HALVING), trials, start)
+        best = sorted(screened, key=lambda trial: trial.loss)[: math.ceil(trials / _HALVING)]
+        found = [whole.evaluate(trial.number, trial.params) for trial in best]
+    else:
+        found = _search(job, whole, trials, start)
+    chosen = min(found, key=lambda trial: trial.loss)
+    kept = {"trials": tuple(found), "screened": tuple(screened)}
+    return Tuned(params=chosen.params, rows=min(most, known), known=known, loss=chosen.loss, **kept)
+
+
+class _Rung:
+    """The newest rows of a table, on which trials are evaluated."""
+
+    def __init__(self, job: Job, data: TrainingData, rows: int) -> None:
+        searched = replace(data, table=data.table.newest(rows))
+        self._spec, self._rows = job.spec, len(searched.table)
+        self._chain, self._trainer = forward_chain(searched.table.times, job.spec.split.folds), make_trainer(job, searched)
+
+    def evaluate(self, number: int, chosen: Params) -> Trial:
+        search, params = self._spec.search, {**chosen, **self._spec.search.params}
+        curves = [self._trainer.validate(params, search.max_rounds, search.patience, *fold) for fold in self._chain]
+        losses = tuple(as_loss(self._spec.objective_metric, curve.best) for curve in curves)
+        rounds = tuple(curve.rounds for curve in curves)
+        return Trial(number=number, rows=self._rows, params=chosen, loss=float(np.mean(losses)), folds=losses, rounds=rounds)
+
+
+def _search(job: Job, rung: _Rung, trials: int, start: Params | None) -> list[Trial]:
+    """So many trials of TPE, in their order."""
     import hyperopt
     from hyperopt import tpe
 
-    spec, space = job.spec, job.spec.search_space
-    searched = replace(data, table=data.table.newest(spec.search.max_rows))
-    chain, trainer = forward_chain(searched.table.times, spec.split.folds), make_trainer(job, searched)
-    done: list[Trial] = []
+    space, done = job.spec.search_space, list[Trial]()
 
     def evaluate(point: Mapping[str, Any]) -> float:
         chosen = {name: round(point[name]) if span.integer else float(point[name]) for name, span in space.items()}
-        done.append(_try(len(done), chosen, spec, trainer, chain))
+        done.append(rung.evaluate(len(done), chosen))
         return done[-1].loss
 
     hyperopt.fmin(
@@ -116,26 +151,17 @@ def tune(job: Job, data: TrainingData, trials: int, start: Params | None = None)
         {name: _expression(name, span) for name, span in space.items()},
         algo=partial(tpe.suggest, n_startup_jobs=max(1, math.ceil(trials / _STARTUP))),
         max_evals=trials,
-        rstate=np.random.default_rng(spec.search.seed),
+        rstate=np.random.default_rng(job.spec.search.seed),
         points_to_evaluate=[_within(start, space)] if start and _within(start, space) else None,
         return_argmin=False,
         show_progressbar=False,
     )
-    best = min(done, key=lambda trial: trial.loss)
-    return Tuned(params=best.params, rows=len(searched.table), known=len(data.table), loss=best.loss, trials=tuple(done))
+    return done
 
 
 def as_loss(metric: str, value: float) -> float:
     """A metric as something to make small."""
     return -value if higher_is_better(metric) else value
-
-
-def _try(number: int, chosen: Params, spec: ModelSpec, trainer: Trainer, chain: list[tuple[Indices, Indices]]) -> Trial:
-    search, params = spec.search, {**chosen, **spec.search.params}
-    curves = [trainer.validate(params, search.max_rounds, search.patience, train, valid) for train, valid in chain]
-    losses = tuple(as_loss(spec.objective_metric, curve.best) for curve in curves)
-    rounds = tuple(curve.rounds for curve in curves)
-    return Trial(number=number, params=chosen, loss=float(np.mean(losses)), folds=losses, rounds=rounds)
 
 
 def _expression(name: str, span: Range) -> Any:

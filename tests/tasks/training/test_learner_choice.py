@@ -39,7 +39,8 @@ class Searches:
     def __call__(self, job: Job, data: TrainingData, trials: int, start: Any = None) -> Tuned:
         self.asked.append((job.spec.learner, trials, start, job.spec.search.seed))
         losses = [self.losses[job.spec.learner].pop(0) for _ in range(trials)]
-        made = [Trial(number=i, params={"x": loss}, loss=loss, folds=(loss,), rounds=(3,)) for i, loss in enumerate(losses)]
+        common = {"rows": 400, "rounds": (3,)}
+        made = [Trial(number=i, params={"x": loss}, loss=loss, folds=(loss,), **common) for i, loss in enumerate(losses)]
         best = min(made, key=lambda trial: trial.loss)
         return Tuned(params=best.params, rows=400, known=400, loss=best.loss, trials=tuple(made))
 

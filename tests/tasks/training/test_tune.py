@@ -64,6 +64,20 @@ def test_a_long_table_is_searched_on_its_newest_rows(job: Job, data: TrainingDat
     assert found.trials != tune.fn(job, data, 2).trials
 
 
+def test_a_long_table_is_searched_by_halving_and_the_best_trials_see_all_rows(job: Job, data: TrainingData) -> None:
+    search = job.spec.search.model_copy(update={"max_rows": 50_000, "max_rounds": 5})
+    many = replace(job, spec=job.spec.model_copy(update={"search": search}))
+    long = make_training(many, small_frame(rows=60_000))
+    found = tune.fn(many, long, 6)
+    assert ([one.rows for one in found.screened], [one.rows for one in found.trials]) == ([10_000] * 6, [50_000] * 2)
+    best = sorted(found.screened, key=lambda trial: trial.loss)[:2]
+    assert [(one.number, one.params) for one in found.trials] == [(one.number, one.params) for one in best]
+    assert found.loss == min(one.loss for one in found.trials)
+    assert found.params in [one.params for one in found.trials if one.loss == found.loss]
+    short = tune.fn(many, replace(long, table=long.table.newest(50_000)), 6)
+    assert (short.screened, len(short.trials), {one.rows for one in short.trials}) == ((), 6, {50_000})
+
+
 def test_a_space_that_changes_the_bins_is_searched_too(job: Job, data: TrainingData) -> None:
     raw = job.spec.model_dump()
     space = {"max_bin": {"low": 15, "high": 255, "integer": True}}
