@@ -21,7 +21,7 @@ FROM tools AS wheel
 COPY requirements.lock ./
 RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock > setuptools.lock \
     && tools/bin/pip install --no-deps --require-hashes -r setuptools.lock
-COPY pyproject.toml setup.py README.md LICENSE prefect.yaml ./
+COPY pyproject.toml setup.py README.md LICENSE prefect.yaml requirements-triage.lock ./
 COPY examples examples
 COPY perennial perennial
 COPY service service

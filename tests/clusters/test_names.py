@@ -1,5 +1,6 @@
 """What compose file and Kubernetes objects name exists: variables, commands, options, ports, paths, targets, files."""
 
+import ast
 import re
 from collections.abc import Iterator
 
@@ -186,3 +187,12 @@ def test_secrets_come_from_files_alone() -> None:
         for container in pod["containers"]:
             own = container["env"] if isinstance(container.get("env", []), list) and "env" in container else []
             assert not [one["name"] for one in own if one["name"] in secret and "value" in one], where
+
+
+def test_the_image_is_given_all_that_the_wheel_is_made_of() -> None:
+    """What setup.py copies is in the stage that builds the wheel, and nothing that a COPY names is ignored."""
+    (copied,) = re.findall(r"^COPIED = (\(.*\))$", (ROOT / "setup.py").read_text(), re.MULTILINE)
+    own = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    given = {source for line in own for source in line.split()}
+    assert {pattern.partition("/")[0] for pattern in ast.literal_eval(copied)} <= given
+    assert given <= set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
