@@ -1,6 +1,6 @@
 """Redaction: an address that is shown or stored is without its credentials.
 
-They may stand before the host (`redis://user:password@host`), or in the query of a signed URL (`?X-Amz-Signature=...`).
+They may stand before the host, as user and password, or in the query of a signed URL (`?X-Amz-Signature=...`).
 """
 
 import re

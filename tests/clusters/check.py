@@ -25,7 +25,7 @@ COMPOSE, COMPOSE_FILES = DEPLOYMENTS / "compose.yaml", DEPLOYMENTS / "compose"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SCRIPTS = [
     *(COMPOSE_FILES / name for name in ("make-secrets", "with-secrets")),
-    *(KUBERNETES / name for name in ("apply", "with-kubeconfig")),
+    *(KUBERNETES / name for name in ("apply", "release", "with-kubeconfig")),
     DEPLOYMENTS / "push-image",
 ]
 TOOLS = ROOT / ".venv-deploy" / "bin"
@@ -35,14 +35,13 @@ PACKAGE_OF = {
     "caddy": "caddy",
     "nginx": "nginx",
     "shellcheck": "shellcheck",
+    "kubectl": "kubectl",
+    "docker": "docker-cli",
+    "docker-compose": "docker-compose",
 }
-"""Programs that Debian packages bring."""
+"""Programs that Debian packages bring, the last three from Debian 13 on."""
 
-ELSEWHERE = {
-    "kubectl": "install kubectl 1.27 or newer (Debian's is older than the fields that are used)",
-    "terraform": "install Terraform or OpenTofu",
-    "docker": "install Docker with its compose plugin",
-}
+ELSEWHERE = {"terraform": "install Terraform or OpenTofu"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 
 from deployments.deploy import POOL
@@ -43,6 +45,11 @@ class Cluster:
     def api(self) -> PrefectClient:
         """A client of the Prefect servers."""
         return PrefectClient(self.prefect_url, {"PREFECT_API_AUTH_STRING": self.roles.secret("PREFECT_API_AUTH_STRING")})
+
+    def prometheus(self, path: str, **query: str) -> Any:
+        """What Prometheus answers."""
+        answer = httpx.get(f"http://127.0.0.1:{self.roles.ports['prometheus']}/api/v1/{path}", params=query, timeout=30)
+        return answer.raise_for_status().json()["data"]
 
     def worker_of(self, pid: int) -> Process | None:
         """The worker that has started a process."""
@@ -97,14 +104,17 @@ def _unread_bytes(port: int) -> int:
 
 
 def _start_daemons(roles: Roles, ports: dict[int, int], started: ExitStack) -> None:
-    site = roles.directory / "nginx"
+    site, metrics = roles.directory / "nginx", roles.directory / "prometheus"
     site.mkdir()
+    metrics.mkdir()
     password, url = roles.secret("postgres_password"), roles.secret("REDIS_URL")
     started.enter_context(debian_services.postgres(roles.ports["postgres"], password, roles.log("postgres")))
     both = roles.ports["redis"], roles.ports["redis-tls"]
     redis = debian_services.redis_server(both, roles.options("redis"), url, roles.store, roles.log("redis"))
     started.enter_context(redis)
     started.enter_context(debian_services.nginx(ports, site, roles.log("nginx")))
+    replicas, log = [f"127.0.0.1:{ports[behind]}" for behind in (8001, 8002)], roles.log("prometheus")
+    started.enter_context(debian_services.prometheus(roles.ports["prometheus"], replicas, metrics, log))
 
 
 def _start_server(roles: Roles, name: str, port: int, started: ExitStack) -> Process:

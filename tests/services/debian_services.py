@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import yaml
+
 from tests.support.debian import require_program
 from tests.support.processes import ROOT, run_to_end, running, wait_ready
 from tests.support.store import answers
 
-PACKAGE_OF = {"postgres": "postgresql", "redis-server": "redis-server", "nginx": "nginx", "openssl": "openssl"}
+PACKAGE_OF = {"postgres": "postgresql"} | {name: name for name in ("redis-server", "nginx", "openssl", "prometheus")}
+PROMETHEUS = ROOT / "deployments" / "compose" / "prometheus.yml"
+RULES = ROOT / "deployments" / "monitoring" / "rules.yml"
 SITE = ROOT / "deployments" / "nginx" / "perennial.conf"
 START_TIMEOUT = 60.0
 KEY_FILES = {"cert": "tls.crt", "key": "tls.key", "ca-cert": "tls.crt"}
@@ -77,6 +81,22 @@ def nginx(ports: Mapping[int, int], directory: Path, log: Path) -> Iterator[None
     with running(command, log) as process:
         listened = [int(port) for port in re.findall(r"listen 127\.0\.0\.1:(\d+);", site)]
         wait_ready(process, lambda: all(map(_listens, listened)), log, START_TIMEOUT, "nginx")
+        yield
+
+
+@contextmanager
+def prometheus(port: int, targets: Sequence[str], directory: Path, log: Path) -> Iterator[None]:
+    """Prometheus with the rules and the configuration that we ship: it scrapes these targets, oftener, and tells nobody."""
+    config = yaml.safe_load(PROMETHEUS.read_text())
+    config["global"] |= {"scrape_interval": "2s", "evaluation_interval": "2s"}
+    config["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
+    del config["alerting"]
+    file = directory / PROMETHEUS.name
+    file.write_text(yaml.safe_dump(config))
+    shutil.copy(RULES, directory)
+    where = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={directory / 'data'}"]
+    with running([require_program("prometheus"), f"--config.file={file}", *where], log) as process:
+        wait_ready(process, lambda: _listens(port), log, START_TIMEOUT, "prometheus")
         yield
 
 

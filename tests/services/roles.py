@@ -29,7 +29,7 @@ class Roles:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.home, self.specs, self._secrets = (directory / name for name in ("", "var", "specs", "secrets"))
-        self.ports = {name: free_port() for name in ("postgres", "redis", "redis-tls", "prefect", "service")}
+        self.ports = {name: free_port() for name in ("postgres", "redis", "redis-tls", "prefect", "service", "prometheus")}
         self.store = directory / "redis"
         for new in (self.specs, self.store):
             new.mkdir()

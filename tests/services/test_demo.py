@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from deployments.prefect_client import FLEET, FlowRun, PrefectClient
 from deployments.replay.waits import scrape
 from monitoring.state import load_results
+from tests.deployments.test_dashboards import ALERTS, QUERIES, RECORDED
 from tests.services.cluster import PERENNIAL, Cluster, kill, kill_over_request, running_cluster
 from tests.services.debian_services import PACKAGE_OF
 from tests.services.roles import Process
@@ -107,6 +108,25 @@ def test_a_second_demo_is_refused(cluster: Cluster) -> None:
     """It would begin with a first version, and there is one."""
     with pytest.raises(AssertionError, match="flights has versions"):
         cluster.roles.command(*PERENNIAL, "demo", "--quick", "--on", cluster.service_url)
+
+
+def test_panels_and_rules_find_their_figures_in_the_live_stack(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every query of the dashboard over the time of the demo; what is empty counts what did not happen in it."""
+    rules = [rule for group in cluster.prometheus("rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}, rules
+    assert len(rules) == len(ALERTS) + len(RECORDED)
+    now = datetime.now(UTC)
+    times = {"start": (now - timedelta(hours=1)).isoformat(), "end": now.isoformat(), "step": "15"}
+    empty = []
+    for title, expression in QUERIES:
+        query = expression.replace("$model", ".*").replace("$__rate_interval", "1m")
+        if not cluster.prometheus("query_range", query=query, **times)["result"]:
+            empty.append((title, expression))
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{len(QUERIES) - len(empty)} of {len(QUERIES)} queries of panels have figures, {len(rules)} rules are ok\n"
+        )
+    assert {title for title, _ in empty} <= {"Unusual values", "Errors"}, empty
 
 
 def answered(port: int) -> int:
