@@ -25,7 +25,7 @@ COMPOSE, COMPOSE_FILES = DEPLOYMENTS / "compose.yaml", DEPLOYMENTS / "compose"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SCRIPTS = [
     *(COMPOSE_FILES / name for name in ("make-secrets", "with-secrets")),
-    *(KUBERNETES / name for name in ("apply", "release", "with-kubeconfig")),
+    *(KUBERNETES / name for name in ("apply", "with-kubeconfig")),
     DEPLOYMENTS / "push-image",
 ]
 TOOLS = ROOT / ".venv-deploy" / "bin"
