@@ -54,7 +54,9 @@ def make_base() -> None:
         container = buildah("from", "scratch")
         buildah("add", "--quiet", container, str(root), "/")
         buildah("config", "--env", f"PATH={PATH}", container)
-        buildah("run", "--isolation", "chroot", container, "ln", "-sf", "python3", "/usr/bin/python")
+        # As the official image is: without what apt keeps, which our own layers take away.
+        finish = "ln -sf python3 /usr/bin/python && rm -rf /var/lib/apt/lists/* /var/cache/apt/*"
+        buildah("run", "--isolation", "chroot", container, "sh", "-c", finish)
         buildah("commit", "--quiet", "--rm", container, BASE)
 
 
