@@ -33,6 +33,9 @@ COUNTS = (
     *("windows", "retrain_runs", "promotions", "wall_s"),
 )
 
+ABSENT = ('code=~"5.."', "missing_columns", "ignored_columns", "age_limit")
+"""What no query finds after a demo: errors of the service, odd requests, an age that its spec does not limit."""
+
 pytestmark = [
     pytest.mark.skipif("TEST_SERVICES" not in os.environ, reason="it needs PostgreSQL, Redis, nginx: make check-services"),
     pytest.mark.timeout(TIMEOUT),
@@ -118,15 +121,15 @@ def test_panels_and_rules_find_their_figures_in_the_live_stack(cluster: Cluster,
     now = datetime.now(UTC)
     times = {"start": (now - timedelta(hours=1)).isoformat(), "end": now.isoformat(), "step": "15"}
     empty = []
-    for title, expression in QUERIES:
+    for _, expression in QUERIES:
         query = expression.replace("$model", ".*").replace("$__rate_interval", "1m")
         if not cluster.prometheus("query_range", query=query, **times)["result"]:
-            empty.append((title, expression))
+            empty.append(expression)
     with capsys.disabled():
         sys.stdout.write(
             f"\n{len(QUERIES) - len(empty)} of {len(QUERIES)} queries of panels have figures, {len(rules)} rules are ok\n"
         )
-    assert {title for title, _ in empty} <= {"Unusual values", "Errors"}, empty
+    assert [query for query in empty if not any(absent in query for absent in ABSENT)] == []
 
 
 def answered(port: int) -> int:
