@@ -135,7 +135,7 @@ def ask(stack: Stack, names: Sequence[str]) -> None:
 
 def close_windows(stack: Stack, names: Sequence[str]) -> dict[str, object]:
     """Seconds from the rows that close a drifted week of each model at once to each retrained version."""
-    week = models.small_frame(rows=24 * 7, seed=2, start=LAST_WEEK, shift=2.0).with_columns(1 - pl.col("outcome"))
+    week = models.small_frame(rows=24 * 7, seed=2, start=LAST_WEEK, shift=2.0).with_columns(outcome=1 - pl.col("outcome"))
     later = models.small_frame(rows=3, seed=3, start=LAST_WEEK + timedelta(weeks=1, days=1, hours=1))
     for name in names:
         post(stack, name, "predict", {"instances": models.instances(week)})
@@ -157,7 +157,8 @@ def close_windows(stack: Stack, names: Sequence[str]) -> dict[str, object]:
 
 
 def post(stack: Stack, name: str, path: str, body: dict[str, object]) -> None:
-    httpx.post(f"{url_of(stack)}/models/{name}/{path}", json=body, timeout=60).raise_for_status()
+    answer = httpx.post(f"{url_of(stack)}/models/{name}/{path}", json=body, timeout=60)
+    assert answer.is_success, answer.text
 
 
 def url_of(stack: Stack) -> str:
