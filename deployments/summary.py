@@ -51,7 +51,7 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
         "gate": f"{verdict.outcome}: {verdict.reason}" if verdict else "not asked: a challenger, until a promotion is due",
         "warning": report.warning or "",
         "serves": _serves(champion, spec, settings),
-        "next": "perennial status" if running_service(spec, settings) else f"perennial up {spec}",
+        "next": _after_training(champion, spec, settings),
     }
 
 
@@ -113,9 +113,17 @@ def _learners(card: ModelCard) -> str:
 
 
 def _serves(version: int | None, spec: Path, settings: Settings) -> str:
+    if version is None:
+        return "nothing: no version has passed the gate"
     service = running_service(spec, settings)
     where = f"at {service}/predict" if service else f"once its service runs: perennial up {spec}"
     return f"version {version} {where}"
+
+
+def _after_training(champion: int | None, spec: Path, settings: Settings) -> str:
+    if champion is None:
+        return f"mend in {spec} what the gate names, then perennial train {spec}"
+    return "perennial status" if running_service(spec, settings) else f"perennial up {spec}"
 
 
 def _kinds(kinds: Mapping[str, str]) -> Iterator[str]:

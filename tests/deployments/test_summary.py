@@ -62,3 +62,5 @@ def test_a_training_is_told_row_by_row(task: Task, tmp_path: Path) -> None:
     assert rows["learners"] == f"{card_metric(task)} over the folds: linear 0.3, lightgbm 0.4"
     assert rows["gate"] == "held: only 3 labelled rows"
     assert rows["warning"] == "the monitor will never alarm on drift"
+    assert rows["serves"] == "nothing: no version has passed the gate"
+    assert rows["next"] == f"mend in {spec} what the gate names, then perennial train {spec}"
