@@ -19,6 +19,7 @@ from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
 from sentry_sdk.scrubber import EventScrubber
+from sentry_sdk.tracing import Transaction
 from sentry_sdk.utils import BadDsn
 
 from perennial import errors
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Tag = str | int | float | None
 CheckInStatus = Literal["in_progress", "ok", "error"]
+Step = Transaction  # Sentry's word for a step of a trace
 
 _OURS = ["perennial", "service", "monitoring", "tasks", "flows", "deployments"]
 _OFF = ["default_integrations", "auto_enabling_integrations", "include_local_variables"]
@@ -105,6 +107,14 @@ def check_in(slug: str, run: str, status: CheckInStatus, config: Mapping[str, An
     from sentry_sdk.crons import capture_checkin
 
     capture_checkin(monitor_slug=slug, check_in_id=run, status=status, monitor_config=dict(config))  # type: ignore[arg-type]
+
+
+def start_step(name: str, op: str, after: tuple[str, str] | None = None) -> Step:
+    """A step of a trace, sent when the block of it is left; `after` are the ids of a trace that goes on and of its last step."""
+    trace, last = after or (None, None)
+    step = Step(name=name, op=op, source="task", sampled=True, trace_id=trace, parent_span_id=last)
+    sentry_sdk.start_transaction(step)
+    return step
 
 
 def flush(timeout: float = 2.0) -> None:

@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sentry_sdk import start_transaction
-from sentry_sdk.tracing import Transaction
+from perennial.error_reporting import Step, start_step
 
 _HEADER = re.compile("([0-9a-f]{32})-([0-9a-f]{16})-1")
 
@@ -17,7 +16,7 @@ _HEADER = re.compile("([0-9a-f]{32})-([0-9a-f]{16})-1")
 class TraceStep:
     """A step that is under way; without a transaction one that is not sent."""
 
-    def __init__(self, transaction: Transaction | None = None) -> None:
+    def __init__(self, transaction: Step | None = None) -> None:
         self._transaction = transaction
 
     @property
@@ -37,9 +36,8 @@ def begin_trace(name: str, rate: float, draw: Callable[[], float]) -> Iterator[T
     if rate <= 0 or draw() >= rate:
         yield TraceStep()
         return
-    step = Transaction(name=name, op="http.server", source="route", sampled=True)
-    with start_transaction(step):
-        yield TraceStep(step)
+    with start_step(name, "http.server") as transaction:
+        yield TraceStep(transaction)
 
 
 @contextmanager
@@ -48,7 +46,5 @@ def continue_trace(header: str, name: str, op: str) -> Iterator[TraceStep]:
     if (ids := _HEADER.fullmatch(header)) is None:
         yield TraceStep()
         return
-    trace_id, parent = ids.groups()
-    step = Transaction(name=name, op=op, source="task", trace_id=trace_id, parent_span_id=parent, sampled=True)
-    with start_transaction(step):
-        yield TraceStep(step)
+    with start_step(name, op, (ids[1], ids[2])) as transaction:
+        yield TraceStep(transaction)
