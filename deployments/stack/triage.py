@@ -111,6 +111,7 @@ SECRET_KEY = {secret!r}
 DATABASES["default"]["NAME"] = {str(directory / "db.sqlite3")!r}
 DATABASES["snappea"]["NAME"] = {str(directory / "snappea.sqlite3")!r}
 SNAPPEA = {{"TASK_ALWAYS_EAGER": True}}
+TIME_ZONE = "UTC"
 EMAIL_BACKEND = "bugsink.email_backends.QuietConsoleEmailBackend"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 BUGSINK = {{
