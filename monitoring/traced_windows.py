@@ -4,7 +4,7 @@ They outlive a run, for a window may be open for weeks. A trace that is lost har
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from monitoring.state import write_stored
 from monitoring.window import Window, window_at
 from perennial.base import StoredModel, read_stored
-from perennial.errors import NewerFormat
+from perennial.errors import ArchiveError, NewerFormat
 from perennial.record import PredictionBatch
 from perennial.spec import ModelSpec
 from perennial.tracing import continue_trace
@@ -62,4 +62,5 @@ def _load(home: Path) -> TracedWindows:
 
 
 def _save(home: Path, headers: dict[str, str]) -> None:
-    write_stored(home / FILE, TracedWindows(headers=headers))
+    with suppress(ArchiveError):
+        write_stored(home / FILE, TracedWindows(headers=headers))
