@@ -71,8 +71,9 @@ class ModelEndpoints:
     async def infer(self, operation: Operation, body: bytes) -> JsonResponse:
         """Scores of rows, or what their columns add to them; raises ServiceError (503) without a version."""
         live = self._watcher.live or await self.live()
-        rate = self._trace_rate if operation == "predict" else 0.0
-        with begin_trace("/predict", rate, random.random) as step:
+        if operation == "explain" or not self._trace_rate:
+            return await self._batcher.submit(InferenceRequest(operation, body, live, self._predictor))
+        with begin_trace("/predict", self._trace_rate, random.random) as step:
             response = await self._batcher.submit(InferenceRequest(operation, body, live, self._predictor, step.header))
             step.answered(response.status)
         return response
