@@ -6,6 +6,7 @@ failure is a PrefectUnreachable that names the address.
 """
 
 import base64
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -29,6 +30,7 @@ REQUEST_TIMEOUT, CONNECT_TIMEOUT, HEALTH_TIMEOUT = timedelta(seconds=30), timede
 
 BUSY_TIMEOUT, BUSY_INTERVAL = timedelta(seconds=30), timedelta(seconds=0.5)  # in which, and how often, it is asked again
 FIX = "run `perennial up SPEC`, or check PREFECT_API_URL"  # for an API that does not answer, unless the caller knows better
+CERTIFICATES = "PREFECT_API_SSL_CERT_FILE"  # Prefect's setting: a file of the authorities that an API's certificate may be of
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})  # state types in which a flow run stays
 STARTED = ("PENDING", "RUNNING", "CANCELLING")  # state types of runs that have, or had, a process
 
@@ -84,7 +86,8 @@ class PrefectApi(ExitStack):
         except httpx.InvalidURL as error:
             raise PrefectUnreachable(f"{url!r} is no address of a Prefect API ({error}): correct PREFECT_API_URL") from error
         timeout = httpx.Timeout(REQUEST_TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds())
-        self._http = self.enter_context(httpx.Client(headers=_authorization(environ), timeout=timeout, trust_env=proxied))
+        headers, verify = _authorization(environ), _trusted(environ)
+        self._http = self.enter_context(httpx.Client(headers=headers, verify=verify, timeout=timeout, trust_env=proxied))
 
     def healthy(self) -> bool:
         """Whether the API answers now."""
@@ -176,12 +179,22 @@ def describe_failed_action(event: Mapping[str, Any]) -> str:
 
 def configured_api(patience: timedelta) -> PrefectApi:
     """The API that this process's Prefect is configured for; raises PrefectUnreachable where there is none."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL
 
     if (url := PREFECT_API_URL.value()) is None:
         raise PrefectUnreachable("PREFECT_API_URL is not set: there is no API to ask about flow runs")
-    given = {"PREFECT_API_KEY": PREFECT_API_KEY.value(), "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value()}
+    given = {one.name: one.value() for one in (PREFECT_API_KEY, PREFECT_API_AUTH_STRING, PREFECT_API_SSL_CERT_FILE)}
     return PrefectApi(url, {name: str(value) for name, value in given.items() if value}, patience=patience)
+
+
+def _trusted(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
+    """The authorities of Prefect's own setting, where it is set; else those that everyone trusts."""
+    if (file := environ.get(CERTIFICATES)) is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise PrefectUnreachable(f"{CERTIFICATES}={file} cannot be read as certificates ({error}): name a PEM file") from error
 
 
 def _authorization(environ: Mapping[str, str]) -> dict[str, str]:

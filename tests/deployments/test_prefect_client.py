@@ -5,15 +5,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
 from deployments.prefect_client import ACTION_FAILED, STARTED, PrefectClient
 from deployments.stack.lost_runs import AUTOMATION_TIME, end_lost_runs, restart_crashed
+from monitoring.prefect_api import CERTIFICATES
 from perennial.errors import PrefectUnreachable
 from tests.deployments.conftest import deployed
+from tests.support.certificates import make_certificate
 from tests.support.http_server import QuietHandler, http_server
+from tests.support.tls_proxy import tls_proxy
 from tests.support.waiting import wait_until
 
 POOL = "crashed"
@@ -47,6 +51,21 @@ def test_an_api_that_is_away_is_named_with_the_fix() -> None:
         assert not nobody.healthy()
         with pytest.raises(PrefectUnreachable, match=r"http://127.0.0.1:9/api does not answer .*PREFECT_API_URL"):
             nobody.has_pool(POOL)
+
+
+def test_an_api_behind_tls_is_trusted_as_prefects_own_client_trusts_it(prefect_api: str, tmp_path: Path) -> None:
+    certificate, port = make_certificate(tmp_path), httpx.URL(prefect_api).port
+    assert port
+    with tls_proxy(certificate, port) as encrypted:
+        url = f"https://127.0.0.1:{encrypted}/api"
+        with PrefectClient(url, {CERTIFICATES: str(certificate)}) as api:
+            assert api.healthy()
+            assert not api.has_pool("nobody")
+        with PrefectClient(url, {}) as strict, pytest.raises(PrefectUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            strict.has_pool("nobody")
+    missing = tmp_path / "missing.pem"
+    with pytest.raises(PrefectUnreachable, match=f"{CERTIFICATES}={missing} cannot be read"):
+        PrefectClient("https://127.0.0.1:9/api", {CERTIFICATES: str(missing)})
 
 
 def test_a_refusal_is_named(client: PrefectClient) -> None:

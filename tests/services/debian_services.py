@@ -12,17 +12,17 @@ from pathlib import Path
 
 import yaml
 
+from tests.support.certificates import CERTIFICATE, KEY
 from tests.support.debian import require_program
 from tests.support.processes import ROOT, run_to_end, running, wait_ready
 from tests.support.store import answers
 
-PACKAGE_OF = {"postgres": "postgresql"} | {name: name for name in ("redis-server", "nginx", "openssl", "prometheus")}
+PACKAGE_OF = {"postgres": "postgresql"} | {name: name for name in ("redis-server", "nginx", "prometheus")}
 PROMETHEUS = ROOT / "deployments" / "compose" / "prometheus.yml"
 RULES = ROOT / "deployments" / "monitoring" / "rules.yml"
 SITE = ROOT / "deployments" / "nginx" / "perennial.conf"
 START_TIMEOUT = 60.0
-KEY_FILES = {"cert": "tls.crt", "key": "tls.key", "ca-cert": "tls.crt"}
-"""A server's certificate, its key, and the authority that vouches for it, which is itself."""
+KEY_FILES = {"cert": CERTIFICATE, "key": KEY, "ca-cert": CERTIFICATE}
 
 
 @contextmanager
@@ -60,15 +60,6 @@ def redis_server(ports: tuple[int, int], options: Sequence[str], url: str, direc
     with running([*command, *options], log) as process:
         wait_ready(process, lambda: answers(url), log, START_TIMEOUT, "redis")
         yield
-
-
-def make_certificate(directory: Path) -> Path:
-    """A new key for this machine's loopback address; returns what clients have to trust."""
-    made, key = directory / KEY_FILES["cert"], directory / KEY_FILES["key"]
-    about = ["-days", "2", "-subj", "/CN=perennial-test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    new = [require_program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", made, "-keyout", key]
-    run_to_end([*new, *about], directory, os.environ, START_TIMEOUT)
-    return made
 
 
 @contextmanager

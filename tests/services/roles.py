@@ -16,7 +16,7 @@ import yaml
 from deployments.package_data import EXAMPLES
 from tests.clusters.check import COMPOSE, COMPOSE_FILES
 from tests.clusters.files import SERVICES
-from tests.services.debian_services import make_certificate
+from tests.support.certificates import make_certificate
 from tests.support.processes import free_port, run_to_end, running
 
 Process = subprocess.Popen[bytes]
