@@ -38,15 +38,13 @@ _OURS = ["perennial", "service", "monitoring", "tasks", "flows", "deployments"]
 _OFF = ["default_integrations", "auto_enabling_integrations", "include_local_variables"]
 _OFF += ["auto_session_tracking", "send_client_reports", "propagate_traces", "spotlight"]
 _SWITCHED_OFF: Any = dict.fromkeys(_OFF, False)
-_KEPT = {
-    *("exception", "fingerprint", "tags", "level", "contexts", "transaction"),
-    *("event_id", "timestamp", "platform", "release", "environment", "server_name", "sdk"),
-}
-_KEPT_CONTEXTS = {"runtime", "trace"}
-_KEPT_OF_STEP = {
-    *("type", "transaction", "transaction_info", "contexts", "tags", "start_timestamp", "timestamp"),
+_KEPT_OF_ALL = {
+    *("contexts", "tags", "transaction", "timestamp"),
     *("event_id", "platform", "release", "environment", "server_name", "sdk"),
 }
+_KEPT = {*_KEPT_OF_ALL, "exception", "fingerprint", "level"}
+_KEPT_CONTEXTS = {"runtime", "trace"}
+_KEPT_OF_STEP = {*_KEPT_OF_ALL, "type", "transaction_info", "start_timestamp"}
 _KEPT_OF_TRACE = {"trace_id", "span_id", "parent_span_id", "op", "status", "origin"}
 _KEPT_CHECK_IN = {"event_id", "type", "check_in_id", "monitor_slug", "status", "monitor_config", "release", "environment"}
 _SPOKEN = (

@@ -1,5 +1,6 @@
 """A traced request: its answer, its archiving and its window are steps of one trace, with nothing of its rows in them."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def test_a_window_is_traced_once_and_a_damaged_file_holds_nothing_up(
     for batch in weeks(2).iter_slices(WEEK):
         record = predicted(MODEL, batch)
         traces = (header, "no header", f"{header[:-1]}0")  # the others are no trace that is sent
-        append(store, predictions_stream("small"), encode_batch(type(record)(**{**fields(record), "traces": traces})))
+        append(store, predictions_stream("small"), encode_batch(replace(record, traces=traces)))
     path = home(settings) / FILE
     path.parent.mkdir(parents=True)
     path.write_text("{")
@@ -87,10 +88,6 @@ def test_a_window_is_traced_once_and_a_damaged_file_holds_nothing_up(
     names = [one["transaction"] for one in steps(sentry)]
     assert sorted(names) == ["/predict", *["archive predictions"] * 3, *["close window"] * 2]
     assert "20" in path.read_text(), "the trace of the window that is open"
-
-
-def fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
 
 
 @pytest.mark.parametrize(
