@@ -26,7 +26,7 @@ from service.inference.litapi import PredictionAPI
 from service.metrics import prepare_metrics
 from service.plan import DRAIN_TIMEOUT, FLUSH_TIMEOUT, RETIRE_TIMEOUT, ServedSpec, ServicePlan, write_served
 from service.processes.litserve_server import PredictionServer
-from service.processes.supervisor import Heartbeat, Start, SupervisedProcess, WorkerHandle, supervise
+from service.processes.supervisor import Heartbeat, Start, SupervisedProcess, WorkerHandle, end, supervise
 
 if TYPE_CHECKING:
     from service.worker import Worker
@@ -82,7 +82,6 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
-        listener.close()
         raise StackError(f"cannot listen on {host}:{port} ({error.strerror}): set PERENNIAL_PORT or PERENNIAL_HOST") from error
     listener.set_inheritable(True)
     return listener
@@ -141,7 +140,11 @@ def _run_workers(plan: ServicePlan, watch: _SpecWatch, listener: socket.socket, 
     first, hang = starts(plan), settings.timeout + HANG_GRACE
     workers = [SupervisedProcess(f"worker {index}", first(index), hang) for index in range(settings.workers)]
     write_served(settings, port, plan.names)
-    supervise(workers, stop, grace, partial(renew, workers))
+    try:
+        supervise(workers, stop, partial(renew, workers))
+    finally:
+        listener.close()  # the workers' own are still open: once they close them, who connects is refused and not left to wait
+        end(workers, grace)
 
 
 def start_worker(plan: ServicePlan) -> "Worker":

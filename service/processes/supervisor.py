@@ -118,22 +118,19 @@ class SupervisedProcess:
         self.process = self._start(self._heartbeat)
 
 
-def supervise(
-    processes: Sequence[SupervisedProcess], stop: socket.socket, grace: timedelta, renew: Callable[[], None] = lambda: None
-) -> None:
-    """Keep the processes alive until `stop` can be read, then end them; those that have not ended after `grace` are killed.
-
-    `renew` is called about once a second, and may replace them.
-    """
+def supervise(processes: Sequence[SupervisedProcess], stop: socket.socket, renew: Callable[[], None] = lambda: None) -> None:
+    """Keep the processes alive until `stop` can be read. `renew` is called about once a second, and may replace them."""
     interval = CHECK_INTERVAL.total_seconds()
-    try:
-        while stop not in wait([stop, *(one.process.sentinel for one in processes if one.process.is_alive())], interval):
-            for process in processes:
-                process.check()
-            renew()
-    finally:
+    while stop not in wait([stop, *(one.process.sentinel for one in processes if one.process.is_alive())], interval):
         for process in processes:
-            process.process.terminate()
-        deadline = time.monotonic() + grace.total_seconds()
-        for process in processes:
-            process.join(deadline)
+            process.check()
+        renew()
+
+
+def end(processes: Sequence[SupervisedProcess], grace: timedelta) -> None:
+    """Ask the processes to end; those that have not ended after `grace` are killed."""
+    for process in processes:
+        process.process.terminate()
+    deadline = time.monotonic() + grace.total_seconds()
+    for process in processes:
+        process.join(deadline)

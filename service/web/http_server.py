@@ -22,19 +22,28 @@ from service.plan import RETIRE_TIMEOUT
 MAX_HEAD = 32_768  # bytes of request line and headers: four times what proxies allow by default
 MAX_HEADERS = 100  # headers of one request
 HEAD_TIMEOUT = timedelta(seconds=20)  # from connecting to the first head's end, and from a later one's first piece to its end
+TICK = 0.1  # seconds between two turns of uvicorn's main loop
+LAST_TICKS = 2  # before the end, for what was accepted and not read yet
+CLOSE = (b"connection", b"close")
 STATUS = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class DrainingServer(uvicorn.Server):
     """Says at SIGTERM that it is not ready, answers on for `lame_duck` seconds so that load balancers see it, then ends.
 
-    One that retires, because another process answers at the same socket, accepts no more connections, and closes each that it has
-    with its next answer, so that no request meets a closed connection; what is silent for RETIRE_TIMEOUT is closed at its end.
+    Those seconds are counted in turns of the event loop: one that stood still meanwhile, on a machine with too much to do, still
+    answers what has come. In the last of them no more connections are accepted.
+
+    One that retires, because another process answers at the same socket, accepts no more connections, and ends when there are
+    none; what is silent for RETIRE_TIMEOUT is closed at its end.
+
+    Both close each connection with its next answer, so that no request meets a closed connection.
     """
 
     def __init__(self, config: uvicorn.Config, draining: threading.Event, lame_duck: float) -> None:
         super().__init__(config)
-        self._draining, self._lame_duck = draining, lame_duck
+        self._draining, self._ticks_left = draining, max(LAST_TICKS, round(lame_duck / TICK))
+        self._signal: tuple[int, FrameType | None] | None = None
         self._is_retiring, self._retired_by = False, 0.0
 
     def retire(self) -> None:
@@ -42,24 +51,39 @@ class DrainingServer(uvicorn.Server):
         self._is_retiring = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end now."""
+        """Whether to end now; called once in TICK."""
+        if self._signal is not None:
+            self._drain(*self._signal)
         if self._is_retiring and not self._retired_by:
             self._retired_by = time.monotonic() + RETIRE_TIMEOUT.total_seconds()
-            for server in self.servers:
-                server.close()
-            self.config.encoded_headers.append((b"connection", b"close"))
-            self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+            self._close_with_answers()
+            self._stop_accepting()
         is_over = self._retired_by and (not self.server_state.connections or time.monotonic() > self._retired_by)
         return bool(is_over) or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to end; a second one changes nothing, the first is on its way."""
-        if self._draining.is_set():
-            return
-        self._draining.set()
-        timer = threading.Timer(self._lame_duck, super().handle_exit, (sig, frame))
-        timer.daemon = True
-        timer.start()
+        if self._signal is None:
+            self._signal = sig, frame
+            self._draining.set()
+
+    def _drain(self, sig: int, frame: FrameType | None) -> None:
+        """One turn of the lame duck's."""
+        self._close_with_answers()
+        self._ticks_left -= 1
+        if self._ticks_left < LAST_TICKS:
+            self._stop_accepting()
+        if self._ticks_left <= 0:
+            super().handle_exit(sig, frame)
+
+    def _close_with_answers(self) -> None:
+        if CLOSE not in self.config.encoded_headers:
+            self.config.encoded_headers.append(CLOSE)
+            self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+
+    def _stop_accepting(self) -> None:
+        for server in self.servers:
+            server.close()
 
 
 class CoalescingTransport:
@@ -143,7 +167,7 @@ class HeaderLimitProtocol(HttpToolsProtocol):
 
 _MESSAGE = f"at most {MAX_HEAD} bytes of request line and headers, and {MAX_HEADERS} headers"
 _BODY = error_body(ServiceError(STATUS, "head_too_large", _MESSAGE))
-_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BODY)), (b"connection", b"close")]
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BODY)), CLOSE]
 
 
 async def _too_large(_scope: Scope, _receive: Receive, send: Send) -> None:

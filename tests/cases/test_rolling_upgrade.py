@@ -50,9 +50,9 @@ class Balancer:
 
     def look(self) -> None:
         """Until the end: which replicas are ready."""
-        with httpx.Client(timeout=5) as client:
+        with httpx.Client(timeout=1) as client:  # Kubernetes' patience with a probe
             while not self._over.wait(LOOK):
-                self.ready = tuple(url for url in self.replicas.values() if _is_ready(client, url))
+                self.ready = tuple(url for url in tuple(self.replicas.values()) if _is_ready(client, url))
 
     def ask(self, number: int) -> None:
         """One client: asks until the end, each time for rows that nobody has asked for."""

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -42,6 +43,28 @@ def test_readiness_goes_before_the_service_does(tmp_path: Path, own_store: Store
     assert (load.refused, load.hung) == ({}, 0)
     assert answered <= streamed
     assert not list((tmp_path / "home" / "small" / "service" / "spool").iterdir())
+
+
+def test_who_connects_after_the_end_is_refused_and_not_left_to_wait(tmp_path: Path, own_store: Store) -> None:
+    """A load balancer that is refused asks another replica; of one that waited and was cut off it cannot know what came of it."""
+    models.publish_small(registry_of(tmp_path / "home"), models.small_model())
+    with serving(tmp_path / "home", own_store.url, perennial_lame_duck=0.5) as service:
+        where = "127.0.0.1", int(service.url.rpartition(":")[2])
+        with socket.create_connection(where) as slow:  # a request whose body does not come: the service waits for it
+            slow.sendall(b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{")
+            wait_until(lambda: service.metric("perennial_in_flight") == 2, 10, "the slow request to be in flight")
+            service.process.terminate()
+            wait_until(lambda: is_refused(where), 3, "connections to be refused")
+            assert service.process.poll() is None, "it still has a request in flight"
+        assert service.process.wait(END) == 0
+
+
+def is_refused(where: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(where, timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def said_no(client: httpx.Client) -> httpx.Response | None:

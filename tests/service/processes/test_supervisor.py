@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 import pytest
 
 from service.processes import supervisor
-from service.processes.supervisor import Heartbeat, SupervisedProcess, supervise
+from service.processes.supervisor import Heartbeat, SupervisedProcess, end, supervise
 from tests.support.waiting import wait_until
 
 PATIENCE = timedelta(seconds=1.5)
@@ -42,7 +42,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def supervised() -> Iterator[SupervisedProcess]:
     process, (stop, told) = SupervisedProcess("worker 0", start, PATIENCE), socket.socketpair()
-    thread = threading.Thread(target=supervise, args=([process], stop, timedelta(seconds=10)))
+    thread = threading.Thread(target=supervise, args=([process], stop))
     thread.start()
     try:
         wait_until(lambda: beats(process), 30, "the first beat")
@@ -51,6 +51,7 @@ def supervised() -> Iterator[SupervisedProcess]:
         told.close()
         thread.join()
         stop.close()
+        end([process], timedelta(seconds=10))
     assert not process.process.is_alive()
 
 
