@@ -20,6 +20,9 @@ from service.loop_metrics import FIGURES, LoopFigures, read_figures
 INTERVAL = timedelta(seconds=15)
 """Between two writes in which nothing has happened; scrapers look about as often."""
 
+OPEN_INTERVAL = timedelta(seconds=2)
+"""The same while a request has no outcome yet: a small table's training is over after some seconds."""
+
 log = logging.getLogger(__name__)
 
 
@@ -32,22 +35,24 @@ class LoopRecorder:
         self._last = results[-1] if results else None
         self._windows = Counter(result.decision.kind for result in results)
         self._requests = Counter(flow for result in results if (flow := result.decision.flow) is not None)
-        self._written_at: datetime | None = None
+        self._next_write: datetime | None = None
         self._unconfirmed = False
 
     def window_closed(self, result: WindowResult) -> None:
         """Count a window whose result is written; the next turn writes it."""
-        self._last, self._written_at = result, None
+        self._last, self._next_write = result, None
         self._windows[result.decision.kind] += 1
         if (flow := result.decision.flow) is not None:
             self._requests[flow] += 1
 
     def turn_ended(self, now: datetime, *, unconfirmed: bool) -> None:
         """Write the figures where something has changed, or nothing was written for a while."""
-        if self._written_at is not None and now < self._written_at + INTERVAL and unconfirmed == self._unconfirmed:
+        if self._next_write is not None and now < self._next_write and unconfirmed == self._unconfirmed:
             return
-        self._written_at, self._unconfirmed = now, unconfirmed
-        _write(self._home, self._figures(now, unconfirmed))
+        figures = self._figures(now, unconfirmed)
+        is_open = figures.unacknowledged or figures.open_since is not None
+        self._next_write, self._unconfirmed = now + (OPEN_INTERVAL if is_open else INTERVAL), unconfirmed
+        _write(self._home, figures)
 
     def _figures(self, now: datetime, unconfirmed: bool) -> LoopFigures:
         known = LoopFigures(seen_at=now, unconfirmed=unconfirmed, windows=self._windows, requests=self._requests)

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from monitoring.ledger import record_outcome, start, write_decision
-from monitoring.loop_figures import INTERVAL, LoopRecorder
+from monitoring.loop_figures import INTERVAL, OPEN_INTERVAL, LoopRecorder
 from monitoring.state import STATE
 from perennial.settings import Settings
 from service.loop_metrics import FIGURES, LoopFigures, read_figures
@@ -66,7 +66,7 @@ def written(recorder: LoopRecorder, home: Path, now: datetime) -> LoopFigures:
 
 
 def test_a_request_is_unacknowledged_then_open_then_settled(lived: Path) -> None:
-    recorder, request, later = LoopRecorder(small_spec(), lived), request_for("small"), NOW + INTERVAL
+    recorder, request, later = LoopRecorder(small_spec(), lived), request_for("small"), NOW + OPEN_INTERVAL
     write_decision(lived, request, NOW)
     waiting = written(recorder, lived, NOW)
     assert (waiting.unacknowledged, waiting.open_since, waiting.outcomes) == (True, None, {"declined": 1})
@@ -74,7 +74,7 @@ def test_a_request_is_unacknowledged_then_open_then_settled(lived: Path) -> None
     begun = written(recorder, lived, later)
     assert (begun.unacknowledged, begun.open_since) == (False, NOW)
     record_outcome(lived, request.event_id, "failed", later, reason="no room")
-    failed = written(recorder, lived, later + INTERVAL)
+    failed = written(recorder, lived, later + OPEN_INTERVAL)
     assert (failed.open_since, failed.last_outcome, failed.outcomes) == (None, "failed", {"declined": 1, "failed": 1})
 
 
