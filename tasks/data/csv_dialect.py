@@ -116,7 +116,10 @@ def _decodes(head: bytes, encoding: str) -> bool:
 
 def _layout(lines: list[str], separator: str, quote: str) -> tuple[float, int, int, str, str] | None:
     """Share of the lines that agree with the header, lines before it, its cells; None where the sign separates nothing."""
-    widths = [len(next(csv.reader([line], delimiter=separator, quotechar=quote), [])) for line in lines]
+    reader, widths, ends = csv.reader(lines, delimiter=separator, quotechar=quote), [], [0]
+    for row in reader:  # a quoted cell may have several lines, that of a header from a spreadsheet most of all
+        widths.append(len(row))
+        ends.append(reader.line_num)
     counted = Counter(width for width in widths if width > 1).most_common(1)
     if not counted:
         return None
@@ -124,4 +127,4 @@ def _layout(lines: list[str], separator: str, quote: str) -> tuple[float, int, i
     skipped = widths.index(width)
     share = widths[skipped:].count(width) / len([one for one in widths[skipped:] if one])
     title = all(one <= width / 2 for one in widths[:skipped])  # else it is the header that has fewer cells than the rows
-    return (share, skipped, width, separator, quote) if share >= AGREEING and title else None
+    return (share, ends[skipped], width, separator, quote) if share >= AGREEING and title else None

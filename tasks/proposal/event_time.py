@@ -56,6 +56,8 @@ class EventTime:
 
 def find_event_time(table: Table, wanted: str | None, form: str | None, ask: Ask) -> EventTime:
     """The column that is meant, or the only one that can be; raises DataError or SpecError saying what to give."""
+    if form is not None and wanted is None:
+        raise DataError(f"--time-format {form!r} is said of no column: name the one that is written so with --time")
     found = [*_combined(table), *_single(table)]
     if wanted is not None:
         return _wanted(table, wanted, form, found, ask)
@@ -64,7 +66,7 @@ def find_event_time(table: Table, wanted: str | None, form: str | None, ask: Ask
     ambiguous = [name for name in table.frame.columns if name not in parts and _is_ambiguous(table, name)]
     choices = tuple((one.shown, one.why) for one in left) + tuple((name, "a date, in two orders possible") for name in ambiguous)
     if len(choices) == 1:
-        return left[0] if left else _formatted(table, ambiguous[0], form, ask)
+        return left[0] if left else _formatted(table, ambiguous[0], None, ask)
     if not choices:
         raise DataError(NO_TIME.format(columns=", ".join(table.frame.columns[:20])))
     answer = ask(Question("time", "several columns can be the time at which a row is asked about", choices))

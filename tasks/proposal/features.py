@@ -11,6 +11,7 @@ from perennial.log_columns import PREFIX
 from perennial.schema import free_name, refuse_missing, unreadable
 from tasks.proposal.event_time import EventTime
 from tasks.proposal.leaks import Leak, find_leaks
+from tasks.proposal.pace import Pace
 from tasks.proposal.spec_text import Key
 from tasks.proposal.table import Table
 from tasks.proposal.target import Target
@@ -129,18 +130,18 @@ def _of_time(values: pl.Series, time: EventTime) -> str:
 
 
 def _parts_of_time(table: Table, time: EventTime) -> Iterator[Key]:
-    """Hour, weekday and month of the event time, as far as it has them and is long enough."""
+    """Hour, weekday and month of the event time, as far as it has them and is long enough; a month's first day has no weekday."""
     known = time.times.drop_nulls()
     if time.from_rows or known.is_empty():
         return
-    span = known.max() - known.min()  # type: ignore[operator]
+    span = Pace.of(known).without_strays.span
     parts = {
         "hour": (known.dt.hour().n_unique() > 1 and not _has_hour(time), timedelta(days=2)),
-        "weekday": (known.dt.weekday().n_unique() > 1, timedelta(weeks=4)),
+        "weekday": (known.dt.weekday().n_unique() > 1 and known.dt.day().n_unique() > 1, timedelta(weeks=4)),
         "month": (known.dt.month().n_unique() > 1, timedelta(days=730)),
     }
     for part, (varies, least) in parts.items():
-        if varies and isinstance(span, timedelta) and span >= least:
+        if varies and span >= least:
             yield Key(free_name(f"{time.column}_{part}", table.frame.columns), {"date_part": part}, f"of {time.column} (UTC)")
 
 

@@ -122,13 +122,19 @@ def _bins(values: pl.Series) -> np.ndarray | None:
     if values.dtype.is_temporal():
         values = values.to_physical()
     if values.dtype.is_numeric() and values.n_unique() > BINS:
-        numbers = values.cast(pl.Float64).fill_nan(None)
+        numbers = _finite(values)
         edges = np.unique(np.quantile(numbers.drop_nulls().to_numpy(), np.linspace(0, 1, BINS + 1)[1:-1]))
         codes = np.digitize(numbers.fill_null(0).to_numpy(), edges)
         return np.where(numbers.is_null().to_numpy(), len(edges) + 1, codes)
     if values.dtype.is_nested() or values.dtype == pl.Binary:
         return None
     return values.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+
+
+def _finite(values: pl.Series) -> pl.Series:
+    """The same as floats; null where they are not finite."""
+    numbers = values.cast(pl.Float64)
+    return numbers.set(~numbers.is_finite(), None)
 
 
 def _means(bins: np.ndarray, truth: Floats) -> Floats:
@@ -141,7 +147,7 @@ def _means(bins: np.ndarray, truth: Floats) -> Floats:
 def _sums(rows: pl.DataFrame, labels: pl.Series, columns: list[str]) -> Iterator[tuple[str, str]]:
     """Two columns that make the target when they are added or one is taken from the other."""
     names = [name for name in columns if rows.schema[name].is_numeric() and rows[name].n_unique() > 2][:MOST_SUMMED]
-    numbers: Mapping[str, Floats] = {name: rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in names}
+    numbers: Mapping[str, Floats] = {name: _finite(rows[name]).fill_null(np.nan).to_numpy() for name in names}
     truth, head = labels.cast(pl.Float64).to_numpy(), slice(0, 500)
     for one, other in combinations_with_replacement(names, 2):
         a, b = numbers[one], numbers[other]

@@ -32,6 +32,7 @@ USUAL = WindowSpec()  # what suits a busy table, and is kept where it suits
 LEAST_ROWS = 60  # of a typical window: the mean loss of so many rows has an error of an eighth of its rows' deviation
 WINDOWS = 16  # that a history should hold: eight to calibrate on, judged from at least as many before them
 JUDGED_SHARE = 0.5  # of the rows of a typical window that are enough to judge one: a slower week than usual is judged too
+STRAY = 0.01  # share of the rows that may be strays
 FEWEST = 10  # rows under which nothing is judged, whatever the pace
 
 
@@ -71,6 +72,24 @@ class Pace:
     def per_day(self) -> float:
         """Rows a day, from the first to the last."""
         return (self.rows - 1) / (self.span / DAY) if self.span else float(self.rows)
+
+    @property
+    def step(self) -> timedelta:
+        """The typical time between two times that differ; zero where none do."""
+        steps = np.diff(np.unique(self.times))
+        return timedelta(microseconds=int(np.median(steps.astype(np.int64)))) if len(steps) else timedelta()
+
+    @property
+    def without_strays(self) -> "Pace":
+        """The same without its first or last rows, where these are few and lie further away than all others reach.
+
+        A clock that was not set writes 1970, a date that was mistyped 2204: one such row would make a history of decades.
+        """
+        few = int(STRAY * self.rows)
+        starts = [at for at in range(1, few + 1) if self.times[at] - self.times[at - 1] > self.times[-1] - self.times[at]]
+        kept = self.times[starts[-1] :] if starts else self.times
+        ends = [at for at in range(1, few + 1) if kept[-at] - kept[-at - 1] > kept[-at - 1] - kept[0]]
+        return Pace(kept[: -ends[-1]] if ends else kept)
 
     def counts(self, length: timedelta) -> list[int]:
         """The rows of each whole window, as the monitor lays them; one that the table covers well enough counts as whole."""
@@ -113,6 +132,7 @@ class Fitted(FrozenModel):
 
 def fit_to_pace(pace: Pace) -> Fitted:
     """The sections of a spec with which windows close, bounds are found and the gate compares, as far as the table lets them."""
+    pace = pace.without_strays
     length = _length(pace)
     enough = max(FEWEST, min(USUAL.min_rows, int(JUDGED_SHARE * pace.typical(length))))
     late = USUAL.lateness if length >= USUAL.length else next(one for one in _parts(length) if one <= length / 4)
@@ -131,6 +151,9 @@ def pace_facts(spec: ModelSpec, pace: Pace) -> Iterator[Fact]:
         return
     text = f"{format_rate(pace.per_day)}: {pace.rows:,} from {pace.since:%Y-%m-%d %H:%M} to {pace.until:%Y-%m-%d %H:%M}"
     yield Fact(name="pace", text=text)
+    if (strays := pace.rows - (core := pace.without_strays).rows) > 0:
+        between = f"{core.since:%Y-%m-%d %H:%M} and {core.until:%Y-%m-%d %H:%M}"
+        yield Fact(name="stray", text=f"{strays:,} of them far away from the others, which are between {between}: correct them")
     yield _windows(spec, pace)
     yield _closing(spec, pace)
     yield _bounds(spec, pace)
@@ -205,13 +228,17 @@ def _window_fix(pace: Pace) -> str:
 
 
 def _length(pace: Pace) -> timedelta:
-    """The usual length where it has enough rows and the history enough windows of it, else the nearest one that has."""
-    longest = max((one for one in LENGTHS if one <= pace.span / WINDOWS), default=LENGTHS[0])
-    shortest = next((one for one in LENGTHS if pace.typical(one) >= LEAST_ROWS), LENGTHS[-1])
+    """The usual length where it has enough rows and the history enough windows of it, else the nearest one that has.
+
+    None is shorter than the step of the times: where all rows of a month bear its first day, a week has all of them or none.
+    """
+    lengths = [one for one in LENGTHS if one >= 0.9 * pace.step] or [LENGTHS[-1]]  # a February is a month, too
+    longest = max((one for one in lengths if one <= pace.span / WINDOWS), default=lengths[0])
+    shortest = next((one for one in lengths if pace.typical(one) >= LEAST_ROWS), lengths[-1])
     if shortest <= longest:
         return min(max(USUAL.length, shortest), longest)
     # Too few rows for both: fewer windows, but enough of them for a bound, or fewer rows in each.
-    return max((one for one in LENGTHS if one <= min(shortest, pace.span / (2 * MIN_BLOCKS + 1))), default=LENGTHS[0])
+    return max((one for one in lengths if one <= min(shortest, pace.span / (2 * MIN_BLOCKS + 1))), default=lengths[0])
 
 
 def _parts(length: timedelta) -> Iterator[timedelta]:

@@ -134,7 +134,9 @@ def _fitted(pace: Pace, frame: pl.DataFrame, target: Target) -> tuple[Section, .
         Section(
             "window",
             (
-                Key("length", window.length, f"{format_rate(pace.per_day)}: about {typical:,.0f} rows in {length}"),
+                Key(
+                    "length", window.length, f"{format_rate(pace.without_strays.per_day)}: about {typical:,.0f} rows in {length}"
+                ),
                 Key("lateness", window.lateness, "when a window closes after its end; raise it to how long your labels take"),
                 Key("min_rows", window.min_rows, "a window with fewer rows is not judged"),
             ),

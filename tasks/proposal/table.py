@@ -104,22 +104,27 @@ def _dialect(source: SourceSpec, file: str, head: bytes) -> Iterator[Key]:
         "skip_rows": "lines before the header have fewer cells",
     }
     yield from (Key(name, value, reasons.get(name, "by its first lines")) for name, value in found.items())
-    rows = _first_rows(head, {**source.model_dump(), **found}, found.get("separator", usual))
-    if rows and (header := _header(rows)) is not None:
-        yield header
+    rows, after = _first_rows(head, {**source.model_dump(), **found}, found.get("separator", usual))
+    if rows:
+        yield from _header(rows, after)
 
 
-def _first_rows(head: bytes, keys: Mapping[str, object], separator: str) -> list[list[str]]:
+def _first_rows(head: bytes, keys: Mapping[str, object], separator: str) -> tuple[list[list[str]], int]:
+    """The first rows, as cells, and how many lines the file has up to the end of the first of them."""
     text = head.decode(encoding_of(head, str(keys["encoding"])), errors="replace").removeprefix("\ufeff")
-    lines = text.splitlines()[int(str(keys["skip_rows"])) :]
-    comment = keys["comment"]
-    kept = [line for line in lines if line and not (comment and line.startswith(str(comment)))][:200]
+    comment, skipped = keys["comment"], int(str(keys["skip_rows"]))
+    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if number > skipped and line]
+    kept = [(number, line) for number, line in numbered if not (comment and line.startswith(str(comment)))][:200]
     quote = str(keys["quote"]) or None
-    return list(csv.reader(kept, delimiter=separator, quotechar=quote, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE))
+    lines = (line for _, line in kept)
+    reader = csv.reader(lines, delimiter=separator, quotechar=quote, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
+    first = next(reader, None)
+    after = kept[reader.line_num - 1][0] if first is not None else 0
+    return ([first, *reader] if first is not None else []), after
 
 
-def _header(rows: list[list[str]]) -> Key | None:
-    """Names of the columns where the first line is no header, or where names repeat or are empty; None where it will do."""
+def _header(rows: list[list[str]], after: int) -> Iterator[Key]:
+    """Names of the columns where the first line is no header, or where names repeat or are empty; none where it will do."""
     first, *rest = rows
     columns = [[row[place] for row in rest if place < len(row) and row[place]] for place in range(len(first))]
     numbers = [bool(cells) and all(re.search(NUMBERISH, cell) for cell in cells) for cells in columns]
@@ -128,13 +133,13 @@ def _header(rows: list[list[str]]) -> Key | None:
         number and cell and not is_number for number, cell, is_number in zip(numbers, first, named, strict=True)
     ):
         names = [f"column_{place + 1}" for place in range(len(first))]
-        return Key("header", names, "the first line has numbers where the lines below have numbers: it is a row, not a header")
-    if len(set(first)) == len(first) and all(first):
-        return None
-    names = []
-    for place, cell in enumerate(first):
-        names.append(free_name(cell or f"column_{place + 1}", names))
-    return Key("header", names, "some names in the file repeat or are empty") if not _is_index(first) else None
+        yield Key("header", names, "the first line has numbers where the lines below have numbers: it is a row, not a header")
+    elif (len(set(first)) < len(first) or not all(first)) and not _is_index(first):
+        names = []
+        for place, cell in enumerate(first):
+            names.append(free_name(cell or f"column_{place + 1}", names))
+        yield Key("header", names, "some names in the file repeat or are empty")
+        yield Key("skip_rows", after, "the file's own header ends there")
 
 
 def _is_index(first: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """The target: which task its values are, and which of two values is true, as far as the values show it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -9,7 +10,7 @@ from perennial.labels import LabelCodec
 from perennial.schema import refuse_missing
 from perennial.spec import METRICS, Task
 from tasks.proposal.questions import Ask, Question
-from tasks.proposal.table import Table
+from tasks.proposal.table import ODD, Table
 
 FEW = 20  # different whole numbers up to which they may be classes as well as quantities
 CLASSES = 100  # different texts up to which they are classes
@@ -37,8 +38,10 @@ def find_target(table: Table, wanted: str | None, task: str | None, positive: st
     if found not in METRICS:
         raise DataError(f"--task {found!r} is none: choose from {', '.join(METRICS)}")
     if found != "binary":
+        if positive is not None:
+            raise DataError(f"--positive {positive!r} names the true one of two values, but {column!r} is {found}: {why}")
         return Target(column, found, why)
-    true, reason = (positive, "as it was said") if positive is not None else _positive(values, ask)
+    true, reason = (_said(values, positive), "as it was said") if positive is not None else _positive(values, ask)
     return Target(column, "binary", why, true, reason)
 
 
@@ -66,7 +69,7 @@ def _task(values: pl.Series, ask: Ask) -> tuple[str, str]:
     if values.dtype == pl.String:
         if count > CLASSES:
             raise DataError(f"target {values.name!r} has {count:,} different texts, such as {names[:3]}: these are no classes")
-        return "multiclass", f"{values.name} has {count} different texts"
+        return "multiclass", f"{values.name} has {count} different texts{_alike(names)}"
     if not values.dtype.is_numeric():
         raise DataError(f"target {values.name!r} is {values.dtype}, which no task predicts: derive a number or a class of it")
     if count > FEW or not bool((known == known.cast(pl.Int64, strict=False)).all()):
@@ -90,6 +93,29 @@ def _positive(values: pl.Series, ask: Ask) -> tuple[str | None, str]:
     counts = LabelCodec("multiclass").parse_column(values)
     choices = tuple((name, f"{(counts == name).sum() / counts.len():.1%} of the rows") for name in names)
     return ask(Question("positive", f"which value of {values.name!r} is true?", choices)), "as it was said"
+
+
+def _said(values: pl.Series, positive: str) -> str:
+    """The true value that a person names, where it is one of two; a few rows with others are for the checks."""
+    counts = LabelCodec("multiclass").parse_column(values).drop_nulls().value_counts(sort=True)
+    names = counts[values.name].to_list()
+    if positive not in names:
+        raise DataError(f"--positive {positive!r} is no value of {values.name!r}, which has {', '.join(map(repr, names[:5]))}")
+    others = counts.filter(pl.col(values.name) != positive)["count"]
+    if others[1:].sum() > ODD * values.len():
+        raise DataError(
+            f"a binary target has two values, but {values.name!r} has {', '.join(map(repr, names[:5]))}{_alike(names)}"
+        )
+    return positive
+
+
+def _alike(names: Sequence[str]) -> str:
+    """Which names are one but for case and spaces around, in words; empty where there are none."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(name.strip().casefold(), []).append(name)
+    same = next((group for group in spellings.values() if len(group) > 1), None)
+    return f"; {' and '.join(map(repr, same))} differ in case or spaces alone: correct the source if they are one" if same else ""
 
 
 def _classes(values: pl.Series) -> list[str]:

@@ -80,3 +80,28 @@ def test_no_row_and_one_moment_are_no_pace() -> None:
 @pytest.mark.parametrize(("rate", "words"), [(1000, "1,000 rows a day"), (1, "1 row a day"), (1 / 7, "a row in 7 days")])
 def test_a_rate_in_words(rate: float, words: str) -> None:
     assert format_rate(rate) == words
+
+
+def test_a_clock_that_was_not_set_makes_no_history_of_decades() -> None:
+    whole = pace(72, 90)
+    strays = pl.Series([datetime(1970, 1, 1, tzinfo=UTC), datetime(2204, 5, 1, tzinfo=UTC)])
+    times = pl.Series(whole.times).dt.replace_time_zone("UTC")
+    with_strays = Pace.of(pl.concat([strays.cast(times.dtype), times]))
+    assert fit_to_pace(with_strays) == fit_to_pace(whole)
+    assert with_strays.without_strays.rows == whole.rows == whole.without_strays.rows
+    (told,) = (fact.text for fact in pace_facts(spec(), with_strays) if fact.name == "stray")
+    assert told.startswith("2 of them")
+    assert f"{START:%Y-%m-%d}" in told
+
+
+@pytest.mark.parametrize(("every", "least"), [("1mo", 28), ("1q", 91), ("1y", 364), ("1w", 7)])
+def test_rows_that_bear_the_first_day_of_their_period_have_windows_no_shorter_than_it(every: str, least: int) -> None:
+    starts = pl.datetime_range(datetime(1990, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), every, eager=True)
+    fitted = fit_to_pace(Pace.of(pl.concat([starts] * 300)))
+    assert fitted.window.length >= timedelta(days=least)
+
+
+def test_a_season_of_daily_rows_has_windows_as_daily_rows_have() -> None:
+    days = pl.datetime_range(datetime(1990, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), "1d", eager=True)
+    open_ = days.filter(days.dt.month().is_in([12, 1, 2, 3]))
+    assert fit_to_pace(Pace.of(pl.concat([open_] * 100))).window.length == timedelta(days=7)

@@ -6,65 +6,16 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from perennial.errors import DataError, PerennialError, SpecError
 from perennial.spec import ModelSpec
 from tasks.data.ingest import assemble
-from tasks.data.validate import check_table
-from tasks.proposal.propose import Proposal, Wishes, propose
+from tasks.proposal.propose import Wishes, propose
 from tasks.proposal.questions import Question, refuse
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person stands where the table is."""
-    monkeypatch.chdir(tmp_path)
-
-
-def proposed(table: Path | str, base: Path, environ: dict[str, str] | None = None, **wishes: Any) -> Proposal:
-    """The proposal for a table, whose sample a training would take as it is."""
-    found = propose(Wishes(str(table), **wishes), base, environ or {}, refuse, NOW)
-    rows = assemble(found.spec, base, environ or {}, 5_000)
-    labelled, _ = check_table(rows.frame, found.spec, None, NOW, rows.unread)
-    assert labelled.height > 0.9 * rows.frame.height
-    assert not rows.odd.height, "nothing of a table that is whole is read as null"
-    return found
-
-
-def impossible(found: Proposal) -> list[str]:
-    return [fact.name for fact in found.facts if not fact.possible]
-
-
-def left_out(found: Proposal, name: str) -> str:
-    [why] = [key.why for section in found.sections for key in section.keys if key.value is None and key.name == name]
-    return why
-
-
-def chance(seed: int = 1) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def numbers(rows: int) -> pl.DataFrame:
-    """Two columns to learn from: `amount` and `shop`."""
-    amount, shop = chance().normal(10, 3, rows).round(2), chance().integers(0, 3, rows)
-    return pl.DataFrame({"amount": amount, "shop": [("north", "east", "south")[code] for code in shop]})
-
-
-def noisy(frame: pl.DataFrame, spread: float = 2.0) -> pl.Series:
-    """Something that follows from `amount`, with noise."""
-    return (frame["amount"] + pl.Series(chance(2).normal(0, spread, frame.height))).round(3)
-
-
-def daily(rows: int, start: date = date(1949, 1, 1)) -> pl.DataFrame:
-    days = pl.Series("day", [start + timedelta(days=number) for number in range(rows)])
-    return numbers(rows).insert_column(0, days)
+from tests.tasks.proposal.tables import NOW, chance, daily, hourly, impossible, left_out, noisy, numbers, proposed
 
 
 def test_daily_rows_from_before_1970_have_windows_that_close_and_are_judged(tmp_path: Path) -> None:
@@ -286,3 +237,17 @@ def test_the_text_is_the_spec(tmp_path: Path) -> None:
     found = proposed(tmp_path / "t.csv", tmp_path, target="y")
     assert ModelSpec.model_validate(tomllib.loads(found.text)) == found.spec
     assert "# when a row is asked about" in found.text
+
+
+def test_a_column_with_infinities_is_looked_at_without_a_warning(tmp_path: Path) -> None:
+    table = hourly(800)
+    edge = pl.when(pl.int_range(pl.len()) % 3 == 0).then(float("inf")).otherwise("amount")
+    table.with_columns(noisy(table).alias("y"), edge.alias("ratio")).write_parquet(tmp_path / "t.parquet")
+    assert "ratio" in propose(Wishes("t.parquet", target="y"), tmp_path, {}, refuse, NOW).spec.features
+
+
+def test_the_first_day_of_a_month_has_no_weekday(tmp_path: Path) -> None:
+    table = daily(3_000).with_columns(pl.col("day").dt.month_start())
+    table.with_columns(noisy(table).alias("y")).write_parquet(tmp_path / "t.parquet")
+    found = proposed("t.parquet", tmp_path, target="y")
+    assert set(found.spec.features) == {"day_month", "amount", "shop"}
