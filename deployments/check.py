@@ -26,7 +26,8 @@ def check_spec(path: Path, environ: Mapping[str, str], now: datetime) -> Iterato
     yield column_table(summarise_columns(table.frame, spec, table.odd, table.unread))
     checks = spec.checks.model_copy(update={"min_rows": min(spec.checks.min_rows, SAMPLE)})
     _, found = check_table(table.frame, spec.model_copy(update={"checks": checks}), None, now, table.unread)
-    said = [*map(str, (*found.problems, *table.joins))]
+    repeated = [f"{found.repeated:,} rows are as another in every column; no id tells them apart"] if found.repeated else []
+    said = [*repeated, *map(str, (*found.problems, *table.joins))]
     yield from said
     yield ("\n" if said else "") + "\n".join(describe_pace(spec, table, path.absolute().parent, environ))
 

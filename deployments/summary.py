@@ -33,11 +33,12 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
     report = read_training_report(settings.model_home(name), version)
     card, checks, verdict = report.card, report.checks, report.verdict
     quarantined = f"{checks.bad_rows:,} quarantined, " if checks.bad_rows else ""
+    repeated = f"{checks.repeated:,} as another in every column (no id tells them apart), " if checks.repeated else ""
     tested = f"{card.metrics.rows:,} newest rows, by the same recipe fitted without them"
     champion = Registry(settings.registry_url).aliases(name).champion
     return {
         "model": f"{card.name} version {card.version} ({card.task}, {card.learner})",
-        "rows": f"{checks.rows:,} read, {quarantined}{checks.unlabelled:,} without a label",
+        "rows": f"{checks.rows:,} read, {quarantined}{repeated}{checks.unlabelled:,} without a label",
         "quarantined": _lines(checks.problems, checks.quarantine),
         "read as null": _lines(checks.odd, checks.odd_values),
         "joins": _lines(checks.joins),

@@ -10,7 +10,8 @@ import os
 import shutil
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import psutil
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
     from service.prediction_log.log import LogState
@@ -108,11 +110,32 @@ def _totals(names: Container[str]) -> Iterator[tuple[str, dict[str, str], float]
 
 def _shared() -> "CollectorRegistry":
     from prometheus_client import CollectorRegistry
-    from prometheus_client.multiprocess import MultiProcessCollector
 
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, os.environ[DIRECTORY])  # type: ignore[no-untyped-call]
+    registry.register(_BegunFiles(Path(os.environ[DIRECTORY])))
     return registry
+
+
+class _BegunFiles:
+    """Merges the files of all processes, those left out that a process has made and not begun: prometheus_client fails on them.
+
+    A file is empty for an instant, and for ever where its process was killed in it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable["Metric"]:
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        found: Iterable[Metric] = MultiProcessCollector.merge([str(path) for path in self._begun()])  # type: ignore[no-untyped-call]
+        return found
+
+    def _begun(self) -> Iterator[Path]:
+        for path in self._directory.glob("*.db"):
+            with suppress(FileNotFoundError):  # a gauge of a process that has ended
+                if path.stat().st_size:
+                    yield path
 
 
 class HttpMetrics:

@@ -43,6 +43,7 @@ class Problem(FrozenModel):
 class Checks(FrozenModel):
     """What validation found: `problems` were survived, the bad rows are in `quarantine`.
 
+    `repeated` good rows are as another in all that the spec reads, where no id tells rows apart; they stay.
     `odd` are texts that were read as null, all of them in the file `odd_values`; `joins` says how many rows found a partner,
     `columns` what every column holds.
     """
@@ -50,6 +51,7 @@ class Checks(FrozenModel):
     rows: int
     bad_rows: int
     unlabelled: int
+    repeated: int = 0
     problems: tuple[Problem, ...]
     quarantine: str | None
     label_texts: tuple[str, ...] = ()
@@ -122,6 +124,7 @@ def check_table(
         rows=frame.height,
         bad_rows=int(bad.sum()),
         unlabelled=good.height - labelled.height,
+        repeated=_repeated(good, spec),
         problems=(*found, *_similar_classes(labelled, spec)),
         quarantine=_quarantine(told, rules, verdicts, bad, quarantine),
         label_texts=label_texts,
@@ -129,6 +132,14 @@ def check_table(
     too_many = checks.bad_rows > spec.checks.max_bad_rows * frame.height
     _refuse([*_broken(frame, good, labelled, spec), *(found if too_many else [])], checks.quarantine)
     return labelled, checks
+
+
+def _repeated(good: pl.DataFrame, spec: ModelSpec) -> int:
+    """By the hash of each row: a frame of distinct rows would be the table once more."""
+    if spec.id:
+        return 0
+    read = good.select({spec.event_time, spec.target, *spec.inputs})
+    return read.height - read.hash_rows().n_unique()
 
 
 def _refuse(problems: list[Problem], quarantine: str | None) -> None:

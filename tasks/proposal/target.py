@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from perennial.errors import DataError
-from perennial.labels import LabelCodec
+from perennial.labels import LabelCodec, similar_class
 from perennial.schema import refuse_missing
 from perennial.spec import METRICS, Task
 from tasks.proposal.questions import Ask, Question
@@ -110,12 +110,10 @@ def _said(values: pl.Series, positive: str) -> str:
 
 
 def _alike(names: Sequence[str]) -> str:
-    """Which names are one but for case and spaces around, in words; empty where there are none."""
-    spellings: dict[str, list[str]] = {}
-    for name in names:
-        spellings.setdefault(name.strip().casefold(), []).append(name)
-    same = next((group for group in spellings.values() if len(group) > 1), None)
-    return f"; {' and '.join(map(repr, same))} differ in case or spaces alone: correct the source if they are one" if same else ""
+    """The first name that is probably another one in a second spelling, in words; empty where there is none."""
+    pairs = ((similar_class(name, names[:place]), name) for place, name in enumerate(names))
+    same = next((pair for pair in pairs if pair[0] is not None), None)
+    return f"; {same[0]!r} and {same[1]!r} are probably one in two spellings: correct the source then" if same else ""
 
 
 def _classes(values: pl.Series) -> list[str]:

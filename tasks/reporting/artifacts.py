@@ -96,7 +96,8 @@ def _learners(chosen: str, tuned: Tuned | None) -> list[str]:
 
 def checks_markdown(checks: Checks) -> str:
     """What validation found."""
-    head = f"{checks.rows:,} rows, {checks.bad_rows:,} bad, {checks.unlabelled:,} without a label."
+    repeated = f"{checks.repeated:,} as another in every column, " if checks.repeated else ""
+    head = f"{checks.rows:,} rows, {checks.bad_rows:,} bad, {repeated}{checks.unlabelled:,} without a label."
     found = [f"- {one}" for one in (*checks.problems, *checks.odd, *checks.joins)]
     where = [f"The bad rows are in `{checks.quarantine}`."] if checks.quarantine else []
     where += [f"The values that were read as null are in `{checks.odd_values}`."] if checks.odd_values else []

@@ -125,6 +125,17 @@ def test_what_is_in_flight_is_shown_and_bounded(tmp_path: Path, store_url: str) 
         assert service.metric("perennial_requests_total", route="/predict", code="503") == 6
 
 
+def test_a_file_that_a_process_had_no_time_to_begin_is_left_out(service: Serving) -> None:
+    """prometheus_client makes a file and gives it its size in two steps; a process may be killed between them."""
+    (metrics,) = service.log.parent.glob("small/service/metrics-*")
+    before, empty = Counted(service)("perennial_requests_total"), metrics / "counter_999999.db"
+    empty.touch()
+    try:
+        assert Counted(service)("perennial_requests_total") > before > 0
+    finally:
+        empty.unlink()
+
+
 @contextmanager
 def unfinished(url: str) -> Iterator[socket.socket]:
     """A request whose body lacks its last byte."""

@@ -42,6 +42,14 @@ def test_rows_without_a_label_are_left_out_and_are_not_bad(tmp_path: Path) -> No
     assert (rows.height, checks.unlabelled, checks.bad_rows) == (small_frame().height - 1, 1, 0)
 
 
+@pytest.mark.parametrize(("id_", "told"), [(None, 30), ("row_id", 0)])
+def test_rows_that_nothing_tells_apart_are_counted_and_stay(tmp_path: Path, id_: str | None, told: int) -> None:
+    again = small_frame().head(30).with_columns(pl.format("again-{}", pl.col("row_id")).alias("row_id"))
+    twice, spec = pl.concat([small_frame(), again]).sort("asked_at"), small_spec().model_copy(update={"id": id_})
+    rows, checks = checked(tmp_path, twice, spec)
+    assert (rows.height, checks.repeated, checks.bad_rows) == (twice.height, told, 0)
+
+
 def test_a_few_bad_rows_go_to_quarantine_with_every_reason(tmp_path: Path) -> None:
     spec = with_checks(columns={"amount": {"min": -50}, "shop": {"allowed": ["north", "east", "south"]}})
     frame = small_frame().with_columns(at(5, "amount", -99.0), at(5, "shop", "mars"), at(6, "row_id", "row-5"))
