@@ -6,11 +6,14 @@ Nothing heavy is imported here, so that `perennial --help` answers at once.
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from deployments.terminal import make_console, read_settings, run_flow, show
+
+if TYPE_CHECKING:
+    from tasks.serving.batch_predict import ScoredTable
 
 Spec = Annotated[Path, Parameter(help="the model spec, such as examples/flights.toml")]
 
@@ -79,10 +82,19 @@ def predict(
     source: Annotated[
         str | None, Parameter(help="CSV or Parquet file or URL with the input columns (default: the spec's)")
     ] = None,
-    output: Annotated[str | None, Parameter(help="Parquet file to write (default: the model's name and -scores.parquet)")] = None,
+    output: Annotated[
+        str | None, Parameter(help=".parquet or .csv file to write (default: the model's name and -scores.parquet)")
+    ] = None,
     *,
     verbose: Verbose = False,
 ) -> int:
     """Score a table, or what the spec's own sources hold, with the champion."""
-    show({"scores": run_flow("batch_predict", verbose, spec=str(spec), source=source, output=output).result()})
+    scored: ScoredTable = run_flow("batch_predict", verbose, spec=str(spec), source=source, output=output).result()
+    show(
+        {
+            "scored": f"{scored.rows:,} rows by version {scored.version}",
+            "as null": "\n".join(map(str, scored.problems)),
+            "scores": str(scored.file),
+        }
+    )
     return 0

@@ -5,11 +5,11 @@ from prefect import flow
 from tasks.hooks import report_failure, run_name
 from tasks.job import open_job
 from tasks.promotion.publish import require_champion
-from tasks.serving.batch_predict import score_table
+from tasks.serving.batch_predict import ScoredTable, score_table
 
 
 @flow(name="batch-predict", flow_run_name=run_name, on_failure=[report_failure])
-def batch_predict(spec: str, source: str | None = None, output: str | None = None) -> str:
-    """Score the rows of `source` (CSV or Parquet, path or URL; default: the spec's own) into a Parquet file; returns its path."""
+def batch_predict(spec: str, source: str | None = None, output: str | None = None) -> ScoredTable:
+    """Score the rows of `source` (CSV or Parquet, path or URL; default: the spec's own) into a Parquet or CSV file."""
     job = open_job(spec)
-    return str(score_table(job, require_champion(job), source, output))
+    return score_table(job, require_champion(job), source, output)

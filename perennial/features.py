@@ -86,7 +86,7 @@ class CompiledFeatures:
         codes = table.select(known.get(name, pl.col(name)).cast(pl.Float64).fill_null(np.nan) for name in self.features.names)
         return codes.to_numpy(order="c") if self.features.names else np.empty((table.height, 0))
 
-    def count_unknown(self, table: pl.DataFrame) -> dict[str, int]:
+    def count_unknown(self, table: "pl.DataFrame | ReadableColumns") -> dict[str, int]:
         """By categorical feature: readable values that are not in the dictionary (nulls not counted)."""
         return {name: int((~table[name].is_in(known)).sum()) for name, known in self.features.categories.items()}
 

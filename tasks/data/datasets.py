@@ -7,7 +7,7 @@ has: so a dataset with later rows stores the parts that have some, and no other.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -129,9 +129,18 @@ def _store_part(rows: pl.DataFrame, home: Path) -> Part:
 
 def write_parquet(frame: pl.DataFrame, file: Path) -> None:
     """Write a table whole or not at all: a reader never meets half a file."""
+    _write_whole(frame.write_parquet, file)
+
+
+def write_csv(frame: pl.DataFrame, file: Path) -> None:
+    """The same as CSV."""
+    _write_whole(frame.write_csv, file)
+
+
+def _write_whole(write: Callable[[Path], object], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    frame.write_parquet(partial)
+    write(partial)
     partial.replace(file)
 
 

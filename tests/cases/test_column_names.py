@@ -153,7 +153,7 @@ def assert_lives(directory: Path, spec: ModelSpec) -> tuple[Job, Model, pl.DataF
     rows, _ = validate_log.fn(job, dataset)
     assert select_rows.fn(job, rows).rows.height == ROWS
     assert gate.fn(job, model, judged_version(model), model, test).champion is not None
-    scored = pl.read_parquet(score_table.fn(job, model, str(directory / "rows.parquet"), str(directory / "scored.parquet")))
+    scored = pl.read_parquet(score_table.fn(job, model, str(directory / "rows.parquet"), str(directory / "scored.parquet")).file)
     assert scored[str(spec.id)].to_list() == frame[str(spec.id)].to_list()
     assert scored.height == ROWS
     return job, model, table

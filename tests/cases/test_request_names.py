@@ -129,7 +129,7 @@ def test_a_table_whose_id_is_called_score_is_scored_in_batch(tmp_path: Path) -> 
     rows.write_parquet(tmp_path / "asked.parquet")
     job = load_job(path, {}, NOW)
     scored = pl.read_parquet(
-        score_table.fn(job, models.small_model(), str(tmp_path / "asked.parquet"), str(tmp_path / "out.parquet"))
+        score_table.fn(job, models.small_model(), str(tmp_path / "asked.parquet"), str(tmp_path / "out.parquet")).file
     )
     assert scored.columns == ["score", "asked_at", "_score", "label", "version"]
     assert scored["score"].to_list() == rows["score"].to_list()

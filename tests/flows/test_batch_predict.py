@@ -17,7 +17,7 @@ def test_a_table_is_scored_with_the_champion(home: Path, prefect_api: str) -> No
     train(str(spec))
     small_frame(rows=30, seed=4).write_parquet(home / "new.parquet")
     output = batch_predict(str(spec), str(home / "new.parquet"), str(home / "scores.parquet"))
-    assert pl.read_parquet(output).height == 30
+    assert (pl.read_parquet(output.file).height, output.rows, output.problems) == (30, 30, ())
     assert runs(prefect_api, "batch-predict")[0]["name"] == "small new.parquet"
 
 

@@ -33,7 +33,7 @@ def test_every_command_of_the_page_does_what_it_says(home: Path, monkeypatch: py
             case "train":
                 assert train(str(home / arguments[0])) == 1
             case "predict":
-                assert batch_predict(str(home / arguments[0])) == str(home / "sales-scores.parquet")
+                assert batch_predict(str(home / arguments[0])).file == home / "sales-scores.parquet"
                 assert pl.read_parquet("sales-scores.parquet").height == table.height
             case _:
                 app.parse_args([name, *arguments])
