@@ -14,6 +14,7 @@ call. No service, store or Prefect server has to run. Nothing is kept between tw
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,11 +69,17 @@ class Version:
 
         Out come the id (where the frame has it), the event time in UTC, `score` (a probability, a value, or for multiclass a list
         with a probability for each of `card.classes`), `label` and `version`. Further columns of the frame are ignored; texts
-        are read as a batch prediction reads them. Raises DataError naming column, row and value of what does not fit.
+        are read as a batch prediction reads them, with a warning for those that are read as null. Raises DataError naming column,
+        row and value of what does not fit.
         """
         spec = self.card.spec
         source = next(iter(spec.sources.values()))
         typed = type_columns("frame", source, RawTable(frame), column_uses(spec), spec.checks.max_odd_values)
+        if typed.odd.height:
+            from tasks.data.validate import odd_problems
+
+            for problem in odd_problems(typed.odd):
+                warnings.warn(str(problem), stacklevel=2)
         return score_rows(self.model, typed.frame, spec)
 
     def __repr__(self) -> str:

@@ -73,6 +73,8 @@ def prepare(table: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     if refused.any():
         examples = ", ".join(map(repr, table[spec.target].filter(refused).unique(maintain_order=True).head(3).to_list()))
         logger.warning("%d rows are asked without a label: %s is not %s", refused.sum(), examples, codec.expected)
+    if untimed := table[spec.event_time].null_count():
+        logger.warning("%d rows are not asked: %s holds no time there", untimed, spec.event_time)
     table = cast_frame(table, infer_schema(spec, table))  # JSON has no Decimal, and no whole number of 128 bits
     ordered = table.with_columns(labels).drop_nulls(spec.event_time).sort(spec.event_time, maintain_order=True)
     own = [identity.alias(ID), pl.col(spec.event_time).alias(EVENT_TIME), pl.col(spec.target).alias(LABEL)]

@@ -81,6 +81,13 @@ def test_a_frame_that_does_not_fit_names_column_and_value(model: OpenModel) -> N
         model.champion.predict(frame.with_columns(amount=pl.lit("much")))
 
 
+def test_a_text_that_is_read_as_null_is_a_warning(model: OpenModel) -> None:
+    texts = small_frame(rows=300, seed=2).with_columns(pl.col("amount").cast(pl.String))
+    odd = texts.with_columns(amount=pl.when(pl.int_range(pl.len()) == 4).then(pl.lit("oops")).otherwise("amount"))
+    with pytest.warns(UserWarning, match=r"amount: is read as null.* in 1 rows, such as row 5: 'oops'"):
+        assert model.champion.predict(odd).height == 300
+
+
 def test_predictions_have_their_labels(model: OpenModel) -> None:
     rows = model.predictions().collect()
     assert rows.height == 3 * 168

@@ -114,6 +114,12 @@ def test_rows_without_an_id_are_numbered_the_same_way_each_time() -> None:
     assert prepare(a_table(), nameless).equals(prepare(a_table().sample(fraction=1, shuffle=True, seed=1), nameless))
 
 
+def test_rows_without_a_time_are_not_asked_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    at = pl.when(pl.col("key") == "b").then(None).otherwise(pl.col(SPEC.event_time)).alias(SPEC.event_time)
+    assert "b" not in prepare(a_table().with_columns(at), SPEC)[ID]
+    assert f"1 rows are not asked: {SPEC.event_time} holds no time there" in caplog.text
+
+
 def test_a_table_without_an_input_is_refused_by_name() -> None:
     with pytest.raises(DataError, match="no column 'colour'; the table has key, at"):
         prepare(a_table().drop("colour"), SPEC)
