@@ -5,9 +5,11 @@ packages are shown on the terminal.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from deployments.prefect_client import require_api
 from deployments.stack.stack import environment_of
 from deployments.stack.state import state_dir
 from deployments.stack.supervisord import log_file
+from deployments.temporary_server import temporary_server
 from perennial.errors import PrefectUnreachable
 from perennial.logs import LineFormatter
 from perennial.settings import Settings
@@ -29,13 +32,14 @@ if TYPE_CHECKING:
 PROGRESS = "tasks.backtest"
 """Logger of the steps that say how far they are."""
 
+START_TIMEOUT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+
 TEMPORARY_SERVER = {
-    # Seconds for it to start; a busy machine takes more than the 20 that Prefect gives it.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    START_TIMEOUT: "180",  # a busy machine takes more than the 20 that Prefect gives it
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
-"""Variables of the server that Prefect starts for the time of a flow where no stack runs."""
+"""Variables of the server that runs for the time of this process where no stack does."""
 
 
 def join_stack(settings: Settings, environ: MutableMapping[str, str]) -> None:
@@ -54,7 +58,12 @@ def make_prefect_home(environ: Mapping[str, str]) -> None:
 
 def run_flow(name: str, settings: Settings, console: "Console", *, verbose: bool, **parameters: Any) -> "State[Any]":
     """The final state of a flow run in this process; raises what ended it, and PrefectUnreachable when the API went away."""
+    server = None if "PREFECT_API_URL" in os.environ else temporary_server(settings.home)
+    if server is not None:
+        os.environ["PREFECT_API_URL"] = server.url  # Prefect reads it when it is imported, which is now
     flow = getattr(import_module(f"flows.{name}"), name)
+    if server is not None:
+        server.wait_ready(timedelta(seconds=float(os.environ[START_TIMEOUT])))
     log = log_file(state_dir(settings.home), flow.name)
     try:
         with (

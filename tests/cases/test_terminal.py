@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from deployments.cli import run
+from deployments.foreground import START_TIMEOUT
 from tests.cases.inputs import copy_case, read_rows, write_rows
 from tests.support.models import write_small
 from tests.support.processes import ROOT, free_port, python
@@ -145,11 +146,11 @@ def test_a_replay_without_a_service_is_one_line(
 
 
 def test_a_temporary_server_that_does_not_come_in_time_is_one_line(tmp_path: Path) -> None:
-    temporary = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "true", "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
-    done = perennial("train", str(write_small(tmp_path)), PERENNIAL_HOME=str(tmp_path / "var"), **temporary)
+    done = perennial("train", str(write_small(tmp_path)), PERENNIAL_HOME=str(tmp_path / "var"), **{START_TIMEOUT: "0"})
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: Timed out while attempting to connect to ephemeral Prefect API server: run `perennial up ")
+    assert line.startswith("error: the temporary Prefect server did not come up in 0 s, its log is ")
+    assert ": run `perennial up SPEC`, or point" in line
 
 
 def test_a_proxy_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
