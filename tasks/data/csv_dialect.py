@@ -8,6 +8,8 @@ import csv
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from perennial.spec_sources import SourceSpec
@@ -37,7 +39,7 @@ def propose(head: bytes, source: SourceSpec, separator: str) -> dict[str, Any]:
         found |= {"separator": sign} if sign != separator else {}
         found |= {"quote": quote} if quote != source.quote and any(quote in line for line in kept) else {}
         found |= {"skip_rows": skipped} if skipped and skipped != source.skip_rows else {}
-        cells = [cell for row in csv.reader(kept[skipped + 1 :], delimiter=sign, quotechar=quote) for cell in row]
+        cells = [cell for row, _ in list(read_rows(kept[skipped:], sign, quote))[1:] for cell in row]
         found |= number_signs(cells, source) if width > 1 else {}
     return ({"encoding": encoding} if not same_encoding(encoding, source.encoding) else {}) | found
 
@@ -83,10 +85,22 @@ def encoding_of(head: bytes, expected: str) -> str:
 
 def first_long_line(text: str, separator: str, quote: str) -> str | None:
     """Which line has more cells than the header, in words; None where none has."""
-    rows = csv.reader(text.splitlines(), delimiter=separator, quotechar=quote or None)
-    header = next(rows, [])
-    long = next((row for row in rows if len(row) > len(header)), None)
-    return None if long is None else f"line {rows.line_num} has {len(long)} cells, the header {len(header)}"
+    rows = read_rows(text.splitlines(), separator, quote)
+    header, _ = next(rows, ([], 0))
+    long = next(((len(row), end) for row, end in rows if len(row) > len(header)), None)
+    return None if long is None else f"line {long[1]} has {long[0]} cells, the header {len(header)}"
+
+
+def read_rows(lines: Iterable[str], separator: str, quote: str) -> Iterator[tuple[list[str], int]]:
+    """Rows as cells, each with the lines up to its end: a quoted cell may have several, in a spreadsheet's header above all.
+
+    They end where a cell is larger than Python reads one: what begins it is no quote, or never ends.
+    """
+    reader = csv.reader(
+        lines, delimiter=separator, quotechar=quote or None, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    )
+    with suppress(csv.Error):
+        yield from ((row, reader.line_num) for row in reader)
 
 
 def same_encoding(one: str, other: str) -> bool:
@@ -116,10 +130,8 @@ def _decodes(head: bytes, encoding: str) -> bool:
 
 def _layout(lines: list[str], separator: str, quote: str) -> tuple[float, int, int, str, str] | None:
     """Share of the lines that agree with the header, lines before it, its cells; None where the sign separates nothing."""
-    reader, widths, ends = csv.reader(lines, delimiter=separator, quotechar=quote), [], [0]
-    for row in reader:  # a quoted cell may have several lines, that of a header from a spreadsheet most of all
-        widths.append(len(row))
-        ends.append(reader.line_num)
+    read = list(read_rows(lines, separator, quote))
+    widths, ends = [len(row) for row, _ in read], [0, *(end for _, end in read)]
     counted = Counter(width for width in widths if width > 1).most_common(1)
     if not counted:
         return None

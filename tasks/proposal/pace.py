@@ -86,10 +86,10 @@ class Pace:
         A clock that was not set writes 1970, a date that was mistyped 2204: one such row would make a history of decades.
         """
         few = int(STRAY * self.rows)
-        starts = [at for at in range(1, few + 1) if self.times[at] - self.times[at - 1] > self.times[-1] - self.times[at]]
-        kept = self.times[starts[-1] :] if starts else self.times
-        ends = [at for at in range(1, few + 1) if kept[-at] - kept[-at - 1] > kept[-at - 1] - kept[0]]
-        return Pace(kept[: -ends[-1]] if ends else kept)
+        reach = self.times[-1 - few] - self.times[few]
+        first = max((at for at in range(1, few + 1) if self.times[at] - self.times[at - 1] > reach), default=0)
+        after = max((at for at in range(1, few + 1) if self.times[-at] - self.times[-at - 1] > reach), default=0)
+        return Pace(self.times[first : self.rows - after])
 
     def counts(self, length: timedelta) -> list[int]:
         """The rows of each whole window, as the monitor lays them; one that the table covers well enough counts as whole."""

@@ -3,7 +3,6 @@
 A sample is read: the first rows of each file. What was found is returned as keys of a source, each with its reason.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from perennial.errors import SourceError
 from perennial.schema import free_name
 from perennial.spec_sources import SourceSpec
 from tasks.data.column_types import RawTable, type_columns
-from tasks.data.csv_dialect import encoding_of, propose
+from tasks.data.csv_dialect import encoding_of, propose, read_rows
 from tasks.data.numbers import NUMBERISH, read_numbers
 from tasks.data.sources import csv_head, read_source
 from tasks.proposal.spec_text import Key
@@ -115,12 +114,8 @@ def _first_rows(head: bytes, keys: Mapping[str, object], separator: str) -> tupl
     comment, skipped = keys["comment"], int(str(keys["skip_rows"]))
     numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if number > skipped and line]
     kept = [(number, line) for number, line in numbered if not (comment and line.startswith(str(comment)))][:200]
-    quote = str(keys["quote"]) or None
-    lines = (line for _, line in kept)
-    reader = csv.reader(lines, delimiter=separator, quotechar=quote, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-    first = next(reader, None)
-    after = kept[reader.line_num - 1][0] if first is not None else 0
-    return ([first, *reader] if first is not None else []), after
+    rows = list(read_rows((line for _, line in kept), separator, str(keys["quote"])))
+    return [row for row, _ in rows], kept[rows[0][1] - 1][0] if rows else 0
 
 
 def _header(rows: list[list[str]], after: int) -> Iterator[Key]:

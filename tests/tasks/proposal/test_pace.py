@@ -82,15 +82,16 @@ def test_a_rate_in_words(rate: float, words: str) -> None:
     assert format_rate(rate) == words
 
 
-def test_a_clock_that_was_not_set_makes_no_history_of_decades() -> None:
+@pytest.mark.parametrize("years", [(1902,), (1970,), (1902, 1903), (1970, 2204), (1902, 2204), (1902, 1903, 1970, 2204)])
+def test_a_clock_that_was_not_set_makes_no_history_of_decades(years: tuple[int, ...]) -> None:
     whole = pace(72, 90)
-    strays = pl.Series([datetime(1970, 1, 1, tzinfo=UTC), datetime(2204, 5, 1, tzinfo=UTC)])
+    strays = pl.Series([datetime(year, 5, 1, tzinfo=UTC) for year in years])
     times = pl.Series(whole.times).dt.replace_time_zone("UTC")
     with_strays = Pace.of(pl.concat([strays.cast(times.dtype), times]))
     assert fit_to_pace(with_strays) == fit_to_pace(whole)
     assert with_strays.without_strays.rows == whole.rows == whole.without_strays.rows
     (told,) = (fact.text for fact in pace_facts(spec(), with_strays) if fact.name == "stray")
-    assert told.startswith("2 of them")
+    assert told.startswith(f"{len(years)} of them")
     assert f"{START:%Y-%m-%d}" in told
 
 

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import polars as pl
+import pytest
+
+from perennial.errors import SourceError
 from tests.tasks.proposal.tables import hourly, noisy, proposed
 
 
@@ -22,3 +26,17 @@ def test_a_name_of_two_lines_is_one_name(tmp_path: Path) -> None:
     found = proposed("t.csv", tmp_path, target="y")
     assert set(found.spec.features) == {"at_hour", "at_weekday", "amount\n(EUR)", "shop"}
     assert found.spec.sources["rows"].skip_rows == 0
+
+
+@pytest.mark.parametrize("sign", ['"', "'"])
+def test_a_quote_that_never_ends_is_told_or_is_none(tmp_path: Path, sign: str) -> None:
+    table = hourly(8_000)  # its lines are long, so that the cell would be larger than a cell of CSV may be
+    lines = table.with_columns(note=pl.lit(1_000 * "x"), y=noisy(table)).write_csv().splitlines()
+    (tmp_path / "t.csv").write_text(
+        "\n".join([*lines[:5], lines[5].replace(",", f",{sign}", 2).replace(f",{sign}", ",", 1), *lines[6:]])
+    )
+    if sign == '"':
+        with pytest.raises(SourceError, match=r'cannot read t\.csv: a cell begins with " and does not end'):
+            proposed("t.csv", tmp_path, target="y")
+    else:
+        assert proposed("t.csv", tmp_path, target="y").sample.startswith("8,000 rows")
