@@ -8,6 +8,7 @@ from rich.table import Table
 from deployments.alias_moves import RolledBack
 from deployments.replay.replay import Replayed
 from deployments.stack.stack import running_service
+from perennial.metrics import higher_is_better
 from perennial.model_card import ModelCard
 from perennial.model_loading import load_card
 from perennial.registry import Registry
@@ -50,7 +51,7 @@ def training_rows(version: int, spec: Path, settings: Settings) -> dict[str, str
         "new classes": _lines(report.new_classes),
         "test": "\n".join([tested, *_metrics(card.metrics.values, report.baseline)]),
         "gate": f"{verdict.outcome}: {verdict.reason}" if verdict else "not asked: a challenger, until a promotion is due",
-        "warning": report.warning or "",
+        "warning": "\n".join(filter(None, (_no_better(card, report.baseline), report.warning))),
         "serves": _serves(champion, spec, settings),
         "next": _after_training(champion, spec, settings),
     }
@@ -144,6 +145,15 @@ def _base_rate(task: Task, rate: Mapping[str, float]) -> Iterator[str]:
         yield from (f"{name} {share:.2%}" for name, share in shares[:MOST_NAMES])
         if len(shares) > MOST_NAMES:
             yield f"and {len(shares) - MOST_NAMES} more classes"
+
+
+def _no_better(card: ModelCard, baseline: Mapping[str, float]) -> str:
+    """A warning where the model loses to the mean of what it has learnt from."""
+    metric = card.spec.objective_metric
+    ours, mean = card.metrics.values.get(metric), baseline.get(metric)
+    if ours is None or mean is None or (ours > mean if higher_is_better(metric) else ours < mean):
+        return ""
+    return f"by {metric} it is no better than always the mean: what it has learnt does not hold on the newest rows"
 
 
 def _metrics(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> Iterator[str]:

@@ -24,18 +24,18 @@ RATES: dict[Task, tuple[dict[str, float], str]] = {
 }
 
 
-def write_report(home: Path, task: Task) -> None:
+def write_report(home: Path, task: Task, values: dict[str, float] | None = None, baseline: float = 0.75) -> None:
     problem = Problem(column="amount", what="is not a number", rows=2, examples=("'x'",))
     file = report_file(home, 3)
     file.parent.mkdir(parents=True)
     columns = tuple(Column(name=f"x{number}", kind="numeric", dtype="float") for number in range(10))
-    card, metrics = small_model(task, version=3).card, Metrics(rows=193, values={"loss": 0.5, "only_ours": 0.25})
+    card, metrics = small_model(task, version=3).card, Metrics(rows=193, values=values or {"loss": 0.5, "only_ours": 0.25})
     schema = card.schema_.model_copy(update={"columns": columns})
     report = TrainingReport(
         card=card.model_copy(update={"schema_": schema, "metrics": metrics, "learner_scores": {"linear": 0.3, "lightgbm": 0.4}}),
         checks=Checks(rows=1_000, bad_rows=2, unlabelled=5, problems=(problem,), quarantine="bad.parquet"),
         base_rate=RATES[task][0],
-        baseline={"loss": 0.75},
+        baseline=dict.fromkeys(values or ["loss"], baseline),
         verdict=Verdict(decision="hold", reason="only 3 labelled rows", metric="loss"),
         warning="the monitor will never alarm on drift",
     )
@@ -64,3 +64,12 @@ def test_a_training_is_told_row_by_row(task: Task, tmp_path: Path) -> None:
     assert rows["warning"] == "the monitor will never alarm on drift"
     assert rows["serves"] == "nothing: no version has passed the gate"
     assert rows["next"] == f"mend in {spec} what the gate names, then perennial train {spec}"
+
+
+@pytest.mark.parametrize(("task", "ours", "warned"), [("binary", 0.8, True), ("binary", 0.7, False), ("regression", 0.75, True)])
+def test_a_model_that_is_no_better_than_the_mean_is_warned_of(tmp_path: Path, task: Task, ours: float, warned: bool) -> None:
+    settings, spec = Settings(home=tmp_path / "var"), write_small(tmp_path, task)
+    write_report(settings.model_home("small"), task, {card_metric(task): ours})
+    first, *rest = training_rows(3, spec, settings)["warning"].splitlines()
+    assert first.startswith(f"by {card_metric(task)} it is no better than always the mean") == warned
+    assert (rest if warned else [first]) == ["the monitor will never alarm on drift"]
