@@ -97,8 +97,8 @@ def test_a_head_in_pieces_is_answered_and_the_connection_kept() -> None:
     assert told(in_pieces).count(b"200 OK") == 3
 
 
-STILL = 0.6  # seconds in which the event loop stands still
-LAME_DUCK = 0.4
+STILL = 1.5  # seconds in which the event loop stands still
+LAME_DUCK = 1.2
 
 
 def asked(port: int, ended: threading.Event) -> list[httpx.Response]:
