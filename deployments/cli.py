@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.interrupts import repeat_dropped_interrupts
+from deployments.interrupts import came_of_interrupt, repeat_dropped_interrupts
 from deployments.mending_commands import dead_letters, doctor
 from deployments.reading_commands import export, history, labels, trace
 from deployments.stack_commands import down, up
@@ -314,7 +314,9 @@ def run(arguments: Sequence[str]) -> int:
     except PerennialError as error:
         sys.stderr.write(f"error: {error}{named_proxy(str(error))}\n")
         return 1
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not came_of_interrupt(error):
+            raise
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
 

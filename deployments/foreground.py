@@ -19,7 +19,7 @@ from deployments.prefect_client import require_api
 from deployments.stack.stack import environment_of
 from deployments.stack.state import state_dir
 from deployments.stack.supervisord import log_file
-from deployments.temporary_server import temporary_server
+from deployments.temporary_server import FIX, temporary_server
 from perennial.errors import PrefectUnreachable
 from perennial.logs import LineFormatter
 from perennial.settings import Settings
@@ -77,10 +77,9 @@ def run_flow(name: str, settings: Settings, console: "Console", *, verbose: bool
             return state
     except Exception as error:
         if _is_of_the_api(error):
-            fix = "run `perennial up SPEC`, or point PREFECT_API_URL at a server that answers"
             # The output of a temporary server that does not start follows the reason.
             reason = str(error).partition(" stdout:")[0].partition(" stderr:")[0].rstrip(".")
-            raise PrefectUnreachable(f"{reason}: {fix}") from error
+            raise PrefectUnreachable(f"{reason}: {FIX}") from error
         raise
 
 

@@ -18,6 +18,11 @@ def repeat_dropped_interrupts() -> None:
     sys.unraisablehook = _repeat_interrupt
 
 
+def came_of_interrupt(error: BaseException | None) -> bool:
+    """Whether it is an interrupt, or was raised where one was handled: Prefect fails on a task that had not quite begun."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or came_of_interrupt(error.__context__))
+
+
 def _repeat_interrupt(dropped: "sys.UnraisableHookArgs") -> None:
     if issubclass(dropped.exc_type, KeyboardInterrupt):
         main = threading.main_thread().ident

@@ -23,6 +23,9 @@ from deployments.stack.state import state_dir
 from deployments.stack.supervisord import log_file
 from perennial.errors import PrefectUnreachable
 
+FIX = "run `perennial up SPEC`, or point PREFECT_API_URL at a server that answers"
+"""Where no stack runs, and the server of the process does not answer."""
+
 STOP_TIMEOUT = timedelta(seconds=5)
 LOOK_AGAIN = timedelta(seconds=0.1)
 
@@ -46,9 +49,8 @@ class TemporaryServer:
                 return require_api(self.url, {})
             except PrefectUnreachable:
                 time.sleep(LOOK_AGAIN.total_seconds())
-        fix = "run `perennial up SPEC`, or point PREFECT_API_URL at a server that answers"
         raise PrefectUnreachable(
-            f"the temporary Prefect server did not come up in {timeout.total_seconds():g} s, its log is {self.log}: {fix}"
+            f"the temporary Prefect server did not come up in {timeout.total_seconds():g} s, its log is {self.log}: {FIX}"
         )
 
     def stop(self) -> None:

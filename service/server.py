@@ -82,6 +82,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         raise StackError(f"cannot listen on {host}:{port} ({error.strerror}): set PERENNIAL_PORT or PERENNIAL_HOST") from error
     listener.set_inheritable(True)
     return listener

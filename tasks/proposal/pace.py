@@ -76,7 +76,8 @@ class Pace:
     @property
     def step(self) -> timedelta:
         """The typical time between two times that differ; zero where none do."""
-        steps = np.diff(np.unique(self.times))
+        steps = np.diff(self.times)
+        steps = steps[steps > np.timedelta64(0)]
         return timedelta(microseconds=int(np.median(steps.astype(np.int64)))) if len(steps) else timedelta()
 
     @property
@@ -86,9 +87,9 @@ class Pace:
         A clock that was not set writes 1970, a date that was mistyped 2204: one such row would make a history of decades.
         """
         few = int(STRAY * self.rows)
-        reach = self.times[-1 - few] - self.times[few]
-        first = max((at for at in range(1, few + 1) if self.times[at] - self.times[at - 1] > reach), default=0)
-        after = max((at for at in range(1, few + 1) if self.times[-at] - self.times[-at - 1] > reach), default=0)
+        is_far = np.diff(self.times) > self.times[-1 - few] - self.times[few]
+        first = 1 + np.flatnonzero(is_far[:few]).max(initial=-1)
+        after = few - np.flatnonzero(is_far[len(is_far) - few :]).min(initial=few)
         return Pace(self.times[first : self.rows - after])
 
     def counts(self, length: timedelta) -> list[int]:

@@ -44,10 +44,11 @@ def score_table(job: Job, champion: Model, source: str | None, output: str | Non
     if file.suffix not in (".parquet", ".pq", ".csv"):
         raise DataError(f"scores are written as .parquet or .csv, by the ending of the file: {file.name} has neither")
     table = _of_sources(job) if source is None else _read_table(job, champion.card.spec, source)
+    scored = score_rows(champion, table.frame, job.spec)
     problems = tuple(_problems(champion, table, job.spec.event_time))
     for problem in problems:
         logger.warning("%s", problem)
-    _write(score_rows(champion, table.frame, job.spec), file, champion.card.classes)
+    _write(scored, file, champion.card.classes)
     return ScoredTable(file=file, rows=table.frame.height, version=champion.card.version, problems=problems)
 
 

@@ -114,6 +114,18 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_an_error_that_came_of_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_arguments: object) -> str:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("Task run is not set")
+
+    monkeypatch.setattr("deployments.check.check_spec", fail)
+    assert run(["check", "x.toml"]) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_a_stack_that_is_down_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status"]) == 1
     assert "the stack is down; start it with `perennial up SPEC`" in capsys.readouterr().out
